@@ -1,0 +1,1 @@
+"""Re-execution of recorded runs for values that nobody logged."""

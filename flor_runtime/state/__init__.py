@@ -1,0 +1,1 @@
+"""What a checkpoint holds, how it is captured and how it is put back."""

@@ -1,0 +1,1 @@
+"""The local store: what a run leaves on disk."""
