@@ -1,0 +1,1 @@
+"""Read-only: source in, facts out."""

@@ -1,0 +1,149 @@
+"""The one list of codes, and how a diagnostic is printed. docs/diagnostics.md says more about each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    ERROR = "error"  #: the file could not be worked on
+    REFUSED = "refused"  #: something was left as it was
+    WARNING = "warning"  #: done, but the user should know
+    NOTE = "note"  #: for information
+
+
+@dataclass(frozen=True)
+class Code:
+    """A kind of diagnostic. `message` is one line; fields in braces are filled in by who reports it."""
+
+    code: str
+    slug: str
+    severity: Severity
+    message: str
+
+
+_E, _R, _W, _N = Severity.ERROR, Severity.REFUSED, Severity.WARNING, Severity.NOTE
+
+CODES: tuple[Code, ...] = (
+    Code("FT001", "syntax", _E, "does not parse"),
+    Code("FT002", "python-2", _E, "is not Python 3"),
+    Code("FT003", "encoding", _E, "can't be decoded or edited in its encoding"),
+    Code("FT004", "too-deep", _E, "is nested too deeply to be analysed"),
+    Code("FT005", "notebook", _E, "is a notebook, not a Python file"),
+    Code("FT006", "no-file", _E, "is not a file that can be read"),
+    Code("FT007", "proof", _E, "the result broke a rule; nothing was written"),
+    Code("FT101", "flor-taken", _R, "the name 'flor' is used for something else here; rename it to instrument this file"),
+    Code("FT102", "flor-not-imported", _R, "'flor' is used but not imported at the top of the module"),
+    Code("FT103", "instrumented", _N, "the file is instrumented already and was left alone; --strip takes it out"),
+    Code("FT104", "no-main-loop", _N, "no loop here steps an optimizer"),
+    Code("FT105", "managed-loop", _R, "the training loop runs inside {what}; use {callback} to log from it"),
+    Code("FT201", "loop-in-class", _R, "a loop in a class body is left alone"),
+    Code("FT202", "loop-async", _R, "a loop in an async function is left alone"),
+    Code("FT203", "loop-generator", _R, "the function around this loop is a generator"),
+    Code("FT204", "decorator", _R, "the function is decorated with '{what}', which may read or compile its source"),
+    Code("FT205", "walrus-test", _R, "the test of this 'while' binds a name with ':='"),
+    Code("FT206", "dynamic-names", _R, "'{what}' in the loop can bind names that no analysis sees"),
+    Code("FT207", "late-declaration", _R, "'{what}' is declared global or nonlocal after the start of the loop"),
+    Code("FT208", "layout", _R, "the loop is laid out in a way that can't be edited safely"),
+    Code("FT301", "block-return", _R, "'return' leaves the loop and the function"),
+    Code("FT302", "block-yield", _R, "'yield' in the loop hands control away"),
+    Code("FT303", "block-await", _R, "'await' or an async statement in the loop"),
+    Code("FT304", "block-exit", _R, "'{what}' can end the program inside the loop"),
+    Code("FT305", "block-outer-jump", _R, "'{what}' in the 'else' of the loop jumps in the loop around it"),
+    Code("FT306", "block-import-star", _R, "'import *' in the loop binds names that no analysis sees"),
+    Code("FT307", "block-environment", _R, "'{what}' steps or samples an environment or replay buffer, which can't be restored"),
+    Code("FT308", "block-next", _R, "'{what}' advances an iterator that was made outside the loop"),
+    Code("FT309", "block-iterator", _R, "the loop goes over '{what}', an iterator that was made outside it"),
+    Code("FT310", "block-open-context", _R, "'{what}' enters a context that is still open after the loop"),
+    Code("FT311", "block-while", _R, "a 'while' loop below the main loop gets no block"),
+    Code("FT401", "sibling", _N, "{what} has a loop that belongs in a block; give that file, too"),
+    Code("FT402", "module-names", _W, "'{what}' will also see the name 'flor'"),
+    Code("FT403", "outside-iterator", _N, "'{what}' advances an iterator made before the main loop; replay goes through all turns"),
+    Code("FT404", "unseen-step", _N, "'{what}' is in a file that was not given; if it trains, give that file, too"),
+)
+
+BY_SLUG = {code.slug: code for code in CODES}
+
+
+@dataclass(frozen=True, order=True)
+class Diagnostic:
+    """One finding at a place of a file; lines and columns count from 1."""
+
+    path: str
+    line: int
+    column: int
+    code: str
+    message: str
+    slug: str
+    severity: Severity
+    end_line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}:{self.column}: {self.code} {self.message}"
+
+
+def make(slug: str, path: str, line: int, column: int, *, end_line: int = 0, **fields: str) -> Diagnostic:
+    """Make the diagnostic `slug` with its message filled in."""
+    code = BY_SLUG[slug]
+    message = code.message.format(**fields)
+    return Diagnostic(path, line, column, code.code, message, slug, code.severity, end_line or line)
+
+
+def concise(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
+    return "".join(f"{item}\n" for item in items)
+
+
+def full(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
+    """Each diagnostic with the line that it is about and its severity."""
+    parts = []
+    for item in items:
+        lines = sources.get(item.path, [])
+        parts.append(f"{item}\n")
+        if 0 < item.line <= len(lines):
+            text = lines[item.line - 1].replace("\t", " ")
+            gutter = f"{item.line:>5} | "
+            parts.append(f"{gutter}{text}\n{' ' * (len(gutter) - 2)}| {' ' * (item.column - 1)}^ {item.slug}\n")
+    return "".join(parts)
+
+
+def as_json(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
+    rows = [
+        {
+            "path": item.path,
+            "line": item.line,
+            "column": item.column,
+            "end_line": item.end_line,
+            "code": item.code,
+            "slug": item.slug,
+            "severity": str(item.severity),
+            "message": item.message,
+        }
+        for item in items
+    ]
+    return json.dumps(rows, indent=2) + "\n"
+
+
+def github(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
+    """Workflow commands that GitHub shows beside the lines."""
+    level = {_E: "error", _R: "warning", _W: "warning", _N: "notice"}
+    return "".join(
+        f"::{level[item.severity]} file={_escape(item.path, True)},line={item.line},col={item.column},"
+        f"endLine={item.end_line},title=flor {item.code} ({item.slug})::{_escape(item.message)}\n"
+        for item in items
+    )
+
+
+def _escape(text: str, prop: bool = False) -> str:
+    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return text.replace(":", "%3A").replace(",", "%2C") if prop else text
+
+
+FORMATS: dict[str, Callable[[Iterable[Diagnostic], dict[str, list[str]]], str]] = {
+    "concise": concise,
+    "full": full,
+    "json": as_json,
+    "github": github,
+}

@@ -1,0 +1,34 @@
+"""What can go wrong, as one small tree. The docstring says what happened, the message what to do."""
+
+from __future__ import annotations
+
+
+class TransformError(Exception):
+    """Something went wrong; nothing was written."""
+
+
+class SettingsError(TransformError):
+    """A setting is unknown or has a value that it can't have."""
+
+
+class SourceError(TransformError):
+    """A file can't be worked on: it is missing, can't be decoded, or is not Python 3."""
+
+    def __init__(self, path: str, line: int, column: int, code: str, message: str) -> None:
+        self.path = path
+        self.line = line
+        self.column = column
+        self.code = code
+        self.message = message
+        super().__init__(f"{path}:{line}:{column}: {code} {message}")
+
+
+class ProofError(TransformError):
+    """A result broke one of the rules that every result is checked against. This is a bug of ours."""
+
+    def __init__(self, path: str, rule: str, detail: str = "") -> None:
+        self.path = path
+        self.rule = rule
+        self.detail = detail
+        text = f"{path}: the instrumented code broke the rule '{rule}', so nothing was written"
+        super().__init__(f"{text} ({detail})" if detail else f"{text}; please report it with the file")

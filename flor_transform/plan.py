@@ -1,0 +1,88 @@
+"""The Plan: what will be wrapped, with which names, what was refused and why. Plain data, stored with every run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """A training or evaluation loop below a main loop.
+
+    `values` are handed back by assignment, `objects` are named to `end`, `globals` are module variables that
+    the block may rebind (itself or through a call) without being able to hand them back.
+    """
+
+    name: str
+    function: str
+    start: int
+    stop: int
+    role: str
+    values: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
+    code: str = ""
+    reason: str = ""
+
+    @property
+    def refused(self) -> bool:
+        return bool(self.code)
+
+
+@dataclass(frozen=True)
+class MainLoop:
+    """A main loop: `kind` is "for" or "while"; its blocks in this file follow in `Plan.blocks`."""
+
+    name: str
+    function: str
+    start: int
+    stop: int
+    kind: str
+    carry: tuple[str, ...] = ()
+    objects: tuple[str, ...] = ()
+    globals: tuple[str, ...] = ()
+    code: str = ""
+    reason: str = ""
+    role: str = "main"
+
+    @property
+    def refused(self) -> bool:
+        return bool(self.code)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done with one file. Lines are 1-based and those of the original source."""
+
+    file: str
+    loops: tuple[MainLoop, ...] = ()
+    blocks: tuple[Block, ...] = ()
+    instrumented: bool = False  #: the file came with instrumentation in it, which is left alone
+
+    def __iter__(self) -> Iterator[MainLoop | Block]:
+        return iter(sorted((*self.loops, *self.blocks), key=lambda entry: entry.start))
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Read back what `to_json` wrote; ValueError for anything else."""
+        try:
+            data = json.loads(text)
+            if data.pop("format") != FORMAT:
+                raise ValueError("unknown format")
+            loops = tuple(MainLoop(**_tuples(entry)) for entry in data.pop("loops"))
+            blocks = tuple(Block(**_tuples(entry)) for entry in data.pop("blocks"))
+            return cls(loops=loops, blocks=blocks, **data)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not a plan: {error}") from None
+
+
+def _tuples(entry: dict[str, object]) -> dict[str, object]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}  # type: ignore[misc]

@@ -1,0 +1,194 @@
+"""Reading and writing a file: encoding, newlines, positions; atomic replacement."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import os
+import re
+import tempfile
+import tokenize
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flor_transform.errors import SourceError
+
+_BOM = b"\xef\xbb\xbf"
+_NEWLINE = re.compile(r"\r\n|\n|\r")
+
+#: messages of the parser (and line patterns) that only Python 2 code gives
+_PYTHON2_MESSAGE = re.compile(
+    r"Missing parentheses in call to '(print|exec)'|multiple exception types must be parenthesized"
+    r"|leading zeros in decimal integer literals|invalid decimal literal.*L|Did you mean print\("
+)
+_PYTHON2_LINE = re.compile(
+    r"^\s*print\s+[^\s(=.,:\[]|^\s*print\s*>>|^\s*exec\s+[\"'\w]|^\s*raise\s+\w[\w.]*\s*,|\bexcept\s+[\w.]+\s*,\s*\w+\s*:"
+    r"|<>|`[^`]+`|\bur['\"]|\b0[0-7]+L?\b|\b\d+L\b|\basync\s*="
+)
+_MAGIC_LINE = re.compile(r"^\s*[%!]\w")
+
+
+@dataclass(frozen=True)
+class Insertion:
+    """Bytes that are put in before the byte at `offset` of the original source."""
+
+    offset: int
+    text: bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A decoded file. Positions inside the package are offsets into `text`; bytes come back at the end."""
+
+    name: str
+    data: bytes
+    encoding: str
+    bom: bytes
+    text: str
+
+    @classmethod
+    def decode(cls, data: bytes, name: str = "<string>") -> Source:
+        """Decode as Python would: byte order mark, then coding cookie, then UTF-8."""
+        bom = _BOM if data.startswith(_BOM) else b""
+        try:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
+        except SyntaxError as error:
+            raise SourceError(name, 1, 1, "FT003", f"can't be decoded: {error.msg}") from None
+        encoding = "utf-8" if encoding == "utf-8-sig" else encoding
+        body = data[len(bom) :]
+        try:
+            text = body.decode(encoding)
+            back = text.encode(encoding)
+        except UnicodeDecodeError as error:
+            line = body.count(b"\n", 0, error.start) + 1
+            message = f"can't be decoded as {encoding} (byte {error.start + len(bom)})"
+            raise SourceError(name, line, 1, "FT003", message) from None
+        except (UnicodeEncodeError, LookupError):
+            raise SourceError(name, 1, 1, "FT003", f"can't be edited in the encoding {encoding}") from None
+        if back != body or "import flor".encode(encoding) != b"import flor":
+            raise SourceError(name, 1, 1, "FT003", f"can't be edited in the encoding {encoding}")
+        return cls(name, data, encoding, bom, text)
+
+    @cached_property
+    def starts(self) -> list[int]:
+        """Offset in `text` of the first character of each line."""
+        return [0, *(match.end() for match in _NEWLINE.finditer(self.text))]
+
+    @cached_property
+    def newline(self) -> str:
+        """The newline of the first line that has one."""
+        match = _NEWLINE.search(self.text)
+        return match.group() if match else "\n"
+
+    @property
+    def lines(self) -> int:
+        return len(self.starts)
+
+    def line_start(self, line: int) -> int:
+        return self.starts[line - 1]
+
+    def line_stop(self, line: int) -> int:
+        """Offset just after the line's last character, before its newline."""
+        stop = self.next_line(line)
+        if self.text.endswith("\r\n", 0, stop) and stop > self.line_start(line):
+            return stop - 2
+        return stop - 1 if stop > self.line_start(line) and self.text[stop - 1] in "\r\n" else stop
+
+    def next_line(self, line: int) -> int:
+        """Offset just after the line's newline; the end of the text for the last line."""
+        return self.starts[line] if line < len(self.starts) else len(self.text)
+
+    def line(self, line: int) -> str:
+        return self.text[self.line_start(line) : self.line_stop(line)]
+
+    def line_of(self, offset: int) -> int:
+        return bisect_right(self.starts, offset)
+
+    def offset(self, line: int, column: int) -> int:
+        """Turn a position of `ast` (line, column in UTF-8 bytes) into an offset of `text`."""
+        text = self.line(line)
+        if not text.isascii():
+            column = len(text.encode()[:column].decode(errors="replace"))
+        return self.line_start(line) + column
+
+    def start(self, node: ast.expr | ast.stmt) -> int:
+        return self.offset(node.lineno, node.col_offset)
+
+    def stop(self, node: ast.expr | ast.stmt) -> int:
+        return self.offset(node.end_lineno or node.lineno, node.end_col_offset or 0)
+
+    def column(self, node: ast.expr | ast.stmt) -> int:
+        """1-based column in characters, for people."""
+        return self.start(node) - self.line_start(node.lineno) + 1
+
+    def insertion(self, offset: int, text: str) -> Insertion:
+        return Insertion(len(self.bom) + len(self.text[:offset].encode(self.encoding)), text.encode(self.encoding))
+
+    def parse(self) -> ast.Module:
+        """Parse with the standard library: the gate that every file goes through first."""
+        try:
+            return ast.parse(self.text, self.name)
+        except SyntaxError as error:
+            raise self._syntax_error(error) from None
+        except ValueError as error:
+            raise SourceError(self.name, 1, 1, "FT001", f"does not parse: {error}") from None
+        except (RecursionError, MemoryError):
+            raise SourceError(self.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
+
+    def _syntax_error(self, error: SyntaxError) -> SourceError:
+        line = min(error.lineno or 1, self.lines)
+        column = max(error.offset or 1, 1)
+        text = self.line(line)
+        message = error.msg or "invalid syntax"
+        if "too many nested" in message or "too complex" in message:
+            return SourceError(self.name, line, column, "FT004", f"is nested too deeply: {message}")
+        if _MAGIC_LINE.match(text):
+            message = "is a notebook, not a Python file: this line is an IPython command"
+            return SourceError(self.name, line, column, "FT005", message)
+        if _PYTHON2_MESSAGE.search(message) or _PYTHON2_LINE.search(text):
+            message = f"is not Python 3: `{text.strip()[:60]}`; convert it first (for example with 2to3)"
+            return SourceError(self.name, line, column, "FT002", message)
+        return SourceError(self.name, line, column, "FT001", f"does not parse: {message}")
+
+
+def splice(data: bytes, insertions: tuple[Insertion, ...]) -> bytes:
+    """Copy `data` with every insertion put in; insertions at one offset keep their order."""
+    parts: list[bytes] = []
+    last = 0
+    for insertion in insertions:
+        parts += [data[last : insertion.offset], insertion.text]
+        last = insertion.offset
+    parts.append(data[last:])
+    return b"".join(parts)
+
+
+def read(path: Path) -> bytes:
+    """Read a file, with one clear error when that is not possible."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SourceError(str(path), 1, 1, "FT006", "does not exist") from None
+    except IsADirectoryError:
+        raise SourceError(str(path), 1, 1, "FT006", "is a folder; give the script in it") from None
+    except OSError as error:
+        raise SourceError(str(path), 1, 1, "FT006", f"can't be read: {error.strerror}") from None
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Put `data` in the place of a file's content, all or nothing; mode bits stay, links are followed."""
+    target = Path(os.path.realpath(path))
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, os.stat(target).st_mode & 0o7777)
+        os.replace(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
