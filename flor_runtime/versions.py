@@ -20,6 +20,7 @@ import fnmatch
 import hashlib
 import os
 import re
+import shutil
 import stat
 import subprocess
 import tempfile
@@ -28,6 +29,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from flor_runtime.errors import ReplayError
 from flor_runtime.gitobjects import (
     EXECUTABLE,
     FILE,
@@ -99,7 +101,7 @@ _OPTIONS = tuple(
 )
 
 
-class VersionError(RuntimeError):
+class VersionError(ReplayError):
     """A version can't be read: its objects are missing or it holds a path that leaves the target folder."""
 
 
@@ -123,6 +125,10 @@ class Snapshot:
 
 class _GitFailed(Exception):
     """A git command failed; the text is its own last line."""
+
+
+class _GitMissing(_GitFailed):
+    """There is no git to run."""
 
 
 @dataclass
@@ -156,7 +162,7 @@ def snapshot(
     place = _locate(script.parent)
     name = _relative(script, place.root) or script.name
     notes: list[str] = []
-    limit = int(os.environ.get("FLOR_CODE_LIMIT", _LIMIT)) if limit is None else limit
+    limit = _limit() if limit is None else limit
     try:
         if place.git_dir is not None:
             try:
@@ -169,7 +175,7 @@ def snapshot(
             notes.append("not in a git repository: only the script and the modules that it imports are kept")
         store = _store(home, place.root)
         return _take(replace(place, git_dir=None), store, None, name, compiled, run, limit, notes)
-    except FileNotFoundError:
+    except _GitMissing:
         notes = ["git is not installed: the code of this run is not kept"]
     except (_GitFailed, OSError, subprocess.SubprocessError) as error:
         notes.append(f"the code of this run is not kept: {error}")
@@ -183,7 +189,7 @@ def extend(taken: Snapshot, compiled: Mapping[Path, bytes], *, limit: int | None
     """
     if taken.vid is None or taken.repo is None:
         return taken
-    limit = int(os.environ.get("FLOR_CODE_LIMIT", _LIMIT)) if limit is None else limit
+    limit = _limit() if limit is None else limit
     algorithm = _algorithm(taken.vid)
     held = dict(taken.held)
     notes = list(taken.notes)
@@ -238,8 +244,6 @@ def export(repo: str, vid: str, to: Path) -> tuple[str, ...]:
             mode = 0o777 if entry.mode == EXECUTABLE else 0o666
             with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
-    except FileNotFoundError as error:
-        raise VersionError("git is not installed") from error
     except (_GitFailed, OSError, subprocess.SubprocessError) as error:
         raise VersionError(f"version {vid[:12]} can't be read: {error}") from error
     return _make_links(to, links)
@@ -251,6 +255,15 @@ def current(repo: str, run: str) -> str | None:
         return _git(["rev-parse", "--verify", "-q", f"{RUNS}{run}^{{commit}}"], git_dir=repo).decode().strip()
     except (_GitFailed, OSError, subprocess.SubprocessError):
         return None
+
+
+def parent_of(repo: str, vid: str) -> str | None:
+    """The user's HEAD when the version was taken; None if there was none."""
+    try:
+        line = _git(["rev-list", "-1", "--parents", vid, "--"], git_dir=repo).decode().split()
+    except (_GitFailed, OSError, subprocess.SubprocessError):
+        return None
+    return line[1] if len(line) > 1 else None
 
 
 # -- taking a version ---------------------------------------------------------------------------------------
@@ -473,10 +486,7 @@ def _store(home: Path, root: Path) -> Path:
 
 def _blobs(repo: str, oids: Sequence[str]) -> Iterator[bytes]:
     """The bytes of the blobs, in order, from one process; never so many asked ahead as to fill the pipe."""
-    command = ["git", *_OPTIONS, f"--git-dir={repo}", "cat-file", "--batch"]
-    with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
-    ) as process:
+    with _start(["cat-file", "--batch"], git_dir=repo, stdin=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -495,6 +505,7 @@ def _blobs(repo: str, oids: Sequence[str]) -> Iterator[bytes]:
         finally:
             process.stdin.close()
             process.stdout.close()
+            process.kill()
 
 
 def _safe(path: str) -> str:
@@ -535,9 +546,7 @@ def _locate(folder: Path, *, with_index: bool = True) -> _Place:
     questions = [ask, ["ls-files", "-z", "-s", "--full-name", ":/"]] if with_index else [ask]
     try:
         first, *rest = [_start(question, cwd=folder) for question in questions]
-    except FileNotFoundError:
-        return _Place(folder, trouble="not installed")
-    except OSError as error:
+    except (_GitFailed, OSError) as error:
         return _Place(folder, trouble=str(error))
     try:
         answers = [process.communicate(timeout=_TIMEOUT) for process in (first, *rest)]
@@ -584,14 +593,17 @@ def _start(
     args: Sequence[str], *, cwd: Path | None = None, git_dir: str | None = None, stdin: bool = False
 ) -> subprocess.Popen[bytes]:
     where = [] if git_dir is None else [f"--git-dir={git_dir}"]
-    return subprocess.Popen(
-        ["git", *_OPTIONS, *where, *args],
-        cwd=cwd,
-        stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=_environment(),
-    )
+    try:
+        return subprocess.Popen(
+            ["git", *_OPTIONS, *where, *args],
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+        )
+    except FileNotFoundError as error:
+        raise _GitMissing("git is not installed") if shutil.which("git") is None else error from None
 
 
 def _git(
@@ -626,6 +638,13 @@ def _tree_lines(listing: bytes) -> list[tuple[str, Entry]]:
             mode, _kind, oid = meta.decode().split(" ")
             found.append((os.fsdecode(path), Entry(mode, oid)))
     return found
+
+
+def _limit() -> int:
+    try:
+        return int(os.environ["FLOR_CODE_LIMIT"])
+    except (KeyError, ValueError):
+        return _LIMIT
 
 
 def _algorithm(oid: str) -> str:
