@@ -1,0 +1,51 @@
+"""What user code calls. Every function here is invisible in mode off, which is the default."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from flor_runtime import session as sessions
+from flor_runtime.arguments import arg
+from flor_runtime.loop import Loop
+from flor_runtime.skipblock import SkipBlock
+
+__all__ = ["SkipBlock", "arg", "carry", "checkpoints", "it", "log", "loop"]
+T = TypeVar("T")
+
+
+def log(name: str, value: T) -> T:
+    """Record a value under a name, at the current turn of the open loops; hands the value back.
+
+    Scalars (also 0-d tensors and arrays) keep their type and bits; strings, lists, dictionaries and arrays are kept whole.
+    """
+    if sessions.current is not None:
+        sessions.current.log(name, value)
+    return value
+
+
+def loop(name: str, iterable: Iterable[T]) -> Iterable[T]:
+    """The main loop of a run: `for epoch in flor.loop("epoch", range(n))`. Inside another `flor.loop`: a level of the table."""
+    session = sessions.current
+    return iterable if session is None else Loop(session, name, iterable)
+
+
+def it(condition: T, name: str = "step") -> T:
+    """A main loop that is a `while`: `while flor.it(condition):`."""
+    session = sessions.current
+    return condition if session is None else session.it(condition, sys._getframe(1), name)  # type: ignore[no-any-return]
+
+
+def carry(*values: Any) -> Any:
+    """Name the plain values that a turn hands to the next: `best, n = flor.carry(best, n)` at the top of the main loop.
+
+    Gives them back: one as itself, several as a tuple. When a replay begins in mid-run they have been restored by then.
+    """
+    return values[0] if len(values) == 1 else values
+
+
+def checkpoints(*objects: Any) -> None:
+    """Name objects that belong to the state of the run, in addition to what is found from the main loop's frame."""
+    if sessions.current is not None:
+        sessions.current.objects = objects

@@ -1,0 +1,36 @@
+"""All tunables in one place: each has a default, an environment variable and an override for tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_DEFAULTS: dict[str, float] = {
+    "EPSILON": 0.01,  # the share of training time that checkpoints may cost
+    "DISK_BUDGET_MB": 10_000,  # of checkpoints, a run
+    "REPLAY_JOBS": 0,  # 0: one worker a core
+}
+_overrides: dict[str, float] = {}
+
+
+def get(name: str) -> float:
+    """The value in force: a test's override, else `FLOR_<name>` if it is a number, else the default."""
+    if name in _overrides:
+        return _overrides[name]
+    try:
+        return float(os.environ[f"FLOR_{name}"])
+    except (KeyError, ValueError):
+        return _DEFAULTS[name]
+
+
+@contextmanager
+def override(name: str, value: float) -> Iterator[None]:
+    """Set a tunable for the length of a `with` block."""
+    before = dict(_overrides)
+    _overrides[name] = value
+    try:
+        yield
+    finally:
+        _overrides.clear()
+        _overrides.update(before)

@@ -1,0 +1,163 @@
+"""The keeper of a replayed run: jumps to turns, skips blocks, and compares what it passes with what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+
+from flor_runtime.errors import CheckpointError, RestoreError
+from flor_runtime.session import Block, MainLoop, Session
+from flor_runtime.state import frames, rng
+from flor_runtime.store.checkpoints import Entry, Key, Reader, ambient_digest
+
+WEAK, STRONG, SERIAL = (
+    "weak",
+    "strong",
+    "serial",
+)  # start at a checkpoint; step through with blocks skipped; run everything
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What one worker is to re-execute.
+
+    Attributes:
+        turns: the turns wanted, ascending, for each entry into a main loop.
+        counts: turns that the recorded run began, for each entry.
+        probed: names of blocks that must run in a wanted turn.
+        to_end: go on to the end of the program.
+        mode: WEAK, STRONG or SERIAL.
+    """
+
+    turns: dict[int, list[int]]
+    counts: list[int]
+    probed: frozenset[str]
+    to_end: bool
+    mode: str
+
+
+@dataclass
+class Outcome:
+    """What a worker found out on the way. `same` and `different` count comparisons of states with recorded digests."""
+
+    same: int = 0
+    different: int = 0
+    turns_run: int = 0
+    jumps: int = 0
+    blocks_run: int = 0
+    blocks_skipped: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+class Replayer:
+    """Re-executes what a goal asks for.
+
+    Args:
+        finish: ends the process; called as soon as nothing more is wanted.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        reader: Reader,
+        goal: Goal,
+        is_project: frames.IsProject,
+        finish: Callable[[], None],
+    ) -> None:
+        self._session = session
+        self._reader = reader
+        self._goal = goal
+        self._is_project = is_project
+        self._finish = finish
+        self._ran_here = False  # the state at hand was computed, not just restored: comparing it means something
+        self.outcome = Outcome()
+
+    # -- turns ---------------------------------------------------------------------------------------------------
+
+    def turn(self, loop: MainLoop, frame: FrameType) -> None:
+        if self._ran_here:
+            start, stop = loop.range(frame)
+            self._compare(Key(loop.entry, loop.turn), frame, start, stop, start, f"before turn {loop.turn + 1}")
+        self._ran_here = True
+        destination = self._destination(loop)
+        if destination is None:
+            self._finish()
+            return
+        if self._goal.mode == WEAK:
+            self._jump(loop, frame, destination)
+        self.outcome.turns_run += 1
+
+    def _destination(self, loop: MainLoop) -> int | None:
+        """The next turn of this entry that has to run; None: nothing more is wanted anywhere."""
+        for turn in self._goal.turns.get(loop.entry, ()):
+            if turn >= loop.turn:
+                return turn
+        if self._goal.to_end or any(e > loop.entry and turns for e, turns in self._goal.turns.items()):
+            count = self._goal.counts[loop.entry] if loop.entry < len(self._goal.counts) else 0
+            return max(loop.turn, count - 1)  # its last turn, so that the loop ends as it ended
+        return None
+
+    def _jump(self, loop: MainLoop, frame: FrameType, destination: int) -> None:
+        for turn in range(destination, loop.turn, -1):
+            entry = self._reader.entries.get(Key(loop.entry, turn))
+            if entry is not None and entry.usable:
+                graph, ambient, blobs = self._reader.load(entry)
+                loop.advance(turn)
+                loop.turn = turn
+                frames.restore(frame, graph, blobs.__getitem__, self._session.objects)
+                rng.restore(ambient)
+                self.outcome.jumps += 1
+                return
+
+    # -- blocks --------------------------------------------------------------------------------------------------
+
+    def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
+        wanted = loop.turn - 1 in self._goal.turns.get(loop.entry, ())
+        entry = self._reader.entries.get(Key(loop.entry, loop.turn - 1, block.name, block.occurrence))
+        if (
+            self._goal.mode == SERIAL
+            or entry is None
+            or not entry.usable
+            or (wanted and block.name in self._goal.probed)
+        ):
+            self.outcome.blocks_run += 1
+            return True
+        try:
+            graph, ambient, blobs = self._reader.load(entry)
+            frames.restore(frame, graph, blobs.__getitem__, ())
+        except (RestoreError, CheckpointError) as error:
+            self._note(f"block {block.name} runs: {error}")
+            self.outcome.blocks_run += 1
+            return True
+        rng.restore(ambient)
+        self.outcome.blocks_skipped += 1
+        return False
+
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
+        key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
+        self._compare(key, frame, block.start, frame.f_lasti, frame.f_lasti, f"after {block.name} of turn {loop.turn}")
+
+    # -- comparing -----------------------------------------------------------------------------------------------
+
+    def _compare(self, key: Key, frame: FrameType, start: int, stop: int, point: int, where: str) -> None:
+        entry: Entry | None = self._reader.entries.get(key)
+        if entry is None:
+            return
+        same = ambient_digest(rng.capture()) == entry.ambient
+        if not same:
+            self._note(f"the random state {where} is not the recorded one")
+        if entry.tensors:
+            objects = () if key.block else self._session.objects
+            graph = frames.capture(frame, start, stop, point, objects, self._is_project)
+            if not set(entry.tensors) <= set(frames.tensor_digests(graph)):
+                self._note(f"tensors {where} are not the recorded ones")
+                same = False
+        if same:
+            self.outcome.same += 1
+        else:
+            self.outcome.different += 1
+
+    def _note(self, text: str) -> None:
+        if text not in self.outcome.notes and len(self.outcome.notes) < 20:
+            self.outcome.notes.append(text)

@@ -1,0 +1,322 @@
+"""The one object that knows the mode, the open loops and blocks, and where log records go.
+
+Mode off is `current is None`: then an instrumented program is the raw program. A `Session` records or replays; what to do at a
+boundary is its keeper's matter (`record.py`, `replay/replayer.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Protocol
+
+from flor_runtime.state.liveness import loop_range
+from flor_runtime.store.runlog import RunLog
+
+
+class Level:
+    """One open loop. Its context in the log is made when something is logged in the turn: a silent turn costs nothing."""
+
+    __slots__ = ("_context", "_log", "index", "name", "parent")
+
+    def __init__(self, log: RunLog, name: str, parent: Level | None) -> None:
+        self._log, self.name, self.parent = log, name, parent
+        self.index = 0
+        self._context: int | None = None
+
+    def advance(self, index: int) -> None:
+        self.index = index
+        self._context = None
+
+    def context(self) -> int:
+        if self._context is None:
+            outer = self.parent.context() if self.parent is not None else 0
+            self._context = self._log.context(outer, self.name, self.index)
+        return self._context
+
+
+class MainLoop:
+    """The state of an open main loop: which entry, how many turns are complete, which bytecode it covers."""
+
+    def __init__(self, entry: int, advance: Callable[[int], None]) -> None:
+        self.entry = entry
+        self.turn = 0
+        self.blocks: dict[str, int] = {}  # executions in this turn, by name
+        self.advance = advance  # draw and drop elements up to a turn
+        self._range: tuple[int, int] | None = None
+
+    def range(self, frame: FrameType) -> tuple[int, int]:
+        """Offsets of its instructions; `frame` stands at its header."""
+        if self._range is None:
+            self._range = loop_range(frame.f_code, frame.f_lasti)
+        return self._range
+
+
+class Block:
+    """One execution of a SkipBlock."""
+
+    def __init__(self, name: str, frame: FrameType) -> None:
+        self.name = name
+        self.frame_id = id(frame)
+        self.code: CodeType = frame.f_code
+        self.start = frame.f_lasti
+        self.occurrence = 0
+        self.kept = False  # it is in a turn of a main loop and in no other block: a checkpoint may be taken of it
+        self.skipped = False
+        self.level: Level | None = None
+
+
+class Keeper(Protocol):
+    """What happens at the boundaries of turns and blocks."""
+
+    def turn(self, loop: MainLoop, frame: FrameType) -> None:
+        """Before an element is drawn. May restore a state and call `loop.advance`."""
+
+    def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
+        """Before a block: True to run it; False: it has been restored."""
+
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
+        """After a block has run."""
+
+
+class Idle:
+    """The keeper of a session that has gone off."""
+
+    def turn(self, loop: MainLoop, frame: FrameType) -> None: ...
+
+    def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
+        return True
+
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None: ...
+
+
+class Session:
+    """A run in progress.
+
+    Args:
+        log: where `flor.log` writes.
+        on_error: called with an error of ours, once; afterwards the session is off and the program goes on.
+        arguments: historical values of `flor.arg`, for a replay.
+    """
+
+    def __init__(
+        self, log: RunLog, on_error: Callable[[Exception], None], arguments: dict[str, Any] | None = None
+    ) -> None:
+        self._log = log
+        self._on_error = on_error
+        self.keeper: Keeper = Idle()
+        self.arguments = arguments
+        self.objects: tuple[Any, ...] = ()  # what `flor.checkpoints` named
+        self.main: MainLoop | None = None
+        self.entries: list[int] = []  # turns begun, of each entry into a main loop
+        self._levels: list[Level] = []
+        self._blocks: list[Block] = []
+        self._whiles: list[_While] = []
+        self._main_thread = threading.main_thread().ident
+        self._failed = False
+
+    # -- errors --------------------------------------------------------------------------------------------------
+
+    def guard(self, action: Callable[..., Any], *arguments: Any, otherwise: Any = None) -> Any:
+        """Call one of our own steps; an error in it never reaches the program."""
+        if self._failed:
+            return otherwise
+        try:
+            return action(*arguments)
+        except Exception as error:
+            self.fail(error)
+            return otherwise
+
+    def fail(self, error: Exception) -> None:
+        """Go off, with one warning."""
+        if not self._failed:
+            self._failed = True
+            self.keeper = Idle()
+            self._on_error(error)
+
+    # -- log -----------------------------------------------------------------------------------------------------
+
+    def log(self, name: str, value: Any) -> None:
+        """Write a record at the current place in the open loops."""
+        if self._failed:
+            return
+        try:
+            if self._whiles:
+                self._drop_left_whiles(sys._getframe(2))
+            self._log.append(self._levels[-1].context() if self._levels else 0, name, value)
+        except Exception as error:
+            self.fail(error)
+
+    # -- levels --------------------------------------------------------------------------------------------------
+
+    def in_main_thread(self) -> bool:
+        return threading.get_ident() == self._main_thread
+
+    def open_level(self, name: str) -> Level:
+        level = Level(self._log, name, self._levels[-1] if self._levels else None)
+        self._levels.append(level)
+        return level
+
+    def close_above(self, level: Level) -> None:
+        """Drop the levels of inner loops that were left by `break` or an exception."""
+        if level in self._levels:
+            del self._levels[self._levels.index(level) + 1 :]
+
+    def close_level(self, level: Level) -> None:
+        if level in self._levels:
+            del self._levels[self._levels.index(level) :]
+
+    # -- main loops ----------------------------------------------------------------------------------------------
+
+    def open_main(self, advance: Callable[[int], None]) -> MainLoop | None:
+        """Begin a main loop; None if one is open already (or this is another thread): then it is only a level of the log."""
+        if self.main is not None or self._blocks or not self.in_main_thread():
+            return None
+        self.main = MainLoop(len(self.entries), advance)
+        self.entries.append(0)
+        return self.main
+
+    def begin_turn(self, loop: MainLoop) -> None:
+        """An element was drawn (or a condition held): a turn begins."""
+        loop.turn += 1
+        self.entries[loop.entry] = loop.turn
+        loop.blocks.clear()
+        self._blocks.clear()
+
+    def close_main(self, loop: MainLoop) -> None:
+        if self.main is loop:
+            self.main = None
+            self._blocks.clear()
+
+    # -- while loops ---------------------------------------------------------------------------------------------
+
+    def it(self, condition: Any, frame: FrameType, name: str) -> Any:
+        """One evaluation of the test of a `while` loop."""
+        self._drop_left_whiles(frame)
+        loop = self._whiles[-1] if self._whiles else None
+        if loop is None or not loop.covers(frame):
+            loop = _While(self, frame, name)
+            self._whiles.append(loop)
+        return loop.test(condition, frame)
+
+    def _drop_left_whiles(self, frame: FrameType) -> None:
+        """Close the `while` loops that control has left: nothing tells us of their `break`."""
+        while self._whiles:
+            loop = self._whiles[-1]
+            outer: FrameType | None = frame
+            while outer is not None and not loop.covers(outer):
+                outer = outer.f_back
+            if outer is not None:
+                return
+            loop.close()
+
+    def forget_while(self, loop: _While) -> None:
+        if loop in self._whiles:
+            self._whiles.remove(loop)
+
+    # -- blocks --------------------------------------------------------------------------------------------------
+
+    def open_block(self, name: str, frame: FrameType) -> Block:
+        """Enter a block; `skipped` tells whether its state was restored instead."""
+        block = Block(name, frame)
+        if not self.in_main_thread():
+            return block
+        outer = self._open_blocks(frame)
+        self._blocks = [*outer, block]
+        loop = self.main
+        if loop is not None:
+            number = loop.blocks[name] = loop.blocks.get(name, 0) + 1
+            block.occurrence = number - 1
+            block.kept = not outer
+            if block.kept:
+                block.skipped = not self.guard(self.keeper.enter, block, loop, frame, otherwise=True)
+        return block
+
+    def _open_blocks(self, frame: FrameType) -> list[Block]:
+        """The blocks around a frame that are really open: others were left by an exception."""
+        alive: set[tuple[int, CodeType]] = set()
+        outer: FrameType | None = frame
+        while outer is not None:
+            alive.add((id(outer), outer.f_code))
+            outer = outer.f_back
+        return [b for b in self._blocks if (b.frame_id, b.code) in alive and not (
+            b.frame_id == id(frame) and b.start >= frame.f_lasti)]  # fmt: skip
+
+    def close_block(self, frame: FrameType) -> None:
+        """Leave the innermost block of this frame."""
+        for position in range(len(self._blocks) - 1, -1, -1):
+            block = self._blocks[position]
+            if block.frame_id == id(frame) and block.code is frame.f_code:
+                del self._blocks[position:]
+                if block.level is not None:
+                    self.close_level(block.level)
+                if block.kept and not block.skipped and self.main is not None:
+                    self.guard(self.keeper.leave, block, self.main, frame)
+                return
+
+    def begin_block_level(self, block: Block) -> Level:
+        """The loop level `step` for what is logged in a block; the part behind `@` keeps blocks apart, tables don't show it."""
+        suffix = f"#{block.occurrence + 1}" if block.occurrence else ""
+        block.level = self.open_level(f"step@{block.name}{suffix}")
+        return block.level
+
+
+class _While:
+    """An open `while flor.it(...)` loop."""
+
+    def __init__(self, session: Session, frame: FrameType, name: str) -> None:
+        self._session = session
+        self._frame_id, self._code = id(frame), frame.f_code
+        try:
+            self._start, self._stop = loop_range(frame.f_code, frame.f_lasti)
+        except LookupError:  # not in the test of a loop
+            self._start, self._stop = frame.f_lasti, frame.f_lasti + 1
+        self._loop = session.open_main(lambda turn: None)
+        self._level = session.open_level(name)
+        self._turn = 0
+
+    def covers(self, frame: FrameType) -> bool:
+        return id(frame) == self._frame_id and frame.f_code is self._code and self._start <= frame.f_lasti < self._stop
+
+    def test(self, condition: Any, frame: FrameType) -> Any:
+        session, loop = self._session, self._loop
+        session.close_above(self._level)
+        if loop is not None:
+            loop._range = (self._start, self._stop)
+            before = loop.turn
+            session.guard(session.keeper.turn, loop, frame)
+            if loop.turn != before:  # restored to the beginning of a later turn, whose test held when it was recorded
+                condition = True
+        if not condition:
+            self.close()
+            return condition
+        self._turn = loop.turn + 1 if loop is not None else self._turn + 1
+        if loop is not None:
+            session.begin_turn(loop)
+        self._level.advance(self._turn)
+        return condition
+
+    def close(self) -> None:
+        self._session.close_level(self._level)
+        if self._loop is not None:
+            self._session.close_main(self._loop)
+        self._session.forget_while(self)
+
+
+current: Session | None = None
+
+
+def use(session: Session | None) -> None:
+    """Make a session the process's own; None: mode off."""
+    global current
+    current = session
+
+
+def _off_in_child() -> None:
+    use(None)
+
+
+os.register_at_fork(after_in_child=_off_in_child)  # a worker of a data loader is not the run

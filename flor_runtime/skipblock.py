@@ -1,0 +1,64 @@
+"""`flor.SkipBlock`: statements that replay may skip by restoring what they changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from types import FrameType
+from typing import Any
+
+from flor_runtime import session as sessions
+from flor_runtime.loop import BlockLoop
+
+
+class SkipBlock:
+    """Round a loop: `for x in SkipBlock.loop(name, xs): ...` and `SkipBlock.end(...)` on the line after it.
+
+    By hand also `if SkipBlock.step_into(name): ...` and `SkipBlock.end(...)` after it. A block outside a `flor.loop` always runs.
+    """
+
+    @staticmethod
+    def loop(name: str, iterable: Iterable[Any]) -> Iterable[Any]:
+        """The iterable if the block runs, an empty one if its state was restored."""
+        session = sessions.current
+        if session is None:
+            return iterable
+        block = session.open_block(name, sys._getframe(1))
+        return () if block.skipped else BlockLoop(session, block, iterable)
+
+    @staticmethod
+    def step_into(name: str) -> bool:
+        """True if the block runs."""
+        session = sessions.current
+        return session is None or not session.open_block(name, sys._getframe(1)).skipped
+
+    @staticmethod
+    def end(*objects: Any, values: str | tuple[str, ...] = ()) -> Any:
+        """Close the block.
+
+        Args:
+            objects: what the block changes, for who reads the code; what a checkpoint holds is found from the frame.
+            values: names of the calling frame whose values are handed back: a tuple in their order, or the value itself for a
+                single string.
+
+        Raises:
+            NameError: one of `values` is not bound.
+        """
+        frame = sys._getframe(1)
+        session = sessions.current
+        if session is not None:
+            session.close_block(frame)
+        if not values:
+            return None
+        return _read(frame, values)
+
+
+def _read(frame: FrameType, values: str | tuple[str, ...]) -> Any:
+    view = frame.f_locals
+    try:
+        return view[values] if isinstance(values, str) else tuple([view[name] for name in values])
+    except KeyError as error:
+        raise NameError(f"name {error.args[0]!r} is not defined") from None
+    finally:
+        if sys.version_info < (3, 13) and view is not frame.f_globals:
+            view.clear()  # the interpreter's snapshot would keep the objects alive
