@@ -1,0 +1,146 @@
+"""Which expressions may be evaluated once more without changing what the program computes. Tables, not code."""
+
+from __future__ import annotations
+
+import ast
+
+#: Calls that take something away, draw a random number or write: never evaluated for a log statement.
+EFFECT_FUNCTIONS = frozenset(
+    ["next", "input", "open", "exec", "eval", "compile", "setattr", "delattr", "print", "breakpoint", "exit", "quit", "__import__"]
+)
+EFFECT_METHODS = frozenset(
+    ["append", "extend", "insert", "pop", "popitem", "remove", "clear", "add", "discard", "setdefault", "sort", "reverse", "appendleft", "popleft", "update", "step", "backward", "zero_grad", "load_state_dict", "train", "eval", "requires_grad_", "register_hook", "register_buffer", "write", "writelines", "read", "readline", "readlines", "close", "flush", "send", "recv", "put", "get_nowait", "save", "dump", "seed", "manual_seed", "shuffle", "reset", "fit", "partial_fit", "add_scalar", "add_scalars", "backward_", "unscale_", "scale_loss", "set_postfix", "set_description", "set_state_dict", "set_rng_state", "commit", "execute", "unlink", "mkdir", "rmdir", "rename", "random", "randint", "randn", "rand", "randperm", "normal", "uniform", "choice", "choices", "sample", "bernoulli", "multinomial"]
+)
+#: Names above that are harmless on these modules or in these dotted forms.
+PURE_DOTTED = frozenset(
+    ["os.path.join", "torch.add", "np.add", "numpy.add", "torch.sort", "np.sort", "operator.add", "torch.cuda.get_rng_state"]
+)
+#: In a helper statement that is brought along (not logged itself) every call must be known.
+PURE_FUNCTIONS = frozenset(
+    ["abs", "all", "any", "bin", "bool", "bytes", "callable", "chr", "complex", "dict", "divmod", "enumerate", "float", "format", "frozenset", "getattr", "hasattr", "hash", "hex", "id", "int", "isinstance", "issubclass", "len", "list", "map", "filter", "max", "min", "oct", "ord", "pow", "range", "repr", "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "type", "vars", "zip"]
+)
+PURE_METHODS = frozenset(
+    ["item", "detach", "cpu", "cuda", "to", "numpy", "tolist", "clone", "contiguous", "float", "double", "half", "long", "int", "bool", "mean", "sum", "std", "var", "norm", "abs", "sqrt", "exp", "log", "pow", "max", "min", "argmax", "argmin", "topk", "eq", "ne", "lt", "le", "gt", "ge", "size", "dim", "numel", "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "chunk", "split", "softmax", "log_softmax", "sigmoid", "relu", "tanh", "data_ptr", "stride", "type", "keys", "values", "items", "get", "copy", "format", "join", "lower", "upper", "strip", "rstrip", "lstrip", "startswith", "endswith", "replace", "count", "index", "named_parameters", "parameters", "modules", "named_modules", "children", "named_children", "buffers", "named_buffers", "state_dict", "group", "groups", "group_dict", "isoformat", "strftime", "total_seconds", "any", "all", "cumsum", "prod", "median", "unique", "nonzero", "get_last_lr", "get_lr", "element_size", "is_cuda", "is_floating_point", "shape", "head", "tail", "describe"]
+)
+PURE_MODULES = frozenset(
+    ["math", "np", "numpy", "torch", "F", "functional", "operator", "itertools", "statistics", "time", "datetime", "copy", "nn", "linalg"]
+)
+_RANDOM = frozenset(
+    ["rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "seed", "manual_seed", "random", "shuffle", "save", "load"]
+)
+#: What a guard's ``for`` may iterate over: going over it once more takes nothing away.
+REPEATABLE = frozenset(
+    ["items", "keys", "values", "named_parameters", "parameters", "modules", "named_modules", "children", "buffers", "named_buffers"]
+)
+
+
+def dotted(node: ast.AST) -> str:
+    """``a.b.c`` of a name or attribute chain, with ``()`` for calls in between; else empty."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    if isinstance(node, ast.Name):
+        parts.append(node.id)
+        return ".".join(reversed(parts))
+    return ""
+
+
+def effect(node: ast.AST) -> str | None:
+    """The call in an expression that is known to have an effect, as text; None if there is none."""
+    for n in ast.walk(node):
+        if isinstance(n, (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)):
+            return ast.unparse(n)
+        if not isinstance(n, ast.Call):
+            continue
+        name = dotted(n.func)
+        if name in PURE_DOTTED:
+            continue
+        if isinstance(n.func, ast.Name):
+            if n.func.id in EFFECT_FUNCTIONS:
+                return ast.unparse(n)
+        elif isinstance(n.func, ast.Attribute):
+            attr = n.func.attr
+            if attr in EFFECT_METHODS and not (attr == "eval" and name.startswith(("pd.", "ast."))):
+                return ast.unparse(n)
+            if attr.endswith("_") and not attr.startswith("_"):
+                return ast.unparse(n)
+    return None
+
+
+def pure(node: ast.AST) -> bool:
+    """Whether every call in an expression is known to be free of effects."""
+    if effect(node) is not None:
+        return False
+    for n in ast.walk(node):
+        if not isinstance(n, ast.Call):
+            continue
+        if isinstance(n.func, ast.Name):
+            if n.func.id not in PURE_FUNCTIONS:
+                return False
+        elif isinstance(n.func, ast.Attribute):
+            name = dotted(n.func)
+            root = name.split(".")[0]
+            if root in PURE_MODULES:
+                if n.func.attr in _RANDOM or ".random" in name:
+                    return False
+            elif n.func.attr not in PURE_METHODS:
+                return False
+        else:
+            return False
+    return True
+
+
+def repeatable(node: ast.AST) -> bool:
+    """Whether a loop over this may run once more without taking anything from the program."""
+    if isinstance(node, (ast.Name, ast.Attribute, ast.Subscript)):
+        return False
+    if isinstance(node, (ast.List, ast.Tuple, ast.Dict, ast.Set, ast.Constant)):
+        return pure(node)
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name):
+            if node.func.id == "range":
+                return all(pure(a) for a in node.args)
+            if node.func.id in ("enumerate", "zip", "reversed", "sorted", "list"):
+                return all(repeatable(a) for a in node.args)
+        if isinstance(node.func, ast.Attribute) and node.func.attr in REPEATABLE:
+            return pure(node.func.value)
+    return False
+
+
+_HAZARDS = EFFECT_METHODS | {"clip_grad_norm_", "no_grad", "backward", "step"}
+_QUIET = PURE_FUNCTIONS | {"print"}
+_QUIET_METHODS = PURE_METHODS | {"info", "warning", "debug", "error", "item", "flush"}
+
+
+def root(node: ast.AST) -> str | None:
+    """The name that an attribute, item or call chain starts from."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
+        node = node.func if isinstance(node, ast.Call) else node.value
+    return node.id if isinstance(node, ast.Name) else None
+
+
+def disturbs(stmt: ast.AST, names: set[str]) -> bool:
+    """Whether running a statement may change what an expression over these names gives, or leave the block."""
+    for n in ast.walk(stmt):
+        if isinstance(n, (ast.Return, ast.Break, ast.Continue, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await)):
+            return True
+        if isinstance(n, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(n.ctx, (ast.Store, ast.Del)):
+            if root(n) in names:
+                return True
+        elif isinstance(n, ast.Call):
+            last = n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")
+            if last in _HAZARDS or (last.endswith("_") and not last.startswith("_")):
+                return True
+            if last in _QUIET if isinstance(n.func, ast.Name) else last in _QUIET_METHODS:
+                continue
+            given = [n.func.value] if isinstance(n.func, ast.Attribute) else []
+            given += [*n.args, *(k.value for k in n.keywords)]
+            if any(x.id in names for g in given for x in ast.walk(g) if isinstance(x, ast.Name)):
+                return True
+        elif isinstance(n, (ast.Import, ast.ImportFrom)):
+            if {(a.asname or a.name).split(".")[0] for a in n.names} & names:
+                return True
+        elif isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and n.name in names:
+            return True
+    return False

@@ -1,0 +1,407 @@
+"""The backport of some names from one version to another: find, map, place, splice, prove."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection, Iterable, Mapping
+
+from flor_transform.backport import effects, nested, splice
+from flor_transform.backport.mapping import Mapping as Matching
+from flor_transform.backport.mapping import match
+from flor_transform.backport.names import Scopes, free_names, scope_of
+from flor_transform.backport.placement import Placer, Refused, Spot
+from flor_transform.backport.plan import BackportResult, Placement, Refusal
+from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
+from flor_transform.backport.slices import Brought, Slicer
+from flor_transform.backport.splice import Edit
+from flor_transform.backport.tree import Node, Unit, Version
+
+
+class Backport:
+    """One pair of versions."""
+
+    def __init__(self, old: Version, new: Version, siblings: Mapping[str, bytes]) -> None:
+        self.old, self.new = old, new
+        self.map: Matching = match(new, old)
+        self.new_scopes, self.old_scopes = Scopes(new.root), Scopes(old.root)
+        self.placer = Placer(self.map, self.old_scopes)
+        self.slicer = Slicer(new, old, self.map, self.new_scopes, self.old_scopes, siblings)
+        self.has, self.has_calls = already(new, old)
+        self.edits: list[Edit] = []
+        self.placed: list[tuple[Placement, Edit]] = []
+        self.kept: list[Placement] = []
+        self.refusals: list[Refusal] = []
+        self.brought: dict[Node, Edit] = {}
+        self._flor: set[str] = set()
+        #: units of this run that went into a gap of old: (block, index) -> units of new
+        self._merged: dict[Unit, Unit] = {}
+
+    def run(self, names: Collection[str]) -> None:
+        """Place every statement of these names, or say why not."""
+        probes = find(self.new, names)
+        found = {p.name for p in probes}
+        for name in names:
+            if name not in found and not any("{}" in f for f in found):
+                self.refusals.append(Refusal(name, "NOT-LOGGED", f"the newer version logs no {name!r}"))
+        groups: dict[object, list[Probe]] = {}
+        for probe in probes:
+            groups.setdefault(probe.top if probe.top is not None else probe.node, []).append(probe)
+        for key, group in groups.items():
+            if isinstance(key, Unit):
+                self._unit(key, group)
+            else:
+                self._nested(group)
+
+    # -- statements
+
+    def _unit(self, top: Unit, probes: list[Probe]) -> None:
+        todo = []
+        for probe in probes:
+            assert probe.unit is not None
+            if probe.unit in self.has:
+                self._keep(probe, self.has[probe.unit].stmt)
+            else:
+                todo.append(probe)
+        if not todo:
+            return
+        chosen = [p.unit for p in todo if p.unit is not None]
+        try:
+            self._place(top, chosen, todo)
+        except Refused as why:
+            for probe in todo:
+                self._refuse(probe, why)
+
+    def _keep(self, probe: Probe, stmt: ast.AST) -> None:
+        line = getattr(stmt, "lineno", 0)
+        text = self.old.source.segment(stmt).decode("utf-8", "replace")
+        self.kept.append(Placement(probe.name, probe.line, line, line, text, "already"))
+
+    def _refuse(self, probe: Probe, why: Refused) -> None:
+        lines = tuple(sorted({getattr(n.stmt, "lineno", 0) for n in why.candidates} - {0}))
+        if len(lines) > 2:
+            lines = (lines[0], lines[-1])
+        self.refusals.append(Refusal(probe.name, why.code, why.message, probe.line, lines))
+
+    def _place(self, top: Unit, chosen: list[Unit], probes: list[Probe]) -> None:
+        check_effects(top, chosen)
+        modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
+        reads = reads_of(top, chosen, modules)
+        spot, renames, brought = self._settle(top, reads, self.slicer)
+        lines_at = self._insert(top, chosen, spot, renames, brought)
+        edit, text = lines_at
+        for node_edit in brought:
+            self._bring(node_edit)
+        self._import_flor(spot)
+        changed = tuple(sorted((a, b) for a, b in renames.items() if a != b))
+        names = tuple(b.what for b in brought)
+        for probe in probes:
+            old_line = self.old.source.line_of(edit.offset)
+            self.placed.append(
+                (Placement(probe.name, probe.line, 0, old_line, text, "placed", changed, names, spot.score), edit)
+            )
+
+    def _settle(self, top: Unit, reads: set[str], slicer: Slicer) -> tuple[Spot, dict[str, str], list[Brought]]:
+        """The gap, the renames and what comes along; found together, as each depends on the others."""
+        block, index = top.block, top.index
+        brought: list[Brought] = []
+        skip: set[Node] = set()
+        for _ in range(3):
+            guess = slicer.guess(reads, block)
+            spot = self.placer.spot(block, index, index, {guess.get(n, n) for n in reads}, skip)
+            renames, missing = slicer.resolve(reads, block, index, spot)
+            missing = [n for n in missing if not any(n in b.names for b in brought)]
+            if not missing:
+                return spot, renames, self._checked(brought, spot)
+            for name in missing:
+                for part in slicer.slice(name, block, index, spot, self.placer):
+                    if all(part.node is not b.node for b in brought):
+                        brought.append(part)
+                        skip.add(part.node)
+        raise Refused("UNBOUND", f"{', '.join(sorted(missing))} is not bound at its place")
+
+    def _checked(self, brought: list[Brought], spot: Spot) -> list[Brought]:
+        out = []
+        for part in sorted(brought, key=lambda b: b.node.order):
+            out.append(self.slicer.settle(part, spot, self.placer))
+        return out
+
+    def _insert(
+        self, top: Unit, chosen: list[Unit], spot: Spot, renames: dict[str, str], brought: list[Brought]
+    ) -> tuple[Edit, str]:
+        beside = [u for g, _, _, u in spot.block.extras if g == spot.index and u is not None]
+        counterpart = {o: n for n, o in self.has.items()}
+        if top.guard:
+            for unit in beside:
+                merged = self._into_guard(top, unit, chosen, renames, counterpart)
+                if merged is not None:
+                    return merged
+        before, after = set(), set()
+        for unit in beside:
+            order = self._order(unit, counterpart)
+            if order is not None:
+                (before if order < top.order else after).add(unit)
+        around = splice.fillers(self.new, top.block, top.index, self.new.source.span(top.stmt))
+        place = splice.locate(self.old, spot, before, after, around)
+        step = splice.indent_step(self.old.source)
+        lines = splice.unit_lines(self.new, top, chosen, renames, place.indent, step)
+        text = splice.written(self.old.source, place, lines)
+        edit = Edit(place.offset, (1, top.order), text, place.form in ("after", "ahead"))
+        self.edits.append(edit)
+        return edit, b"\n".join(lines).decode("utf-8", "replace")
+
+    def _order(self, unit: Unit, counterpart: dict[Unit, Unit]) -> int | None:
+        for inner in flat(unit):
+            if inner in counterpart:
+                return counterpart[inner].order
+        return None
+
+    def _into_guard(
+        self, top: Unit, unit: Unit, chosen: list[Unit], renames: dict[str, str], counterpart: dict[Unit, Unit]
+    ) -> tuple[Edit, str] | None:
+        """Into a guard of the same header that old has already (one of its statements came earlier)."""
+        if not unit.guard or not any(counterpart.get(u) in set(flat(top)) for u in flat(unit)):
+            return None
+        source = self.old.source
+        wanted = [u for u in top.inner if covers(u, chosen)]
+        if len(wanted) != 1 or wanted[0].guard or (isinstance(unit.stmt, ast.If) and unit.stmt.orelse):
+            raise Refused("FORM", "the guard around it is there already, with other statements in it")
+        later = [u for u in unit.inner if (o := self._order(u, counterpart)) is not None and o > wanted[0].order]
+        anchor = later[0].stmt if later else unit.inner[-1].stmt
+        start, end = source.span(anchor)
+        indent = splice.indentation(source, start)
+        if indent is None:
+            raise Refused("FORM", "the guard around it stands on one line there")
+        lines = splice.unit_lines(self.new, wanted[0], chosen, renames, indent, b"    ")
+        nl = source.newline
+        line = source.line_of(start) if later else source.line_of(end - 1) + 1
+        if line > len(source.lines):
+            ends = source.lines[-1].endswith((b"\n", b"\r"))
+            text = nl.join(lines) + nl if ends else nl + nl.join(lines)
+            edit = Edit(len(source.text), (1, wanted[0].order), text)
+        else:
+            edit = Edit(source.starts[line - 1], (1, wanted[0].order), nl.join(lines) + nl)
+        self.edits.append(edit)
+        return edit, b"\n".join(lines).decode("utf-8", "replace")
+
+    # -- what comes along
+
+    def _bring(self, part: Brought) -> None:
+        if part.node in self.brought:
+            return
+        edit = self.slicer.edit(part)
+        self.brought[part.node] = edit
+        self.edits.append(edit)
+
+    def _import_flor(self, spot: Spot | None) -> None:
+        """``import flor``, as new writes it, unless old has it."""
+        if self.old.flor_imports or self._flor:
+            missing = self.new.aliases.modules - self.old.aliases.modules
+            direct = set(self.new.aliases.direct) - set(self.old.aliases.direct)
+            if self._flor or not (missing or direct):
+                return
+        self._flor.add("flor")
+        texts = []
+        for stmt in self.new.flor_imports:
+            text = self.new.source.segment(stmt)
+            if not any(ast.dump(stmt) == ast.dump(o) for o in self.old.flor_imports) and text not in texts:
+                texts.append(text)
+        if not texts:
+            texts = [b"import flor"]
+        self.edits.append(self.slicer.at_imports(texts, (0, 0)))
+
+    # -- calls inside expressions
+
+    def _nested(self, probes: list[Probe]) -> None:
+        todo: list[Probe] = []
+        for probe in probes:
+            assert probe.call is not None
+            if id(probe.call) in self.has_calls:
+                self._keep(probe, self.has_calls[id(probe.call)].node)
+            else:
+                todo.append(probe)
+        if not todo:
+            return
+        node = todo[0].node
+        assert node is not None
+        other = self.map.to_old.get(node)
+        failed: dict[Probe, Refused] = {}
+        if other is not None and isinstance(other.stmt, ast.stmt):
+            guess = self.slicer.guess({n for p in todo if p.call for n in free_names(p.call.value)}, _block(node))
+            for probe in todo:
+                assert probe.call is not None
+                try:
+                    front, tail = nested.around(self.new, self.old, node, other, probe.call, guess)
+                except Refused as why:
+                    failed[probe] = why
+                    continue
+                self.edits += [front, tail]
+                self._import_flor(None)
+                line = self.old.source.line_of(front.offset)
+                value = self.old.source.text[front.offset : tail.offset]
+                text = (front.text + value + tail.text).decode("utf-8", "replace")
+                changed = tuple(sorted((a, b) for a, b in guess.items() if a != b))
+                score = self.map.score[node]
+                self.placed.append(
+                    (Placement(probe.name, probe.line, 0, line, text, "placed", changed, (), score), front)
+                )
+        else:
+            for probe in todo:
+                failed[probe] = Refused("NO-EXPRESSION", "the statement that it is part of is not there")
+        for probe, why in failed.items():
+            try:
+                self._alone(probe, node, other)
+            except Refused as second:
+                self._refuse(probe, why if second.code in ("NO-EXPRESSION",) else second)
+
+    def _alone(self, probe: Probe, node: Node, other: Node | None) -> None:
+        """A call whose statement is not there, as a statement of its own."""
+        assert probe.call is not None
+        unit = nested.alone(self.new, node, probe.call)
+        modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
+        reads = free_names(unit.stmt) - modules
+        self._check(unit.stmt)
+        guess = self.slicer.guess(reads, unit.block)
+        if other is not None and other.block is not None:
+            spot = Spot(other.block, other.index, False, True, self.map.score[node] * 0.8)
+            if spot.block.closed:
+                raise Refused("FORM", "its place is in an elif branch")
+        else:
+            spot = self.placer.spot(unit.block, node.index, node.index + 1, {guess.get(n, n) for n in reads}, ())
+        renames, missing = self.slicer.resolve(reads, unit.block, node.index, spot)
+        if missing:
+            raise Refused("UNBOUND", f"{', '.join(sorted(missing))} is not bound at its place")
+        around = splice.fillers(self.new, unit.block, node.index, (node.start, node.end))
+        place = splice.locate(self.old, spot, (), (), around)
+        text = nested.alone_text(probe.call, renames)
+        edit = Edit(
+            place.offset,
+            (1, node.order),
+            splice.written(self.old.source, place, [place.indent + text]),
+            place.form in ("after", "ahead"),
+        )
+        self.edits.append(edit)
+        self._import_flor(spot)
+        changed = tuple(sorted((a, b) for a, b in renames.items() if a != b))
+        self.placed.append(
+            (
+                Placement(
+                    probe.name,
+                    probe.line,
+                    0,
+                    self.old.source.line_of(edit.offset),
+                    text.decode("utf-8", "replace"),
+                    "placed",
+                    changed,
+                    (),
+                    round(spot.score * 0.9, 3),
+                ),
+                edit,
+            )
+        )
+
+    def _check(self, stmt: ast.AST) -> None:
+        found = effects.effect(stmt)
+        if found is not None:
+            raise Refused("EFFECT", f"{found} may change what the run computes")
+
+    # -- the result
+
+    def result(self) -> BackportResult:
+        """The old bytes with all insertions, checked to parse."""
+        kept = tuple(sorted(self.kept, key=lambda p: p.new_line))
+        if not self.edits:
+            return BackportResult(self.old.source.data, kept, tuple(self.refusals), False)
+        source = self.old.source
+        edits = sorted(self.edits, key=lambda e: (e.offset, e.order))
+        out: list[bytes] = []
+        at = 0
+        lines: dict[int, int] = {}
+        count = 0
+        for edit in edits:
+            piece = source.data[source.raw_offset(at) if at else 0 : source.raw_offset(edit.offset)]
+            at = edit.offset
+            out.append(piece)
+            lines[id(edit)] = source.line_of(edit.offset) + count + (1 if edit.text[:1] in b"\r\n" else 0)
+            count += edit.text.count(source.newline)
+            out.append(source.encode(edit.text))
+        out.append(source.data[source.raw_offset(at) :])
+        code = b"".join(out)
+        try:
+            ast.parse(code)
+        except (SyntaxError, ValueError) as error:
+            refused = [
+                Refusal(p.name, "PROOF", f"the result does not parse: {error}", p.new_line) for p, _ in self.placed
+            ]
+            return BackportResult(source.data, kept, (*self.refusals, *refused), False)
+        from dataclasses import replace
+
+        placed = [replace(p, line=lines[id(e)]) for p, e in self.placed]
+        placements = tuple(sorted([*placed, *self.kept], key=lambda p: (p.new_line, p.line)))
+        return BackportResult(code, placements, tuple(self.refusals), True)
+
+
+def _block(node: Node) -> object:
+    return node.block
+
+
+def flat(unit: Unit) -> Iterable[Unit]:
+    """The log statements of a unit."""
+    if not unit.guard:
+        yield unit
+    for inner in unit.inner:
+        yield from flat(inner)
+
+
+def check_effects(top: Unit, chosen: Collection[Unit]) -> None:
+    """Refuse what may change the run: a call with an effect, a guard that consumes what it goes over."""
+    if not covers(top, chosen):
+        return
+    if not top.guard:
+        found = effects.effect(top.stmt.value if isinstance(top.stmt, ast.Expr) else top.stmt)
+        if found is not None and not found.startswith("flor."):
+            raise Refused("EFFECT", f"{found} may change what the run computes")
+        return
+    stmt = top.stmt
+    if isinstance(stmt, ast.If):
+        found = effects.effect(stmt.test)
+    elif isinstance(stmt, ast.With):
+        found = next((f for i in stmt.items if (f := effects.effect(i.context_expr))), None)
+    else:
+        assert isinstance(stmt, ast.For)
+        found = None if effects.repeatable(stmt.iter) else ast.unparse(stmt.iter)
+    if found is not None:
+        raise Refused("EFFECT", f"{found} may change what the run computes")
+    for inner in top.inner:
+        check_effects(inner, chosen)
+
+
+def backport(
+    old: bytes, new: bytes, names: Iterable[str], *, siblings: Mapping[str, bytes] | None = None
+) -> BackportResult:
+    """Put the log statements for ``names`` of ``new`` at their place in ``old``.
+
+    ``old`` and ``new`` are whole files, raw or instrumented; only insertions are made. ``siblings`` are the older
+    version's project files by path: an import that a statement needs is only brought if they have what it names.
+    What is not certain is refused, with a reason; ``code`` is then ``old`` (with what could be placed).
+    """
+    wanted = list(dict.fromkeys(names))
+    if not wanted:
+        return BackportResult(old)
+    parsed: list[Version] = []
+    for data, which in ((old, "older"), (new, "newer")):
+        try:
+            parsed.append(Version(data))
+        except (SyntaxError, ValueError, UnicodeError, LookupError, RecursionError) as error:
+            at = getattr(error, "lineno", None)
+            message = (
+                f"the {which} version does not parse"
+                + (f" (line {at})" if at else "")
+                + f": {getattr(error, 'msg', error)}"
+            )
+            return BackportResult(old, (), tuple(Refusal(n, "SYNTAX", message) for n in wanted))
+    job = Backport(parsed[0], parsed[1], siblings or {})
+    job.run(wanted)
+    return job.result()
+
+
+__all__ = ["backport", "free_names", "logged", "scope_of"]

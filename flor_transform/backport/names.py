@@ -1,0 +1,306 @@
+"""What statements read and bind, and which names are certainly bound at a gap of a block."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+from collections.abc import Iterable
+
+from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Node
+
+BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__", "__spec__"}
+_INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_JUMPS = (ast.Return, ast.Raise, ast.Break, ast.Continue)
+
+
+def free_names(node: ast.AST) -> set[str]:
+    """Names that an expression or statement reads from outside itself."""
+    out: set[str] = set()
+    _free(node, frozenset(), out)
+    return out
+
+
+def _free(node: ast.AST, bound: frozenset[str], out: set[str]) -> None:
+    if isinstance(node, ast.Name):
+        if not isinstance(node.ctx, ast.Store) and node.id not in bound:
+            out.add(node.id)
+        return
+    if isinstance(node, ast.Lambda):
+        for default in [*node.args.defaults, *[d for d in node.args.kw_defaults if d]]:
+            _free(default, bound, out)
+        _free(node.body, bound | set(arguments(node.args)), out)
+        return
+    if isinstance(node, (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)):
+        for comp in node.generators:
+            _free(comp.iter, bound, out)
+            bound = bound | stored(comp.target)
+            for test in comp.ifs:
+                _free(test, bound, out)
+        parts = [node.key, node.value] if isinstance(node, ast.DictComp) else [node.elt]
+        for part in parts:
+            _free(part, bound, out)
+        return
+    if isinstance(node, FUNCTIONS):
+        for outer in [*node.decorator_list, *node.args.defaults, *[d for d in node.args.kw_defaults if d]]:
+            _free(outer, bound, out)
+        inside: set[str] = set(arguments(node.args))
+        for stmt in node.body:
+            inside |= bound_anywhere(stmt)
+        for stmt in node.body:
+            _free(stmt, bound | inside, out)
+        return
+    if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) and node.target.id not in bound:
+        out.add(node.target.id)
+    for child in ast.iter_child_nodes(node):
+        _free(child, bound, out)
+
+
+def arguments(args: ast.arguments) -> list[str]:
+    """All parameter names."""
+    every = [*args.posonlyargs, *args.args, *args.kwonlyargs, args.vararg, args.kwarg]
+    return [a.arg for a in every if a is not None]
+
+
+def stored(node: ast.AST) -> set[str]:
+    """Names that an expression or target binds in its own scope (walrus too)."""
+    out: set[str] = set()
+    todo = [node]
+    while todo:
+        n = todo.pop()
+        if isinstance(n, ast.Name):
+            if isinstance(n.ctx, ast.Store):
+                out.add(n.id)
+        elif isinstance(n, _INNER):
+            # Only a walrus binds out of a comprehension.
+            out |= {w.target.id for w in ast.walk(n) if isinstance(w, ast.NamedExpr)}
+        elif isinstance(n, (ast.MatchAs, ast.MatchStar)):
+            if n.name:
+                out.add(n.name)
+            todo.extend(ast.iter_child_nodes(n))
+        elif isinstance(n, ast.MatchMapping):
+            if n.rest:
+                out.add(n.rest)
+            todo.extend(ast.iter_child_nodes(n))
+        else:
+            todo.extend(ast.iter_child_nodes(n))
+    return out
+
+
+def header_binds(stmt: ast.AST) -> set[str]:
+    """Names that a statement binds itself, without the statements in its blocks."""
+    if isinstance(stmt, DEFS):
+        return {stmt.name}
+    if isinstance(stmt, (ast.Import, ast.ImportFrom)):
+        return {(a.asname or a.name).split(".")[0] for a in stmt.names}
+    if isinstance(stmt, ast.ExceptHandler):
+        return {stmt.name} if stmt.name else set()
+    if isinstance(stmt, ast.match_case):
+        return stored(stmt.pattern)
+    if isinstance(stmt, (ast.For, ast.AsyncFor)):
+        return stored(stmt.target) | stored(stmt.iter)
+    if isinstance(stmt, (ast.While, ast.If)):
+        return stored(stmt.test)
+    if isinstance(stmt, (ast.With, ast.AsyncWith)):
+        return {
+            n
+            for i in stmt.items
+            for n in stored(i.context_expr) | (stored(i.optional_vars) if i.optional_vars else set())
+        }
+    if isinstance(stmt, ast.AnnAssign) and stmt.value is None:
+        return set()
+    if isinstance(stmt, (ast.Try, ast.Match, ast.Module)):
+        return set()
+    return stored(stmt)
+
+
+def header_reads(stmt: ast.AST) -> set[str]:
+    """Names that a statement reads itself, without the statements in its blocks."""
+    if isinstance(stmt, (ast.For, ast.AsyncFor)):
+        return free_names(stmt.iter)
+    if isinstance(stmt, (ast.While, ast.If)):
+        return free_names(stmt.test)
+    if isinstance(stmt, (ast.With, ast.AsyncWith)):
+        return {n for i in stmt.items for n in free_names(i.context_expr)}
+    if isinstance(stmt, (ast.Try, ast.ExceptHandler, ast.match_case, ast.Module, *DEFS)):
+        return set()
+    if isinstance(stmt, ast.Match):
+        return free_names(stmt.subject)
+    return free_names(stmt)
+
+
+def bound_anywhere(stmt: ast.AST) -> set[str]:
+    """All names bound by a statement or in its blocks, functions not entered."""
+    out = header_binds(stmt)
+    if isinstance(stmt, DEFS):
+        return out
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for inner in getattr(stmt, name, None) or ():
+            if isinstance(inner, (ast.stmt, ast.ExceptHandler, ast.match_case)):
+                out |= bound_anywhere(inner)
+    return out
+
+
+class Scopes:
+    """Bindings of one version's functions and classes; computed when asked for."""
+
+    def __init__(self, root: Node) -> None:
+        self.root = root
+        self._anywhere: dict[Node, frozenset[str]] = {}
+        self._globals: dict[Node, frozenset[str]] = {}
+        self._module_extra: frozenset[str] | None = None
+
+    def anywhere(self, scope: Node) -> frozenset[str]:
+        """Names local to a scope (for the module: its globals, ``global x`` in functions too)."""
+        found = self._anywhere.get(scope)
+        if found is None:
+            stmt = scope.stmt
+            out: set[str] = set()
+            for inner in stmt.body:  # type: ignore[attr-defined]
+                out |= bound_anywhere(inner)
+            if isinstance(stmt, FUNCTIONS):
+                out |= set(arguments(stmt.args))
+                out -= self.declared(scope)
+            elif scope is self.root:
+                for node in ast.walk(stmt):
+                    if isinstance(node, ast.Global):
+                        out |= set(node.names)
+            found = self._anywhere[scope] = frozenset(out)
+        return found
+
+    def declared(self, scope: Node) -> frozenset[str]:
+        """Names that a function declares global or nonlocal."""
+        found = self._globals.get(scope)
+        if found is None:
+            out: set[str] = set()
+            todo: list[ast.AST] = list(scope.stmt.body)  # type: ignore[attr-defined]
+            while todo:
+                node = todo.pop()
+                if isinstance(node, (ast.Global, ast.Nonlocal)):
+                    out |= set(node.names)
+                elif isinstance(node, ast.stmt) and not isinstance(node, DEFS):
+                    todo.extend(c for c in ast.iter_child_nodes(node) if isinstance(c, (ast.stmt, ast.ExceptHandler)))
+                elif isinstance(node, ast.ExceptHandler):
+                    todo.extend(node.body)
+            found = self._globals[scope] = frozenset(out)
+        return found
+
+    def star(self) -> set[str]:
+        """Modules that the file star-imports."""
+        return {
+            "." * n.level + (n.module or "")
+            for n in self.root.stmt.body  # type: ignore[attr-defined]
+            if isinstance(n, ast.ImportFrom) and any(a.name == "*" for a in n.names)
+        }
+
+    def outer(self, scope: Node) -> set[str]:
+        """Names that a scope sees from outside: enclosing functions, the module, builtins."""
+        out = set(BUILTINS)
+        node = scope
+        while node is not self.root:
+            node = node.scope()
+            if not isinstance(node.stmt, ast.ClassDef):
+                out |= self.anywhere(node)
+        return out
+
+    def status(self, name: str, block: Block, index: int) -> str:
+        """``bound`` for certain, ``maybe`` on some path, or ``no`` at a gap of a block."""
+        scope = scope_of(block)
+        local = self.anywhere(scope)
+        if name in local:
+            if name in bound_before(block, index):
+                return "bound"
+            if scope is self.root and name in BUILTINS:
+                return "bound"
+            return "maybe" if name in maybe_before(block, index) else "no"
+        return "bound" if name in self.outer(scope) else "no"
+
+
+def scope_of(block: Block) -> Node:
+    """The function, class or module whose names a block uses."""
+    owner = block.owner
+    return owner if owner.block is None or isinstance(owner.stmt, DEFS) else owner.scope()
+
+
+def bound_before(block: Block, index: int) -> set[str]:
+    """Names certainly bound at a gap, a loop's body taken as run at least once."""
+    out: set[str] = set()
+    while True:
+        for node in block.items[:index]:
+            out |= certain(node)
+        owner = block.owner
+        out |= header_binds(owner.stmt) if not isinstance(owner.stmt, DEFS) else set()
+        if isinstance(owner.stmt, FUNCTIONS):
+            return out | set(arguments(owner.stmt.args))
+        if owner.block is None or isinstance(owner.stmt, ast.ClassDef):
+            return out
+        if owner.group in ("Try", "TryStar") and block.field in ("orelse", "finalbody"):
+            out |= _together(owner, "body") if block.field == "orelse" else set()
+        elif isinstance(owner.stmt, LOOPS) and block.field == "orelse":
+            out |= _together(owner, "body")
+        block, index = owner.block, owner.index
+
+
+def maybe_before(block: Block, index: int) -> set[str]:
+    """Names that some path to a gap binds (an earlier turn of an enclosing loop counts)."""
+    out: set[str] = set()
+    while True:
+        looped = isinstance(block.owner.stmt, LOOPS)
+        for node in block.items if looped else block.items[:index]:
+            out |= bound_anywhere(node.stmt)
+        owner = block.owner
+        if owner.block is None or isinstance(owner.stmt, DEFS):
+            return out
+        out |= header_binds(owner.stmt)
+        if owner.group in ("Try", "TryStar"):
+            out |= {n for b in owner.blocks for i in b.items for n in bound_anywhere(i.stmt)}
+        block, index = owner.block, owner.index
+
+
+def _together(node: Node, name: str) -> set[str]:
+    return {n for b in node.blocks if b.field == name for i in b.items for n in certain(i)}
+
+
+def leaves(items: Iterable[Node]) -> bool:
+    """Whether a list of statements always ends in a jump."""
+    last = None
+    for last in items:  # noqa: B007
+        pass
+    if last is None:
+        return False
+    if isinstance(last.stmt, _JUMPS):
+        return True
+    if last.group == "If" and len(last.blocks) == 2:
+        return all(leaves(b.items) for b in last.blocks)
+    if isinstance(last.stmt, ast.Expr) and isinstance(last.stmt.value, ast.Call):
+        func = last.stmt.value.func
+        return isinstance(func, (ast.Name, ast.Attribute)) and ast.unparse(func) in (
+            "exit",
+            "quit",
+            "sys.exit",
+            "os._exit",
+        )
+    return False
+
+
+def certain(node: Node) -> set[str]:
+    """Names bound after a statement on every path through it that goes on."""
+    stmt = node.stmt
+    out = set() if isinstance(stmt, ast.ExceptHandler) else header_binds(stmt)
+    if not node.blocks or isinstance(stmt, DEFS):
+        return out
+    if node.group == "If":
+        branches = [set(_together(node, b.field)) for b in node.blocks if not leaves(b.items)]
+        if len(node.blocks) == 1:
+            branches.append(set())
+            if leaves(node.blocks[0].items):
+                branches = [set()]
+        return out | (set.intersection(*branches) if branches else set())
+    if node.group in ("Try", "TryStar"):
+        paths = [_together(node, "body") | _together(node, "orelse")]
+        for block in node.blocks:
+            if block.field == "handlers":
+                paths += [_together(h, "body") for h in block.items if h.blocks and not leaves(h.blocks[0].items)]
+        return out | set.intersection(*paths) | _together(node, "finalbody")
+    if node.group == "Match":
+        return out
+    return out | _together(node, "body")

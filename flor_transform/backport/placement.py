@@ -1,0 +1,218 @@
+"""Where a statement goes: between matched neighbours; data dependencies decide among unmatched ones."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from flor_transform.backport.effects import disturbs
+from flor_transform.backport.mapping import Mapping
+from flor_transform.backport.names import Scopes, bound_anywhere, header_binds
+from flor_transform.backport.tree import DEFS, Block, Node
+
+
+class Refused(Exception):
+    """A statement can't be placed; carries what a Refusal says."""
+
+    def __init__(self, code: str, message: str, candidates: Collection[Node] = ()) -> None:
+        super().__init__(message)
+        self.code, self.message = code, message
+        self.candidates = tuple(candidates)
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """A gap of the older version: before ``block.items[index]``."""
+
+    block: Block
+    index: int
+    #: the matched neighbours in new stand directly beside the statement
+    after: bool
+    before: bool
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Anchor:
+    node: Node  # of old
+    index: int  # of the new node in its block
+    skipped: int  # unmatched statements of new between it and the gap
+    score: float
+
+
+class Placer:
+    """Finds gaps in the older version for gaps of the newer one."""
+
+    def __init__(self, mapping: Mapping, scopes: Scopes) -> None:
+        self.map = mapping
+        self.scopes = scopes
+
+    def spot(self, block: Block, index: int, stop: int, reads: set[str], skip: Collection[Node]) -> Spot:
+        """The gap of old for the gap ``index`` of a block of new (items ``index:stop`` being placed themselves).
+
+        ``reads`` are names of old; ``skip`` are nodes of new that come along and so don't count.
+        """
+        prev = self._anchor(block, range(index - 1, -1, -1), skip)
+        following = self._anchor(block, range(stop, len(block.items)), skip)
+        owner = self.map.to_old.get(block.owner)
+        home = next((b for b in owner.blocks if b.field == block.field), None) if owner is not None else None
+        before = [n for n in block.items[:index] if n not in skip]
+        after = [n for n in block.items[stop:] if n not in skip]
+        target, lo, hi, glued_lo, glued_hi = self._range(home, prev, following, before, after)
+        if target.closed:
+            raise Refused(
+                "FORM", "its place is in an elif branch, which takes no statement beside it", target.items[:1]
+            )
+        lo = max(lo, target.first)
+        hi = max(hi, lo)
+        between = target.items[lo:hi]
+        score = self._score(prev, following)
+        if not between:
+            return Spot(target, lo, glued_lo, glued_hi, score)
+        gap = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after, prev, following)
+        return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, score * 0.9)
+
+    def _score(self, prev: _Anchor | None, following: _Anchor | None) -> float:
+        scores = [a.score / (1 + 0.1 * a.skipped) for a in (prev, following) if a is not None]
+        return round(sum(scores) / len(scores), 3) if scores else 0.5
+
+    def _anchor(self, block: Block, indices: range, skip: Collection[Node]) -> _Anchor | None:
+        weak: _Anchor | None = None
+        skipped = 0
+        for i in indices:
+            node = block.items[i]
+            if node in skip:
+                continue
+            other = self.map.to_old.get(node)
+            if other is None:
+                skipped += 1
+                continue
+            anchor = _Anchor(other, i, skipped, self.map.score[node])
+            crossed = self._crossed(block, node, other)
+            if not crossed and not (isinstance(node.stmt, DEFS) and skipped == 0 and len(indices) > 1 and weak is None):
+                return anchor
+            weak = weak or anchor
+            if not crossed:
+                continue
+            skipped += 1
+        return weak
+
+    def _crossed(self, block: Block, node: Node, other: Node) -> bool:
+        """Whether the pair breaks the order of its neighbours (it moved within the block)."""
+        return node in self.map.moved and other.block is not None and self.map.blocks(block, other.block)
+
+    def _range(
+        self,
+        home: Block | None,
+        prev: _Anchor | None,
+        following: _Anchor | None,
+        before: list[Node],
+        after: list[Node],
+    ) -> tuple[Block, int, int, bool, bool]:
+        """The block and the first and last gap, and whether the anchor at either end is glued to the statement."""
+        if prev is None and following is None:
+            if home is None:
+                raise Refused("NO-PLACE", "neither its neighbours nor the block around it exist there")
+            return home, 0, len(home.items), not before, not after
+        p, n = (prev.node if prev else None), (following.node if following else None)
+        target = self._target(home, prev, following)
+        lo, hi = 0, len(target.items)
+        glued_lo, glued_hi = not before, not after
+        if p is not None and prev is not None:
+            at = lift(p, target)
+            if at is not None:
+                lo = at + 1
+                glued_lo = prev.skipped == 0 and p.block is target
+        if n is not None and following is not None:
+            at = lift(n, target)
+            if at is not None:
+                hi = at
+                glued_hi = following.skipped == 0 and n.block is target
+        if lo > hi:
+            nodes = [x for x in (p, n) if x is not None]
+            assert prev is not None and following is not None
+            if prev.skipped == 0 and following.skipped > 0:
+                return target, lo, lo, True, False
+            if following.skipped == 0 and prev.skipped > 0:
+                return target, hi, hi, False, True
+            raise Refused("AMBIGUOUS", "its two neighbours stand in the other order there", nodes)
+        return target, lo, hi, glued_lo, glued_hi
+
+    def _target(self, home: Block | None, prev: _Anchor | None, following: _Anchor | None) -> Block:
+        blocks = [a.node.block for a in (prev, following) if a is not None and a.node.block is not None]
+        if len(blocks) == 1 or blocks[0] is blocks[1]:
+            return blocks[0]
+        assert prev is not None and following is not None
+        if home in blocks:
+            assert home is not None
+            return home
+        if prev.skipped == 0 and following.skipped > 0:
+            return blocks[0]
+        if following.skipped == 0 and prev.skipped > 0:
+            return blocks[1]
+        raise Refused("AMBIGUOUS", "its two neighbours stand in different blocks there", [prev.node, following.node])
+
+    def _decide(
+        self,
+        target: Block,
+        lo: int,
+        hi: int,
+        glued_lo: bool,
+        glued_hi: bool,
+        reads: set[str],
+        before: list[Node],
+        after: list[Node],
+        prev: _Anchor | None,
+        following: _Anchor | None,
+    ) -> int:
+        local = self._relevant(target, reads)
+        need = next((g for g in range(lo, hi + 1) if self._bound(local, target, g)), None)
+        if need is None:
+            need = lo
+        barriers = [k for k in range(need, hi) if disturbs(target.items[k].stmt, local)]
+        if not barriers:
+            return hi if glued_hi and not glued_lo else need
+        if glued_lo and not glued_hi:
+            return need
+        if glued_hi and not glued_lo:
+            return hi
+        if need > lo:
+            # its names are bound by one of the unmatched statements: right after that one
+            return need
+        if glued_lo and glued_hi:
+            last = before[-1] if before else None
+            if last is not None and prev is not None and header_binds(last.stmt) & local:
+                return lo
+        elif not glued_lo and not glued_hi:
+            binders = [k for k in range(lo, hi) if bound_anywhere(target.items[k].stmt) & local]
+            if binders and any(bound_anywhere(n.stmt) & local for n in before[-3:]):
+                gap = binders[-1] + 1
+                if not any(k >= gap for k in barriers):
+                    return gap
+        raise Refused(
+            "AMBIGUOUS",
+            "statements that only that version has stand between its neighbours, and it matters on which side of them",
+            target.items[lo:hi],
+        )
+
+    def _relevant(self, target: Block, reads: set[str]) -> set[str]:
+        """The names that can change: not modules, functions and builtins."""
+        fixed: set[str] = set()
+        for stmt in self.scopes.root.stmt.body:  # type: ignore[attr-defined]
+            if isinstance(stmt, (ast.Import, ast.ImportFrom, *DEFS)):
+                fixed |= header_binds(stmt)
+        return reads - fixed
+
+    def _bound(self, names: set[str], block: Block, index: int) -> bool:
+        return all(self.scopes.status(n, block, index) != "no" for n in names)
+
+
+def lift(node: Node, target: Block) -> int | None:
+    """The index of the statement of ``target`` that is or holds ``node``."""
+    current: Node | None = node
+    while current is not None and current.block is not None:
+        if current.block is target:
+            return current.index
+        current = current.parent
+    return None

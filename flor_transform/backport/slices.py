@@ -1,0 +1,316 @@
+"""Names at the place: bound there, renamed, or brought along with what defines them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from flor_transform.backport import effects, splice
+from flor_transform.backport.mapping import Mapping as Matching
+from flor_transform.backport.names import BUILTINS, FUNCTIONS, Scopes, free_names, header_binds, scope_of
+from flor_transform.backport.placement import Placer, Refused, Spot, lift
+from flor_transform.backport.splice import Edit
+from flor_transform.backport.tree import DEFS, Block, Node, Version
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """A statement of new that comes along because only the log statement needs it."""
+
+    node: Node
+    names: tuple[str, ...]
+    what: str
+    module: bool
+    needs: tuple[str, ...]
+    renames: tuple[tuple[str, str], ...] = ()
+    spot: Spot | None = None
+
+
+class Slicer:
+    """Resolves the names of statements of new at places in old."""
+
+    def __init__(
+        self,
+        new: Version,
+        old: Version,
+        mapping: Matching,
+        new_scopes: Scopes,
+        old_scopes: Scopes,
+        siblings: Mapping[str, bytes],
+    ) -> None:
+        self.new, self.old, self.map = new, old, mapping
+        self.new_scopes, self.old_scopes = new_scopes, old_scopes
+        self.siblings = siblings
+
+    # -- renames
+
+    def guess(self, names: set[str], block: object) -> dict[str, str]:
+        """The names that votes alone say, before the place is known."""
+        assert isinstance(block, Block)
+        out = {}
+        for name in names:
+            other = self._voted(name, block)
+            if other is not None:
+                out[name] = other
+        return out
+
+    def _voted(self, name: str, block: Block) -> str | None:
+        scope = scope_of(block)
+        votes = self.map.votes(name, scope if name in self.new_scopes.anywhere(scope) else None)
+        if not votes:
+            votes = self.map.votes(name)
+        if not votes or votes[name] * 3 >= sum(votes.values()):
+            return None
+        (best, count), *rest = votes.most_common(2)
+        if best == name or count < 2 or (rest and rest[0][1] * 2 > count):
+            return None
+        return best
+
+    def resolve(self, names: set[str], block: Block, index: int, spot: Spot) -> tuple[dict[str, str], list[str]]:
+        """What each name is called at the place, and those that are missing there."""
+        renames: dict[str, str] = {}
+        missing: list[str] = []
+        for name in sorted(names):
+            there = self.old_scopes.status(name, spot.block, spot.index)
+            voted = self._voted(name, block)
+            if voted is not None and self._fits(
+                self.old_scopes.status(voted, spot.block, spot.index), name, block, index
+            ):
+                if there == "no" or self.map.votes(name)[name] == 0:
+                    renames[name] = voted
+                    continue
+            if self._fits(there, name, block, index):
+                continue
+            if there == "no" and self._starred(name, block, index):
+                continue
+            if there == "maybe":
+                raise Refused("UNBOUND", f"{name} is bound on some paths to its place only")
+            missing.append(name)
+        taken = {n for n in names if n not in renames}
+        for name, other in renames.items():
+            if other in taken:
+                raise Refused("AMBIGUOUS", f"{name} and {other} of the newer version would both be {other} there")
+        return renames, missing
+
+    def _fits(self, there: str, name: str, block: Block, index: int) -> bool:
+        if there == "bound":
+            return True
+        return there == "maybe" and self.new_scopes.status(name, block, index) != "bound"
+
+    def _starred(self, name: str, block: Block, index: int) -> bool:
+        if self.new_scopes.status(name, block, index) != "no":
+            return False
+        return bool(self.new_scopes.star() & self.old_scopes.star())
+
+    # -- what comes along
+
+    def slice(self, name: str, block: Block, index: int, spot: Spot, placer: Placer) -> list[Brought]:
+        """The statements of new that define a name old lacks, innermost need first."""
+        out: list[Brought] = []
+        self._define(name, block, index, spot, out, 0)
+        return out
+
+    def _define(self, name: str, block: Block, index: int, spot: Spot, out: list[Brought], depth: int) -> None:
+        refused = Refused("UNBOUND", f"{name} is not bound at its place")
+        if depth > 12 or name in BUILTINS:
+            raise refused
+        scope = scope_of(block)
+        local = name in self.new_scopes.anywhere(scope) and scope is not self.new.root
+        holder = scope if local else self.new.root
+        if not local and not isinstance(scope.stmt, ast.Module) and name not in self.new_scopes.anywhere(self.new.root):
+            raise refused
+        inside = holder.walk()
+        nodes = [
+            n
+            for n in inside
+            if n is not holder and name in header_binds(n.stmt) and (n.scope() is holder or n.block is holder.blocks[0])
+        ]
+        if len(nodes) != 1 or any(b.node is nodes[0] for b in out):
+            if len(nodes) == 1:
+                return
+            raise refused
+        node = nodes[0]
+        target_scope = scope_of(spot.block)
+        if name in self.old_scopes.anywhere(target_scope) or name in self.old_scopes.anywhere(self.old.root):
+            raise refused
+        stmt = node.stmt
+        module = holder is self.new.root
+        if node in self.map.to_old:
+            raise Refused(
+                "UNBOUND",
+                f"{name} is not bound at its place: line {self.map.to_old[node].stmt.lineno} binds something else",
+                [self.map.to_old[node]],
+            )  # type: ignore[attr-defined]
+        if isinstance(stmt, (ast.Import, ast.ImportFrom)):
+            if node.block is not self.new.root.blocks[0] and module:
+                raise refused
+            self._importable(stmt, name)
+            out.append(Brought(node, (name,), self._import_text(stmt, name), module, ()))
+            return
+        if isinstance(stmt, FUNCTIONS) and node.block is holder.blocks[0] and module:
+            self._harmless(stmt)
+            needs = sorted(free_names(stmt) - BUILTINS - {name} - self.new.aliases.modules)
+            for need in needs:
+                if need not in self.old_scopes.anywhere(self.old.root):
+                    self._define(need, self.new.root.blocks[0], node.index, spot, out, depth + 1)
+            out.append(Brought(node, (name,), f"def {name}", True, tuple(needs)))
+            return
+        if (
+            (isinstance(stmt, ast.Assign)
+            and all(isinstance(t, ast.Name) for t in stmt.targets))
+            or (isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name) and stmt.value is not None)
+        ):
+            assert isinstance(stmt, (ast.Assign, ast.AnnAssign)) and stmt.value is not None
+            if not effects.pure(stmt.value):
+                raise Refused("EFFECT", f"{name} is not bound at its place, and what binds it may have an effect")
+            reads = free_names(stmt.value)
+            assert node.block is not None
+            renames, missing = self.resolve(reads, node.block, node.index, spot)
+            for need in missing:
+                self._define(need, node.block, node.index, spot, out, depth + 1)
+            names = tuple(sorted(header_binds(stmt)))
+            out.append(Brought(node, names, f"{name} =", module, tuple(sorted(reads)), tuple(renames.items())))
+            return
+        raise refused
+
+    def _importable(self, stmt: ast.Import | ast.ImportFrom, name: str) -> None:
+        if not self.siblings:
+            return
+        module = (
+            stmt.module or ""
+            if isinstance(stmt, ast.ImportFrom)
+            else next(a.name for a in stmt.names if (a.asname or a.name).split(".")[0] == name)
+        )
+        path = module.replace(".", "/") + ".py"
+        data = self.siblings.get(path)
+        if data is None or isinstance(stmt, ast.Import):
+            return
+        wanted = next(a.name for a in stmt.names if (a.asname or a.name) == name)
+        if wanted != "*" and not re.search(rb"\b" + re.escape(wanted.encode()) + rb"\b", data):
+            raise Refused("UNBOUND", f"{name} comes from {path}, which has no {wanted} in that version")
+
+    def _import_text(self, stmt: ast.Import | ast.ImportFrom, name: str) -> str:
+        alias = next(a for a in stmt.names if (a.asname or a.name).split(".")[0] == name)
+        if isinstance(stmt, ast.Import):
+            one: ast.stmt = ast.Import([alias])
+        else:
+            one = ast.ImportFrom(stmt.module, [alias], stmt.level)
+        return ast.unparse(ast.fix_missing_locations(one))
+
+    def _harmless(self, stmt: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+        """Refuse a helper whose body plainly changes something that is not its own."""
+        own = {n.id for n in ast.walk(stmt) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        for n in ast.walk(stmt):
+            if isinstance(n, (ast.Global, ast.Nonlocal, ast.Await)):
+                raise Refused("EFFECT", f"the function {stmt.name} changes names outside itself")
+            if isinstance(n, ast.Call):
+                found = effects.effect(ast.Call(n.func, [], []))
+                if found is None:
+                    continue
+                if isinstance(n.func, ast.Attribute) and effects.root(n.func.value) in own:
+                    continue
+                raise Refused("EFFECT", f"the function {stmt.name} has an effect: {found}")
+
+    def settle(self, part: Brought, spot: Spot, placer: Placer) -> Brought:
+        """Find the place of a statement that comes along; it has to come before the log statement."""
+        if part.module or isinstance(part.node.stmt, (ast.Import, ast.ImportFrom)):
+            return part
+        node = part.node
+        assert node.block is not None
+        renames = dict(part.renames)
+        reads = {renames.get(n, n) for n in part.needs}
+        own = placer.spot(node.block, node.index, node.index + 1, reads, (node,))
+        if own.block is spot.block:
+            if own.index > spot.index:
+                own = replace(own, index=spot.index)
+        else:
+            at = None
+            if spot.block.owner.block is not None:
+                at = lift(spot.block.owner, own.block)
+            if at is None or own.index > at:
+                raise Refused("UNBOUND", f"{part.names[0]} would not be bound at its place")
+        for need in part.needs:
+            name = renames.get(need, need)
+            if self.old_scopes.status(name, own.block, own.index) == "no":
+                if not self._starred(need, node.block, node.index):
+                    continue
+        return replace(part, spot=own)
+
+    def edit(self, part: Brought) -> Edit:
+        """The insertion that brings a statement."""
+        node = part.node
+        stmt = node.stmt
+        if isinstance(stmt, (ast.Import, ast.ImportFrom)):
+            return self.at_imports([part.what.encode("utf-8")], (0, node.order))
+        if part.module:
+            lines = splice.lines_of(self.new, stmt, dict(part.renames), b"")
+            around = b"\n\n".join([b""] * 2) if isinstance(stmt, DEFS) else b""
+            return self._module_level(lines, node, bool(around))
+        assert part.spot is not None and node.block is not None
+        spot = part.spot
+        after = {u for g, _, _, u in spot.block.extras if g == spot.index and u is not None}
+        around_lines = splice.fillers(self.new, node.block, node.index, (node.start, node.end))
+        place = splice.locate(self.old, spot, (), after, around_lines)
+        lines = splice.lines_of(self.new, stmt, dict(part.renames), place.indent)
+        return Edit(
+            place.offset,
+            (1, node.order),
+            splice.written(self.old.source, place, lines),
+            place.form in ("after", "ahead"),
+        )
+
+    def _module_level(self, lines: list[bytes], node: Node, spaced: bool) -> Edit:
+        source = self.old.source
+        line = self._after_imports()
+        nl = source.newline
+        text = nl.join(lines) + nl
+        if spaced:
+            text = nl + nl + text
+        if line > len(source.lines):
+            if source.lines and not source.lines[-1].endswith((b"\n", b"\r")):
+                text = nl + text.rstrip(b"\r\n")
+            return Edit(len(source.text), (0, node.order + 1), text)
+        return Edit(source.starts[line - 1], (0, node.order + 1), text)
+
+    def _after_imports(self) -> int:
+        """The line after the last import of old's first run of top-level imports (or its docstring)."""
+        block = self.old.root.blocks[0]
+        source = self.old.source
+        last = 0
+        ends = [(i.start, i.end, isinstance(i.stmt, (ast.Import, ast.ImportFrom))) for i in block.items]
+        ends += [(a, b, True) for _, a, b, u in block.extras if u is None]
+        seen = False
+        for k, (_, end, imported) in enumerate(sorted(ends)):
+            if imported:
+                last, seen = source.line_of(end - 1), True
+            elif k < block.first:
+                last = source.line_of(end - 1)
+            elif seen or k >= block.first:
+                break
+        return last + 1
+
+    def at_imports(self, texts: list[bytes], order: tuple[int, ...]) -> Edit:
+        """Imports go before the first ordinary import of old, else behind docstring and future imports."""
+        source = self.old.source
+        block = self.old.root.blocks[0]
+        nl = source.newline
+        text = nl.join(texts) + nl
+        for item in block.items[block.first :]:
+            if isinstance(item.stmt, (ast.Import, ast.ImportFrom)) and splice.indentation(source, item.start) == b"":
+                line = source.line_of(item.start)
+                return Edit(source.starts[line - 1], order, text)
+        if block.first:
+            line = source.line_of(block.items[block.first - 1].end - 1) + 1
+            if line > len(source.lines):
+                ends = source.lines[-1].endswith((b"\n", b"\r"))
+                return Edit(len(source.text), order, text if ends else nl + text.rstrip(b"\r\n"))
+            return Edit(source.starts[line - 1], order, text)
+        if block.items:
+            line = source.line_of(block.items[0].start)
+            while line > 2 and splice.blank(source.lines[line - 2]) and not source.lines[line - 2].startswith(b"#!"):
+                line -= 1
+            line = source.line_of(block.items[0].start)
+            return Edit(source.starts[line - 1], order, text)
+        return Edit(0, order, text)
