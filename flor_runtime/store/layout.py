@@ -1,0 +1,365 @@
+"""Where things lie in the store, and the small JSON manifests that say what a run is.
+
+A manifest is written whole or not at all (temporary file, fsync, rename). What can't be understood in a store (a
+torn file, another program's folder) is left out with a note; only a newer format is an error, as its meaning can't
+be guessed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from flor_runtime.errors import StoreError
+
+FORMAT = 1
+Status = Literal["alive", "finished", "failed", "interrupted", "killed"]
+
+_ENDS = ("finished", "failed", "interrupted")
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+_MAX_MANIFEST = 64 << 20  # a larger one is not ours
+
+
+def write_json(path: Path, data: object) -> None:
+    """Write a JSON file atomically: after a crash the old one is there, or the new one, never a part.
+
+    Raises:
+        StoreError: it could not be written; the old file, if any, is untouched.
+    """
+    text = json.dumps(data, indent=1, ensure_ascii=True) + "\n"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(temporary, "x", encoding="ascii") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StoreError(f"{path}: can't be written: {error.strerror or error}") from error
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file; None if there is no file.
+
+    Raises:
+        StoreError: the file is torn, is no JSON object, or can't be read.
+    """
+    try:
+        if path.stat().st_size > _MAX_MANIFEST:
+            raise StoreError(f"{path}: too large for a manifest")
+        data = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: can't be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path}: not a manifest: torn or foreign") from error
+    if not isinstance(data, dict):
+        raise StoreError(f"{path}: not a manifest: no JSON object")
+    return data
+
+
+def check_format(path: Path, data: Mapping[str, Any]) -> None:
+    """Refuse what a newer flor wrote, in one line."""
+    version = data.get("format")
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+        raise StoreError(f"{path}: not a manifest: no format number")
+    if version > FORMAT:
+        raise StoreError(f"{path}: written by a newer flor (format {version}, this one reads {FORMAT}): upgrade flor")
+
+
+def process_mark(pid: int) -> str | None:
+    """What tells this process from a later one with the same number; None if there is no such process.
+
+    On Linux the boot and the start time in ticks; elsewhere what `ps` says about the start; where that fails, ""
+    (the process exists, nothing more is known).
+    """
+    if pid <= 0:
+        return None
+    if sys.platform == "linux":
+        try:
+            # The command name stands in parentheses and may hold anything; the fields after it are plain.
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            if Path("/proc/self/stat").exists():
+                return None
+        except OSError:
+            pass
+        else:
+            dead = fields[0] in (b"Z", b"X")
+            return None if dead else f"{boot}:{fields[19].decode()}"
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        return ""
+    import subprocess
+
+    try:
+        asked = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, timeout=5
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return asked.stdout.strip()
+
+
+class Replay(NamedTuple):
+    """A finished replay job of a run.
+
+    Attributes:
+        path: its folder; `parts` in the manifest names the folders of its records.
+        manifest: what its replay.json says.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def parts(self) -> list[Path]:
+        """The folders of its records; a name that would lead out of the replay's folder is left out."""
+        names = self.manifest.get("parts")
+        if not isinstance(names, list):
+            return []
+        plain = [name for name in names if isinstance(name, str) and re.fullmatch(r"[\w.-]+", name)]
+        return [self.path / name for name in plain if name not in (".", "..")]
+
+
+class RunFolder:
+    """One run's folder in the store."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.id = path.name
+        self.log = path / "log"
+        self.ckpt = path / "ckpt"
+        self.notes: list[str] = []
+
+    def __repr__(self) -> str:
+        return f"RunFolder({str(self.path)!r})"
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Write run.json: the run exists from here on. Format, run, process and start are added where missing."""
+        pid = os.getpid()
+        known = {"format": FORMAT, "run": self.id, "started": time.time(), "pid": pid}
+        data = {**known, **manifest}
+        data.setdefault("process", process_mark(data["pid"]))
+        write_json(self.path / "run.json", data)
+
+    def finish(self, status: Status, exit: int | None = 0, error: str | None = None) -> None:
+        """Write end.json: how the run ended."""
+        end = {"format": FORMAT, "status": status, "ended": time.time(), "exit": exit, "error": error}
+        write_json(self.path / "end.json", end)
+
+    def manifest(self) -> dict[str, Any]:
+        """What run.json says.
+
+        Raises:
+            StoreError: it is missing, torn, foreign or of a newer format.
+        """
+        path = self.path / "run.json"
+        data = read_json(path)
+        if data is None:
+            raise StoreError(f"{path}: missing: not a run, or one that was killed while it began")
+        check_format(path, data)
+        if data.get("run") != self.id:
+            raise StoreError(f"{path}: belongs to another run")
+        for key, kinds in (("started", (int, float)), ("pid", (int,)), ("argv", (list,)), ("name", (str,))):
+            value = data.get(key)
+            if isinstance(value, bool) or not (value is None or isinstance(value, kinds)):
+                raise StoreError(f"{path}: not a manifest: {key} is {type(value).__name__}")
+        if data.get("started") is None:
+            raise StoreError(f"{path}: not a manifest: no start time")
+        return data
+
+    def end(self) -> dict[str, Any] | None:
+        """What end.json says; None while there is none. A torn one counts as none, with a note."""
+        try:
+            end = read_json(self.path / "end.json")
+        except StoreError as error:
+            self._note(str(error))
+            return None
+        if end is not None and end.get("status") not in _ENDS:
+            self._note(f"{self.path / 'end.json'}: unknown status")
+            return None
+        return end
+
+    def status(self) -> Status:
+        """Whether the run is alive or how it ended, decided by its process, not by a flag."""
+        end = self.end()
+        if end is not None:
+            status: Status = end["status"]
+            return status
+        manifest = self.manifest()
+        pid = manifest.get("pid")
+        mark = process_mark(pid) if isinstance(pid, int) else None
+        if mark is None:
+            return "killed"
+        recorded = manifest.get("process")
+        if isinstance(recorded, str) and recorded and mark:
+            return "alive" if recorded == mark else "killed"
+        return "alive" if _started_before(mark, float(manifest["started"])) else "killed"
+
+    def replays(self) -> list[Replay]:
+        """The finished replay jobs, oldest first. One without a replay.json does not exist; a bad one is noted."""
+        found = []
+        for folder in _folders(self.path / "replays"):
+            path = folder / "replay.json"
+            try:
+                manifest = read_json(path)
+                if manifest is None:
+                    continue
+                check_format(path, manifest)
+            except StoreError as error:
+                self._note(str(error))
+                continue
+            found.append(Replay(folder, manifest))
+        return sorted(found, key=lambda replay: (_number(replay.manifest.get("ended")), replay.path.name))
+
+    def size(self) -> int:
+        """Bytes that the run takes on the disk."""
+        total = 0
+        for folder, _, files in os.walk(self.path):
+            for name in files:
+                with contextlib.suppress(OSError):
+                    total += (Path(folder) / name).lstat().st_blocks * 512
+        return total
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+class Home:
+    """The store: `FLOR_HOME`, else `~/.flor`. Making one touches no disk."""
+
+    def __init__(self, root: str | Path | None = None) -> None:
+        chosen = root or os.environ.get("FLOR_HOME") or "~/.flor"
+        self.root = Path(chosen).expanduser().absolute()
+        self.runs = self.root / "runs"
+        self.code = self.root / "code"
+        self.notes: list[str] = []
+
+    def new_run_id(self) -> str:
+        """A fresh identifier: 32 hexadecimal digits."""
+        return os.urandom(16).hex()
+
+    def create_run(self, run: str | None = None) -> RunFolder:
+        """Make the folder of a new run. The run exists only when its run.json does.
+
+        Raises:
+            StoreError: the home can't be written.
+        """
+        folder = self.runs / (run or self.new_run_id())
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise StoreError(f"{folder}: can't be made: {error.strerror or error}") from error
+        return RunFolder(folder)
+
+    def run(self, run: str) -> RunFolder:
+        """The folder of the run with this whole id.
+
+        Raises:
+            StoreError: there is none.
+        """
+        if not _RUN_ID.fullmatch(run) or not (self.runs / run).is_dir():
+            raise StoreError(f"no run {run!r} in {self.root}")
+        return RunFolder(self.runs / run)
+
+    def code_repository(self, key: str) -> Path:
+        """The bare repository that holds the code of scripts outside any repository."""
+        return self.code / f"{key}.git"
+
+    def all_runs(self) -> list[RunFolder]:
+        """All runs whose manifest can be read, oldest first; the others are named in `notes`.
+
+        Raises:
+            StoreError: a run was written by a newer flor.
+        """
+        self.notes = []
+        found: list[tuple[float, str, RunFolder]] = []
+        for path in _folders(self.runs):
+            if not _RUN_ID.fullmatch(path.name):
+                self.notes.append(f"{path}: not a run, left out")
+                continue
+            folder = RunFolder(path)
+            try:
+                manifest = folder.manifest()
+            except StoreError as error:
+                if "newer flor" in str(error):
+                    raise
+                if (path / "run.json").exists():
+                    self.notes.append(str(error))
+                continue
+            found.append((_number(manifest["started"]), path.name, folder))
+        return [folder for *_, folder in sorted(found, key=lambda item: item[:2])]
+
+    def find(self, text: str) -> RunFolder:
+        """The one run that `text` means: a name (the newest of that name), or 4 to 32 digits of an id.
+
+        Raises:
+            StoreError: none, or several.
+        """
+        runs = self.all_runs()
+        named = [run for run in runs if run.manifest().get("name") == text]
+        if named:
+            return named[-1]
+        matching = [run for run in runs if len(text) >= 4 and run.id.startswith(text)]
+        if len(matching) == 1:
+            return matching[0]
+        if matching:
+            raise StoreError(f"{text!r} is the beginning of {len(matching)} runs: give more digits")
+        raise StoreError(f"no run {text!r} in {self.root}: `flor runs` lists them")
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) else 0.0
+
+
+def _folders(parent: Path) -> list[Path]:
+    try:
+        return sorted(path for path in parent.iterdir() if path.is_dir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise StoreError(f"{parent}: can't be read: {error.strerror or error}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without this the rename may be undone by a power cut. Some file systems refuse it; the file itself is safe then.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _started_before(mark: str, moment: float) -> bool:
+    """True unless the process of this mark began after `moment` (for manifests without a mark)."""
+    ticks = mark.rpartition(":")[2]
+    if sys.platform != "linux" or not ticks.isdigit():
+        return True
+    try:
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except (OSError, ValueError):
+        return True
+    began = time.time() - uptime + int(ticks) / os.sysconf("SC_CLK_TCK")
+    return began <= moment + 2  # the clock may have been set meanwhile

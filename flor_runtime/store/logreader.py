@@ -1,0 +1,329 @@
+"""Reading the log of a run, also while it is written, after a kill, or from a store of unknown origin.
+
+Every number in the files is checked before it is used; what doesn't fit is left out and said in `Records.notes`.
+numpy is loaded when a log is read, not before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flor_runtime.errors import StoreError
+from flor_runtime.store.layout import read_json
+from flor_runtime.store.logformat import (
+    BLOCK,
+    BOOL,
+    COMMIT,
+    CONTEXT_FIELDS,
+    FLOAT,
+    FORMAT,
+    FRAME,
+    INT,
+    LAST_SEGMENT,
+    MAX_DEPTH,
+    NONE,
+    RECORD_FIELDS,
+    TEXT,
+    WIDTH,
+)
+from flor_runtime.store.values import decode
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LoopPath = tuple[tuple[str, int], ...]
+Key = tuple[LoopPath, str, int]
+
+_MAX_NAMES = 64 << 20  # bytes of the names file
+_DOUBLE = struct.Struct("<d")
+_QWORD = struct.Struct("<Q")
+
+
+class Records:
+    """The records of a log, as columns in the order of logging.
+
+    Attributes:
+        ctx: the context of each record, 0 for the root.
+        name: index into `names`.
+        kind: FLOAT to VALUE of `logformat`.
+        raw: the 8 bytes of the value: a float's or an integer's bits, or an offset into the blobs.
+        seq: the number of the record in its log; gaps are records that were never finished.
+        parent, loop, index, started: of the contexts, one row each, row 0 for the root; `loop` is an
+            index into `names`.
+        names: of records and loops.
+        notes: what was left out, and why.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        import numpy as np
+
+        self.folder = folder
+        self.notes: list[str] = []
+        self.ctx: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self.name: NDArray[np.uint32] = np.zeros(0, np.uint32)
+        self.kind: NDArray[np.uint8] = np.zeros(0, np.uint8)
+        self.raw: NDArray[np.uint64] = np.zeros(0, np.uint64)
+        self.seq: NDArray[np.int64] = np.zeros(0, np.int64)
+        self.parent: NDArray[np.uint32] = np.zeros(1, np.uint32)
+        self.loop: NDArray[np.uint32] = np.zeros(1, np.uint32)
+        self.index: NDArray[np.uint32] = np.zeros(1, np.uint32)
+        self.started: NDArray[np.float64] = np.zeros(1, np.float64)
+        self.names: list[str] = []
+        self._blobs: Any = None
+        self._values: dict[tuple[int, int], object] = {}
+        self._paths: dict[int, LoopPath] = {0: ()}
+
+    def __len__(self) -> int:
+        return len(self.ctx)
+
+    def path(self, ctx: int) -> LoopPath:
+        """The loop turns round a context, outermost first."""
+        known = self._paths.get(ctx)
+        if known is None:
+            step = (self.names[int(self.loop[ctx])], int(self.index[ctx]))
+            known = self._paths[ctx] = (*self.path(int(self.parent[ctx])), step)
+        return known
+
+    def value(self, row: int) -> object:
+        """The value of a record.
+
+        Raises:
+            StoreError: it lies in a damaged part of the blobs.
+        """
+        return self._value(int(self.kind[row]), int(self.raw[row]))
+
+    def rows(self) -> Iterator[tuple[LoopPath, str, object, int]]:
+        """(path, name, value, seq) of each record; one whose value is damaged is left out with a note."""
+        names = self.names
+        columns = (self.ctx.tolist(), self.name.tolist(), self.kind.tolist(), self.raw.tolist(), self.seq.tolist())
+        for ctx, name, kind, raw, seq in zip(*columns, strict=True):
+            try:
+                value = self._value(kind, raw)
+            except StoreError as error:
+                self._note(str(error))
+                continue
+            yield self.path(ctx), names[name], value, seq
+
+    def _value(self, kind: int, raw: int) -> object:
+        if kind == FLOAT:
+            return _DOUBLE.unpack(_QWORD.pack(raw))[0]
+        if kind == INT:
+            return raw - (1 << 64) if raw >> 63 else raw
+        if kind == BOOL:
+            return bool(raw)
+        if kind == NONE:
+            return None
+        if (kind, raw) not in self._values:
+            value = self._read_blob(kind, raw)
+            if kind != TEXT:
+                return value  # a list or an array may be changed by its reader: never shared
+            self._values[kind, raw] = value
+        return self._values[kind, raw]
+
+    def _read_blob(self, kind: int, offset: int) -> object:
+        where = f"{self.folder / 'blobs.bin'}: the value at {offset}"
+        if self._blobs is None:
+            try:
+                self._blobs = open(self.folder / "blobs.bin", "rb")  # noqa: SIM115
+            except OSError as error:
+                raise StoreError(f"{where} is missing") from error
+        size = self._blobs.seek(0, 2)
+        if offset + FRAME.size > size:
+            raise StoreError(f"{where} lies outside the file")
+        self._blobs.seek(offset)
+        length, crc = FRAME.unpack(self._blobs.read(FRAME.size))
+        if offset + FRAME.size + length > size:
+            raise StoreError(f"{where} is longer than the file")
+        data = self._blobs.read(length)
+        if zlib.crc32(data) != crc:
+            raise StoreError(f"{where} is damaged")
+        try:
+            return data.decode("utf-8", "surrogatepass") if kind == TEXT else decode(data)
+        except ValueError as error:
+            raise StoreError(f"{where} is damaged") from error
+
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+def read(folder: Path) -> Records:
+    """The log in a folder; empty if there is none.
+
+    Raises:
+        StoreError: it was written by a newer flor.
+    """
+    folder = Path(folder)
+    records = Records(folder)
+    try:
+        described = read_json(folder / "log.json")
+    except StoreError as error:
+        records.notes.append(str(error))
+        described = {"format": FORMAT}  # the number in it is all that could be lost
+    if described is None:
+        return records
+    version = described.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise StoreError(f"{folder}: written by a newer flor (format {version}, this one reads {FORMAT}): upgrade flor")
+    seals = _read_seals(folder)
+    # In this order: what a record refers to was written before it, so it is there when read after it.
+    rows, seq = _read_table(folder, "records", RECORD_FIELDS, seals, records.notes)
+    turns, numbers = _read_table(folder, "contexts", CONTEXT_FIELDS, seals, records.notes)
+    records.names = _read_names(folder, records.notes)
+    valid = _take_contexts(records, turns, numbers)
+    _take_records(records, rows, seq, valid)
+    return records
+
+
+def keyed(records: Records) -> dict[Key, object]:
+    """The values by (path, name, occurrence): the n-th record of a name at one place has occurrence n - 1."""
+    counts: dict[tuple[LoopPath, str], int] = {}
+    found: dict[Key, object] = {}
+    for path, name, value, _ in records.rows():
+        occurrence = counts.get((path, name), 0)
+        counts[path, name] = occurrence + 1
+        found[path, name, occurrence] = value
+    return found
+
+
+def _take_contexts(records: Records, turns: Any, numbers: Any) -> Any:
+    """Put the contexts into their places; returns which context numbers can be used."""
+    import numpy as np
+
+    count = int(numbers[-1]) + 2 if len(numbers) else 1
+    at = numbers + 1
+    valid = np.zeros(count, bool)
+    valid[0] = True
+    for column, dtype in (("parent", np.uint32), ("loop", np.uint32), ("index", np.uint32), ("started", np.float64)):
+        full = np.zeros(count, dtype)
+        full[at] = turns[column]
+        setattr(records, column, full)
+    valid[at] = (turns["loop"] < len(records.names)) & (turns["parent"] < at) & (turns["reserved"] == 0)
+    records.parent[~valid] = 0
+    # Walk up from all contexts at once: one with an unusable ancestor, or too deep, is unusable.
+    above = records.parent.copy()
+    for _ in range(MAX_DEPTH):
+        if not above.any():
+            break
+        valid &= valid[above]
+        above = records.parent[above]
+    valid &= above == 0
+    valid[0] = True
+    bad = count - 1 - int(valid[1:].sum()) - (count - 1 - len(at))
+    if bad:
+        records.notes.append(f"{records.folder}: {bad} loop turns don't fit together: left out")
+    return valid
+
+
+def _take_records(records: Records, rows: Any, seq: Any, valid: Any) -> None:
+    good = (rows["kind"] >= FLOAT) & (rows["kind"] <= 6) & (rows["reserved"] == 0)
+    good &= (rows["name"] < len(records.names)) & (rows["ctx"] < len(valid))
+    good[good] &= valid[rows["ctx"][good]]
+    if not good.all():
+        records.notes.append(f"{records.folder}: {int((~good).sum())} records don't fit together: left out")
+        rows, seq = rows[good], seq[good]
+    records.ctx = rows["ctx"].copy()
+    records.name = rows["name"].copy()
+    records.kind = rows["kind"].copy()
+    records.raw = rows["raw"].copy()
+    records.seq = seq
+
+
+def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], notes: list[str]) -> tuple[Any, Any]:
+    """The committed rows of a table and their numbers."""
+    import numpy as np
+
+    dtype = np.dtype(fields)
+    found = []
+    for path in folder.glob(f"{stem}-*.bin"):
+        match = re.fullmatch(rf"{stem}-(\d{{1,12}})\.bin", path.name)
+        if match:
+            found.append((int(match[1]), path))
+    parts, numbers, end = [], [], 0
+    for start, path in sorted(found):
+        try:
+            size = path.stat().st_size
+            if size > LAST_SEGMENT or start < end:
+                notes.append(f"{path}: doesn't fit into the log: left out")
+                continue
+            if start > end:
+                notes.append(f"{path}: a part before it is missing")
+            rows = np.fromfile(path, dtype, size // WIDTH)
+            commit = rows["commit"] == COMMIT
+            seal = seals.get((stem, start))
+            if seal is None or seal[0] != len(rows):
+                # It may be written just now, and a row seen half-filled: rows that were complete before are whole in
+                # a second look.
+                rows = np.fromfile(path, dtype, size // WIDTH)[: len(rows)]
+                commit = commit[: len(rows)] & (rows["commit"] == COMMIT)
+            else:
+                _drop_damaged(path, rows, commit, seal[1], notes)
+        except OSError as error:
+            notes.append(f"{path}: can't be read: {error.strerror or error}")
+            continue
+        end = start + len(rows)
+        parts.append(rows[commit])
+        numbers.append(np.flatnonzero(commit) + start)
+    if not parts:
+        return np.zeros(0, dtype), np.zeros(0, np.int64)
+    return np.concatenate(parts), np.concatenate(numbers).astype(np.int64, copy=False)
+
+
+def _drop_damaged(path: Path, rows: Any, commit: Any, crcs: list[int], notes: list[str]) -> None:
+    """Unset `commit` for the blocks whose bytes are not those that were sealed."""
+    data = memoryview(rows.view("u1"))
+    for block, crc in enumerate(crcs):
+        if zlib.crc32(data[block * BLOCK : (block + 1) * BLOCK]) != crc:
+            first = block * BLOCK // WIDTH
+            commit[first : first + BLOCK // WIDTH] = False
+            notes.append(f"{path}: damaged from row {first} on: {BLOCK // WIDTH} rows left out")
+
+
+def _read_seals(folder: Path) -> dict[tuple[str, int], tuple[int, list[int]]]:
+    seals: dict[tuple[str, int], tuple[int, list[int]]] = {}
+    for data in _lines(folder / "seals.jsonl", []):
+        if not isinstance(data, dict):
+            continue
+        start, count, crcs = data.get("start"), data.get("count"), data.get("crc")
+        if isinstance(start, int) and isinstance(count, int) and isinstance(crcs, list):
+            seals[str(data.get("table")), start] = (count, crcs)
+    return seals
+
+
+def _read_names(folder: Path, notes: list[str]) -> list[str]:
+    by_id: dict[int, str] = {}
+    for data in _lines(folder / "names.jsonl", notes):
+        if isinstance(data, list) and len(data) == 2 and type(data[0]) is int and isinstance(data[1], str):
+            by_id[data[0]] = data[1]
+    names: list[str] = []
+    while len(names) in by_id:
+        names.append(by_id[len(names)])
+    return names
+
+
+def _lines(path: Path, notes: list[str]) -> list[object]:
+    """The JSON values of a file of lines; a torn last line is no line."""
+    try:
+        if path.stat().st_size > _MAX_NAMES:
+            notes.append(f"{path}: too large: left out")
+            return []
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        notes.append(f"{path}: can't be read: {error.strerror or error}")
+        return []
+    found: list[object] = []
+    for line in text.split(b"\n")[:-1]:
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError):
+            notes.append(f"{path}: a damaged line: left out")
+    return found

@@ -1,0 +1,385 @@
+"""The log of a run: a writer whose records survive `kill -9`, and (from `logreader`) its reader.
+
+What `append` has returned from is in the page cache, in a mapped file: it is there after the process was killed at
+any moment. Power cuts are another thing: `sync` and `close` flush to the disk. Only the standard library is loaded
+here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import mmap
+import os
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+from flor_runtime.errors import StoreError
+from flor_runtime.store.layout import write_json
+from flor_runtime.store.logformat import (
+    BLOCK,
+    BOOL,
+    COMMIT,
+    CONTEXT,
+    FIRST_SEGMENT,
+    FLOAT,
+    FLOAT_RECORD,
+    FORMAT,
+    FRAME,
+    INT,
+    INT_RECORD,
+    LAST_SEGMENT,
+    NONE,
+    TEXT,
+    VALUE,
+    WIDTH,
+)
+from flor_runtime.store.logreader import Records, keyed, read
+from flor_runtime.store.values import Opaque, encode, same_bits, scalar
+
+__all__ = ["Opaque", "Records", "RunLog", "keyed", "read", "same_bits"]
+
+_MAX_BLOB = 2**32 - 1
+_SMALL_TEXT = 64  # characters; such texts are written once a log
+_SMALL_TEXTS = 4096
+
+Append = Callable[[int, str, object], None]
+Context = Callable[[int, str, int], int]
+
+
+class RunLog:
+    """Writes the records of one run. One a process and folder.
+
+    Any thread may log. After a fork the child's records are dropped: its parent is the writer. When the disk is full
+    or gone, the call raises and so does every later one: nothing that was written before is lost.
+
+    Attributes:
+        append: `append(ctx, name, value)` writes one record. Non-scalars: see `values`.
+        context: `context(parent, loop, index)` opens a turn of a loop (`index` from 1) below another context
+            (0: the root) and returns its number.
+    """
+
+    append: Append
+    context: Context
+
+    def __init__(self, folder: Path) -> None:
+        """Begin a log in an empty or missing folder.
+
+        Raises:
+            StoreError: the folder can't be written, or holds a log already. The same from `append` and `context`.
+        """
+        self.folder = Path(folder)
+        if (self.folder / "log.json").exists():
+            raise StoreError(f"{self.folder}: holds a log already")
+        write_json(self.folder / "log.json", {"format": FORMAT})
+        self._lock = threading.RLock()
+        self._records = _Table(self, "records")
+        self._contexts = _Table(self, "contexts")
+        self._ids: dict[str, int] = {}
+        self._texts: dict[str, int] = {}
+        self._blob_size = 0
+        self._files: dict[str, int] = {}
+        self._refusal: str | None = None
+        self._child = False
+        self.append = self._make_append()
+        self.context = self._make_context()
+        _open_logs.add(self)
+
+    def _make_append(self) -> Append:
+        # Everything that a call needs is a local of this function; an attribute of self would cost 10 % of the call.
+        table, take, ids = self._records, self._records.take, self._ids
+        pack_float, pack_int = FLOAT_RECORD.pack_into, INT_RECORD.pack_into
+        name_id, write_other = self._name_id, self._append_other
+
+        def append(ctx: int, name: str, value: object) -> None:
+            try:
+                ident = ids[name]
+            except (KeyError, TypeError):
+                ident = name_id(name)
+            if type(value) is float:
+                position = take()
+                view, start, limit = table.current
+                if not start <= position < limit:
+                    view, start = table.place(position)
+                pack_float(view, position - start, ctx, ident, value, 0, FLOAT, COMMIT)
+            elif type(value) is int and -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
+                position = take()
+                view, start, limit = table.current
+                if not start <= position < limit:
+                    view, start = table.place(position)
+                pack_int(view, position - start, ctx, ident, value, 0, INT, COMMIT)
+            else:
+                write_other(ctx, ident, value)
+
+        return append
+
+    def _make_context(self) -> Context:
+        table, take, ids = self._contexts, self._contexts.take, self._ids
+        pack, name_id, now = CONTEXT.pack_into, self._name_id, time.time
+
+        def context(parent: int, loop: str, index: int) -> int:
+            try:
+                ident = ids[loop]
+            except (KeyError, TypeError):
+                ident = name_id(loop)
+            position = take()
+            view, start, limit = table.current
+            if not start <= position < limit:
+                view, start = table.place(position)
+            pack(view, position - start, parent, index, now(), ident, 0, COMMIT)
+            return position // WIDTH + 1
+
+        return context
+
+    def sync(self) -> None:
+        """Flush what was written to the disk, against power cuts. Slow; for a thread that has time."""
+        if self._child:
+            return
+        try:
+            self._records.flush()
+            self._contexts.flush()
+            for handle in list(self._files.values()):
+                os.fsync(handle)
+        except (OSError, ValueError) as error:  # ValueError: closed meanwhile
+            raise StoreError(f"{self.folder}: can't be flushed: {error}") from error
+
+    def close(self) -> None:
+        """Seal and flush the log and give back the space that was reserved. Calling it again does nothing.
+
+        Raises:
+            StoreError: flushing or sealing failed; the records are readable all the same.
+        """
+        with self._lock:
+            if self._child or self._refusal == _CLOSED:
+                return
+            self._refusal = _CLOSED
+            _open_logs.discard(self)
+            try:
+                self._records.close()
+                self._contexts.close()
+                for handle in self._files.values():
+                    os.fsync(handle)
+            except OSError as error:
+                raise StoreError(f"{self.folder}: can't be closed: {error.strerror or error}") from error
+            finally:
+                for handle in self._files.values():
+                    with contextlib.suppress(OSError):
+                        os.close(handle)
+                self._files.clear()
+
+    def _append_other(self, ctx: int, ident: int, value: object) -> None:
+        if not isinstance(value, (float, int, str)):
+            with contextlib.suppress(Exception):
+                value = scalar(value)
+        pack = INT_RECORD.pack_into
+        if value is None:
+            kind, raw = NONE, 0
+        elif isinstance(value, bool):
+            kind, raw = BOOL, int(value)
+        elif isinstance(value, float):
+            kind, raw = FLOAT, 0
+        elif isinstance(value, int) and -(2**63) <= int(value) < 2**63:
+            kind, raw = INT, int(value)
+        elif isinstance(value, str):
+            kind, raw = TEXT, self._text(value)
+        else:
+            kind, raw = VALUE, self._blob(encode(value))
+        position = self._records.take()
+        view, start, limit = self._records.current
+        if not start <= position < limit:
+            view, start = self._records.place(position)
+        if kind == FLOAT:
+            FLOAT_RECORD.pack_into(view, position - start, ctx, ident, value, 0, FLOAT, COMMIT)
+        else:
+            pack(view, position - start, ctx, ident, raw, 0, kind, COMMIT)
+
+    def _name_id(self, name: object) -> int:
+        text = name if type(name) is str else str(name)
+        with self._lock:
+            known = self._ids.get(text)
+            if known is not None:
+                return known
+            self._check()
+            if self._child:
+                return 0
+            ident = len(self._ids)
+            line = json.dumps([ident, text]).encode("ascii") + b"\n"
+            try:
+                written = os.write(self._file("names.jsonl"), line)
+            except OSError as error:
+                raise self._fail("names.jsonl", error) from error
+            if written != len(line):
+                raise self._fail("names.jsonl", OSError(28, "No space left on device"))
+            self._ids[text] = ident
+            return ident
+
+    def _text(self, text: str) -> int:
+        offset = self._texts.get(text)
+        if offset is None:
+            offset = self._blob(str(text).encode("utf-8", "surrogatepass"))
+            if len(text) <= _SMALL_TEXT and len(self._texts) < _SMALL_TEXTS and not self._child:
+                self._texts[str(text)] = offset
+        return offset
+
+    def _blob(self, data: bytes) -> int:
+        """Write a frame, where the last good one ended, and return its offset: a failed try is overwritten."""
+        if len(data) > _MAX_BLOB:
+            raise StoreError(f"a value of {len(data)} bytes is too large for a log")
+        with self._lock:
+            self._check()
+            if self._child:
+                return 0
+            offset = self._blob_size
+            frame = memoryview(FRAME.pack(len(data), zlib.crc32(data)) + data)
+            try:
+                handle = self._file("blobs.bin")
+                done = 0
+                while done < len(frame):
+                    done += os.pwrite(handle, frame[done:], offset + done)
+            except OSError as error:
+                raise self._fail("blobs.bin", error) from error
+            self._blob_size = offset + len(frame)
+            return offset
+
+    def _file(self, name: str) -> int:
+        handle = self._files.get(name)
+        if handle is None:
+            append = 0 if name == "blobs.bin" else os.O_APPEND  # Linux's pwrite would ignore its offset with it
+            handle = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | append, 0o666)
+            self._files[name] = handle
+        return handle
+
+    def _check(self) -> None:
+        if self._refusal is not None:
+            raise StoreError(self._refusal)
+
+    def _fail(self, name: str, error: OSError) -> StoreError:
+        self._refusal = f"{self.folder / name}: can't be written: {error.strerror or error}"
+        return StoreError(self._refusal)
+
+    def _seal(self, stem: str, start: int, data: memoryview) -> None:
+        crcs = [zlib.crc32(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
+        line = json.dumps({"table": stem, "start": start // WIDTH, "count": len(data) // WIDTH, "crc": crcs})
+        os.write(self._file("seals.jsonl"), line.encode("ascii") + b"\n")
+
+    def _forked(self) -> None:
+        self._child = True
+        self._lock = threading.RLock()  # another thread of the parent may have held the old one
+        self._records.forget()
+        self._contexts.forget()
+
+
+class _Table:
+    """Fixed-width records in a chain of memory-mapped segment files.
+
+    Positions are in bytes, over all segments. `current` is replaced as a whole, so that a thread sees a view with
+    its own range.
+    """
+
+    __slots__ = ("_log", "_segments", "_size", "_stem", "current", "take")
+
+    current: tuple[mmap.mmap | bytearray, int, int]
+
+    def __init__(self, log: RunLog, stem: str) -> None:
+        self._log = log
+        self._stem = stem
+        self._size = FIRST_SEGMENT
+        self._segments: list[tuple[mmap.mmap, int, int]] = []
+        self.current = (bytearray(), 0, 0)
+        self.take = itertools.count(0, WIDTH).__next__  # atomic, so that threads get slots of their own
+
+    def place(self, position: int) -> tuple[mmap.mmap | bytearray, int]:
+        """The segment for a slot outside the current one, made if need be; scratch memory in a forked child."""
+        log = self._log
+        with log._lock:
+            if log._child:
+                return bytearray(WIDTH), position
+            log._check()
+            while position >= self.current[2]:
+                try:
+                    self._grow()
+                except OSError as error:
+                    raise log._fail(self._stem, error) from error
+            for view, start, limit in reversed(self._segments):
+                if start <= position < limit:
+                    return view, start
+        raise StoreError(f"{log.folder}: a thread was too slow to log")  # a whole segment was written meanwhile
+
+    def _grow(self) -> None:
+        start, size = self.current[2], self._size
+        path = self._log.folder / f"{self._stem}-{start // WIDTH}.bin"
+        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            _reserve(handle, size)
+            view = mmap.mmap(handle, size)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+        finally:
+            os.close(handle)
+        while len(self._segments) > 1:  # the one before may still be filled by another thread
+            self._finish(*self._segments[0])
+            del self._segments[0]
+        self._segments.append((view, start, start + size))
+        self.current = self._segments[-1]
+        self._size = min(2 * size, LAST_SEGMENT)
+
+    def _finish(self, view: mmap.mmap, start: int, limit: int) -> None:
+        with memoryview(view) as whole, whole[: limit - start] as used:
+            self._log._seal(self._stem, start, used)
+
+    def flush(self) -> None:
+        for view, _, _ in list(self._segments):
+            view.flush()
+
+    def close(self) -> None:
+        end = self.take()
+        segments, self._segments = self._segments, []
+        self.current = (bytearray(), 0, 0)
+        for view, start, limit in segments:
+            used = min(limit, max(start, end))
+            self._finish(view, start, used)
+            view.flush()
+            view.close()
+            path = self._log.folder / f"{self._stem}-{start // WIDTH}.bin"
+            if used < limit:
+                os.truncate(path, used - start)
+
+    def forget(self) -> None:
+        self._segments = []
+        self.current = (bytearray(), 0, 0)
+
+
+def _reserve(handle: int, size: int) -> None:
+    """Give a file real blocks: on a sparse one, a full disk would be a SIGBUS later instead of an error here."""
+    reserve = getattr(os, "posix_fallocate", None)
+    if reserve is not None:
+        try:
+            reserve(handle, 0, size)
+            return
+        except OSError as error:
+            if error.errno not in (22, 38, 95):  # EINVAL, ENOSYS, EOPNOTSUPP: this file system can't
+                raise
+    zeros = bytes(1 << 16)
+    done = 0
+    while done < size:
+        done += os.pwrite(handle, zeros[: size - done], done)
+
+
+_CLOSED = "the log of this run is closed"
+_open_logs: weakref.WeakSet[RunLog] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for log in list(_open_logs):
+        log._forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
