@@ -229,19 +229,19 @@ class Flow:
     # -- questions ----------------------------------------------------------------------------------------------------
 
     def bound_before(self, stmt: ast.stmt) -> frozenset[str]:
-        return self._meet(self._in[n] for n in self.before.get(id(stmt), ()))
+        return self._meet(self._at(n) for n in self.before.get(id(stmt), ()))
 
     def bound_after(self, stmt: ast.stmt) -> frozenset[str]:
         """Names certainly bound when `stmt` has been completed normally; nothing if that can't happen."""
         if id(stmt) in self.afters:
-            return self._meet(self._in[n] for n in self.afters[id(stmt)])
+            return self._meet(self._at(n) for n in self.afters[id(stmt)])
         return self._meet(self._out(n) for n in self.ends.get(id(stmt), ()))
 
     def bound_in_turn(self, loop: ast.stmt) -> frozenset[str]:
-        return self._meet(self._in[n] for n in self.turns.get(id(loop), ()))
+        return self._meet(self._at(n) for n in self.turns.get(id(loop), ()))
 
     def bound_at_exit(self) -> frozenset[str]:
-        return self._meet([self._in[self.exit]])
+        return self._meet([self._at(self.exit)])
 
     def live_after(self, loop: ast.stmt) -> frozenset[str]:
         return self._join(self.afters.get(id(loop), ()))
@@ -489,6 +489,9 @@ class Flow:
                     live[index] = value
                     changed = True
         self._in, self._live, self._out_mask = bound, live, [out(index) for index in range(len(nodes))]
+
+    def _at(self, index: int) -> int:
+        return -1 if index not in self._reached else self._in[index]
 
     def _out(self, index: int) -> int:
         return -1 if index not in self._reached else self._out_mask[index]

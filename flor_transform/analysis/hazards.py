@@ -1,0 +1,226 @@
+"""What makes it unsafe to wrap a loop, or to skip one: each hazard with the place that has it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flor_transform.analysis import idioms
+from flor_transform.analysis.effects import Effects, Loop
+from flor_transform.analysis.flow import Flow, bindings
+from flor_transform.analysis.names import Function, dotted, last_name, own_nodes
+from flor_transform.settings import Settings
+
+
+@dataclass(frozen=True)
+class Hazard:
+    slug: str
+    node: ast.expr | ast.stmt
+    what: str = ""
+
+
+def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
+    """Why a main loop has to be left as it is."""
+    node, function = loop.node, loop.function
+    yield from _host(loop, settings)
+    if isinstance(node, ast.While):
+        for inner in ast.walk(node.test):
+            if isinstance(inner, ast.NamedExpr):
+                yield Hazard("walrus-test", node)
+                break
+    for inner in own_nodes(node.body):
+        if isinstance(inner, ast.Call) and dotted(inner.func) in ("exec", "globals", "locals") and _is_builtin(function, inner):
+            yield Hazard("dynamic-names", inner, f"{dotted(inner.func)}()")
+        elif isinstance(inner, ast.ImportFrom) and any(alias.name == "*" for alias in inner.names):
+            yield Hazard("block-import-star", inner)
+    for name, statement in function.declared.items():
+        if statement.lineno >= node.lineno:
+            yield Hazard("late-declaration", statement, name)
+
+
+def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
+    """Why a loop below the main loop can't be a block."""
+    node, function = loop.node, loop.function
+    if isinstance(node, ast.While):
+        yield Hazard("block-while", node)
+        return
+    yield from _host(loop, effects.settings)
+    yield from _jumps(node)
+    for inner in own_nodes([node]):
+        match inner:
+            case ast.Return():
+                yield Hazard("block-return", inner)
+            case ast.Yield() | ast.YieldFrom():
+                yield Hazard("block-yield", inner)
+            case ast.Await() | ast.AsyncFor() | ast.AsyncWith():
+                yield Hazard("block-await", inner)
+            case ast.ImportFrom(names=[ast.alias(name="*")]):
+                yield Hazard("block-import-star", inner)
+            case ast.Call(func=func):
+                path = dotted(func)
+                if path in idioms.EXITS:
+                    yield Hazard("block-exit", inner, f"{path}()")
+                elif path in idioms.DYNAMIC_CALLS and _is_builtin(function, inner):
+                    if path not in ("vars", "dir") or not inner.args:
+                        yield Hazard("dynamic-names", inner, f"{path}()")
+                elif isinstance(func, ast.Attribute) and func.attr in idioms.OPEN_CONTEXT_METHODS:
+                    yield Hazard("block-open-context", inner, f"{path or func.attr}()")
+                elif path == "setattr" and inner.args and _is_module(function, inner.args[0]):
+                    yield Hazard("dynamic-names", inner, "setattr()")
+    for event in (*effects.of(function).of("env", loop), *_called(effects, function, loop, "env")):
+        place = event.node if event in effects.of(function).events else node
+        yield Hazard("block-environment", place, event.what)  # type: ignore[arg-type]
+    yield from _iterators(loop, flow, main, same_scope)
+
+
+def _called(effects: Effects, function: Function, loop: Loop, kind: str):  # type: ignore[no-untyped-def]
+    for callee in effects.reachable(function, loop):
+        yield from effects.of(callee).of(kind)
+
+
+def _host(loop: Loop, settings: Settings) -> Iterator[Hazard]:
+    """Hazards of the function or class that a loop stands in."""
+    node, function = loop.node, loop.function
+    if isinstance(node, ast.AsyncFor):
+        yield Hazard("loop-async", node)
+    if _in_class_body(function, node):
+        yield Hazard("loop-in-class", node)
+    scope: Function | None = function
+    while scope is not None:
+        if isinstance(scope.node, ast.AsyncFunctionDef) and scope is function:
+            yield Hazard("loop-async", node)
+        if scope is function and any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own_nodes(scope.node.body)):
+            yield Hazard("loop-generator", node)
+        decorators = getattr(scope.node, "decorator_list", [])
+        if scope.cls is not None:
+            decorators = [*decorators, *scope.cls.node.decorator_list]
+        for decorator in decorators:
+            name = last_name(decorator)
+            path = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)
+            known = name in idioms.SAFE_DECORATORS or name in settings.decorators
+            if (not known and name not in ("setter", "getter")) or (idioms.COMPILERS.search(path) and not known):
+                yield Hazard("decorator", decorator, path or name)
+        if scope.qualname:
+            yield from _compiled(scope)
+        scope = scope.parent
+
+
+def _compiled(function: Function) -> Iterator[Hazard]:
+    """`step = torch.compile(step)`: the function is handed to something that reads or compiles its source."""
+    for node in ast.walk(function.module.tree):
+        if isinstance(node, ast.Call) and idioms.COMPILERS.search(dotted(node.func)) and dotted(node.func) != "re.compile":
+            for arg in node.args[:1]:
+                if isinstance(arg, ast.Name) and arg.id == function.name and function.cls is None:
+                    yield Hazard("decorator", node, dotted(node.func))
+
+
+def _in_class_body(function: Function, loop: ast.stmt) -> bool:
+    """Whether a class lies between a loop and the function that it was found in."""
+    for node in own_nodes(function.node.body):
+        if isinstance(node, ast.ClassDef) and node.lineno <= loop.lineno <= (node.end_lineno or 0):
+            return not any(
+                isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)) and inner.lineno <= loop.lineno <= (inner.end_lineno or 0)
+                for inner in ast.walk(node)
+            )
+    return False
+
+
+def _jumps(node: ast.For | ast.AsyncFor) -> Iterator[Hazard]:
+    """`break` and `continue` in the loop's `else` belong to the loop around it."""
+    pending: list[ast.AST] = list(node.orelse)
+    while pending:
+        inner = pending.pop()
+        if isinstance(inner, (ast.Break, ast.Continue)):
+            yield Hazard("block-outer-jump", inner, "break" if isinstance(inner, ast.Break) else "continue")
+        elif isinstance(inner, (ast.For, ast.AsyncFor, ast.While)):
+            pending.extend(inner.orelse)
+        elif not isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            pending.extend(ast.iter_child_nodes(inner))
+
+
+def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
+    """Iterators made outside the loop and advanced in it."""
+    node, function = loop.node, loop.function
+    if isinstance(node, ast.While):
+        return
+    own = bindings(node.body)
+    made_here = _bound_before_use(node, own)
+    for inner in own_nodes([node]):
+        if not isinstance(inner, ast.Call):
+            continue
+        subject: ast.expr | None = None
+        if isinstance(inner.func, ast.Name) and inner.func.id == "next" and inner.args:
+            subject = inner.args[0]
+        elif isinstance(inner.func, ast.Attribute) and inner.func.attr in idioms.NEXT_METHODS:
+            subject = inner.func.value
+        if subject is None:
+            continue
+        root = dotted(subject)
+        if root and root.partition(".")[0] not in made_here and not root.endswith(("parameters", "modules")):
+            yield Hazard("block-next", inner, f"next({root})")
+    subject = node.iter
+    while isinstance(subject, ast.Call) and last_name(subject.func) in idioms.TRANSPARENT_ITERABLES and subject.args:
+        subject = subject.args[0]
+    if isinstance(subject, (ast.Name, ast.Attribute)) and dotted(subject):
+        yield from _outside_iterable(loop, subject, flow, main, same_scope)
+
+
+def _outside_iterable(loop: Loop, subject: ast.expr, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
+    name = dotted(subject)
+    function = loop.function
+    makers = list(_assignments(function, name))
+    inside_turn = makers
+    if same_scope:
+        inside_turn = [m for m in makers if main.node.lineno < m.lineno <= (main.node.end_lineno or 0)]
+    outside = [m for m in makers if m not in inside_turn]
+    if not makers and "." not in name and function.is_module_name(name) and function.qualname:
+        outside = list(_assignments(function.module.body, name))
+    once = [m for m in outside if m.value is not None and _gives_iterator(function, m.value)]
+    if once and not inside_turn:
+        yield Hazard("block-iterator", loop.node, name)
+        return
+    again = [m for m in inside_turn if m.value is not None and _gives_iterator(function, m.value)]
+    if again and "." not in name and name in flow.live_after(loop.node):
+        # Made in this very turn, but what the loop left in it is read later.
+        yield Hazard("block-iterator", loop.node, name)
+
+
+def _assignments(function: Function, name: str) -> Iterator[ast.Assign | ast.AnnAssign | ast.NamedExpr]:
+    for node in own_nodes(function.node.body):
+        if isinstance(node, ast.Assign) and any(dotted(t) == name for t in node.targets):
+            yield node
+        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and dotted(node.target) == name:
+            yield node
+
+
+def _gives_iterator(function: Function, value: ast.expr) -> bool:
+    if isinstance(value, ast.GeneratorExp):
+        return True
+    if not isinstance(value, ast.Call):
+        return False
+    name = last_name(value.func)
+    if name in idioms.ITERATOR_CALLS:
+        return True
+    symbol = function.module.body.nested.get(name)
+    return symbol is not None and any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own_nodes(symbol.node.body))
+
+
+def _bound_before_use(node: ast.For | ast.AsyncFor, own: set[str]) -> set[str]:
+    """Names that the loop binds at every turn before anything reads them: what they hold was made inside."""
+    if not own:
+        return set()
+    probe = ast.parse("def probe(): pass").body[0]
+    assert isinstance(probe, ast.FunctionDef)
+    probe.body = [ast.copy_location(ast.While(ast.Constant(True), node.body, []), node)]
+    live = Flow(probe).live_in_turn(probe.body[0])
+    return own - live
+
+
+def _is_builtin(function: Function, call: ast.Call) -> bool:
+    name = dotted(call.func)
+    return name not in function.module.body.nested and name not in function.module.imports
+
+
+def _is_module(function: Function, node: ast.expr) -> bool:
+    return isinstance(node, ast.Name) and node.id in function.module.imports

@@ -1,0 +1,276 @@
+"""Which loop is the main loop, and which loops below it train or evaluate.
+
+The main loop is the outermost loop that steps an optimizer, in itself or in what it calls; loops above it that train
+one model after another (folds, seeds, a grid) are not it. Names such as `epoch` are hints only where structure is silent.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from flor_transform.analysis import idioms
+from flor_transform.analysis.effects import Effects, Loop, all_loops
+from flor_transform.analysis.names import Function, last_name, own_nodes
+
+_INNER_EPOCHS = re.compile(r"(update|ppo|opt|k|inner|optim|actor|critic|policy|train_per|local)_?epochs?", re.IGNORECASE)
+
+
+@dataclass(eq=False)
+class Found:
+    """A training or evaluation loop below a main loop."""
+
+    loop: Loop
+    role: str
+    main: Main
+    callee: bool
+
+
+@dataclass(eq=False)
+class Main:
+    loop: Loop
+    name: str = "step"
+    blocks: list[Found] = field(default_factory=list)
+    weak: str = ""  #: the call that gave it away, if nothing better did
+
+
+class Finder:
+    """Finds the main loops of a project and the loops below them."""
+
+    def __init__(self, effects: Effects) -> None:
+        self.effects = effects
+        self.loops = [
+            loop
+            for function in effects.project.functions()
+            for loop in all_loops(effects.of(function))
+            if not loop.transparent
+        ]
+
+    def find(self) -> list[Main]:
+        mains = self._mains("step") or self._mains("weak")
+        taken: set[int] = {id(main.loop) for main in mains}
+        for main in mains:
+            self._blocks(main, taken)
+            main.name = self._level(main)
+        return mains
+
+    # -- main loops ---------------------------------------------------------------------------------------------------
+
+    def _mains(self, kind: str) -> list[Main]:
+        does = self.effects.does
+        stepping = [loop for loop in self.loops if does(kind, loop.function, loop)]
+        reach = {id(loop): {id(f) for f in self.effects.reachable(loop.function, loop)} for loop in stepping}
+        self._stepping = {id(loop) for loop in stepping}
+        outer = [loop for loop in stepping if not self._trains_several(loop, reach[id(loop)], stepping)]
+
+        def inside(loop: Loop, other: Loop) -> bool:
+            if loop is other:
+                return False
+            return loop.within(other) or id(loop.function) in reach[id(other)]
+
+        found = [loop for loop in outer if not any(inside(loop, other) and not inside(other, loop) for other in outer)]
+        weak = kind == "weak"
+        return [Main(loop, weak=self._weak_call(loop) if weak else "") for loop in found]
+
+    def _weak_call(self, loop: Loop) -> str:
+        for function, part in [(loop.function, loop), *((f, None) for f in self.effects.reachable(loop.function, loop))]:
+            for event in self.effects.of(function).of("weak", part):
+                return event.what
+        return ""
+
+    def _trains_several(self, loop: Loop, reach: set[int], stepping: list[Loop]) -> bool:
+        """Whether a loop trains a new model (or another run of the same) in each turn."""
+        below = [other for other in stepping if other is not loop and (other.within(loop) or id(other.function) in reach)]
+        if not below:
+            return False
+        if self._literal(loop) or self._makes_optimizer(loop):
+            return True
+        if is_epoch_named(loop):
+            return False
+        if not isinstance(loop.node, ast.While):
+            targets = [n.id for n in ast.walk(loop.node.target) if isinstance(n, ast.Name)]
+            nested = any(self._steps_below(other) for other in below) or any(is_epoch_named(other) for other in below)
+            if nested and any(idioms.GRID_NAME.search(name) for name in targets):
+                return True
+        env = self.effects.does("env", loop.function, loop)
+        for other in below:
+            if other.function is loop.function or not self._whole_training(other):
+                continue
+            if not env or self.effects.does("env", other.function, other):
+                return True
+        return False
+
+    def _literal(self, loop: Loop) -> bool:
+        if isinstance(loop.node, ast.While):
+            return False
+        return isinstance(unwrap(loop.node.iter), (ast.List, ast.Tuple, ast.Set, ast.Dict))
+
+    def _makes_optimizer(self, loop: Loop) -> bool:
+        def makes(function: Function, part: Loop | None, depth: int) -> bool:
+            summary = self.effects.of(function)
+            if any(e.loop is part and not e.guarded for e in summary.of("make", part)):
+                return True
+            return depth < 4 and any(
+                makes(e.callee, None, depth + 1)
+                for e in summary.of("call", part)
+                if e.loop is part and not e.guarded and e.callee is not None
+            )
+
+        return makes(loop.function, loop, 0)
+
+    def _steps_below(self, loop: Loop) -> bool:
+        """Whether a further loop below this one steps."""
+        if any(id(other) in self._stepping for other in self.loops if other is not loop and other.within(loop)):
+            return True
+        reach = {id(f) for f in self.effects.reachable(loop.function, loop)}
+        return any(id(other) in self._stepping and id(other.function) in reach for other in self.loops)
+
+    def _whole_training(self, loop: Loop) -> bool:
+        """Whether a loop in a callee looks like a main loop itself."""
+        return is_epoch_named(loop) or (not is_data_loop(loop) and self._steps_below(loop))
+
+    # -- blocks -------------------------------------------------------------------------------------------------------
+
+    def _blocks(self, main: Main, taken: set[int]) -> None:
+        direct = self._steps_directly(main.loop.function, main.loop)
+        done: set[int] = set()
+
+        def below(function: Function, part: Loop | None, level: list[Loop], callee: bool) -> None:
+            chosen: list[Loop] = []
+            for loop in level:
+                if id(loop) in taken:
+                    continue
+                role = self._role(loop, direct)
+                if role and not self._over_phases(loop):
+                    taken.add(id(loop))
+                    chosen.append(loop)
+                    main.blocks.append(Found(loop, role, main, callee))
+                elif not loop.transparent:
+                    below(function, loop, loop.children, callee)
+            for event in self.effects.callees(function, part):
+                if any(event.within(loop) for loop in chosen):
+                    continue
+                inner = event.callee
+                if inner is None or id(inner) in done or inner is main.loop.function:
+                    continue
+                done.add(id(inner))
+                below(inner, None, self.effects.of(inner).loops, True)
+
+        below(main.loop.function, main.loop, main.loop.children, False)
+
+    def _role(self, loop: Loop, direct: bool) -> str:
+        if loop.transparent:
+            return ""
+        does = self.effects.does
+        function = loop.function
+        if does("step", function, loop):
+            return "train" if not direct or is_data_loop(loop) else ""
+        if does("backward", function, loop) or does("weak", function, loop):
+            return ""
+        if not (does("forward", function, loop) or does("predict", function, loop)):
+            return ""
+        summary = self.effects.of(function)
+        events = [*summary.of("forward", loop), *summary.of("predict", loop)]
+        if loop.no_grad or (events and all(event.no_grad for event in events)):
+            return "evaluate"
+        node = loop.node
+        named = function.qualname != "" and bool(idioms.EVALUATION_NAME.search(function.name))
+        iterable = "" if isinstance(node, ast.While) else ast_names(node.iter)
+        named = named or bool(idioms.EVALUATION_NAME.search(iterable))
+        switched = any(
+            event.node.lineno <= node.lineno and event.within(loop.parent)  # type: ignore[attr-defined]
+            for event in summary.of("eval")
+        )
+        if not named and not switched:
+            return ""
+        # What a later `backward` of the same function goes through is training, whatever it is called.
+        later = any(
+            event.node.lineno > (node.end_lineno or 0) and event.loop is loop.parent  # type: ignore[attr-defined]
+            for event in summary.of("backward")
+        )
+        return "" if later else "evaluate"
+
+    def _over_phases(self, loop: Loop) -> bool:
+        """`for phase in ["train", "val"]` round the loops that go over the data."""
+        if isinstance(loop.node, ast.While):
+            return False
+        literal = unwrap(loop.node.iter)
+        return (
+            isinstance(literal, (ast.List, ast.Tuple))
+            and all(isinstance(e, ast.Constant) and isinstance(e.value, str) for e in literal.elts)
+            and any(not child.transparent for child in loop.children)
+        )
+
+    def _steps_directly(self, function: Function, part: Loop | None, depth: int = 0) -> bool:
+        """Whether a turn (or a call) steps outside of any further loop."""
+        summary = self.effects.of(function)
+        if any(event.loop is part for event in summary.of("step", part)):
+            return True
+        return depth < 6 and any(
+            self._steps_directly(event.callee, None, depth + 1)
+            for event in summary.of("call", part)
+            if event.loop is part and event.callee is not None
+        )
+
+    def _level(self, main: Main) -> str:
+        if any(found.role == "train" for found in main.blocks):
+            return "epoch"
+        if main.weak:
+            return "epoch"
+        if not self._steps_directly(main.loop.function, main.loop):
+            return "epoch"
+        # An evaluation every so many steps makes no epoch; one in every turn does.
+        for found in main.blocks:
+            if not found.callee and not found.loop.guarded and found.loop.parent is main.loop:
+                return "epoch"
+            if found.callee and any(
+                event.callee is found.loop.function and not event.guarded and event.loop is main.loop
+                for event in self.effects.callees(main.loop.function, main.loop)
+            ):
+                return "epoch"
+        return "step"
+
+
+def unwrap(node: ast.expr) -> ast.expr:
+    """The iterable inside `tqdm(enumerate(...))` and the like."""
+    while isinstance(node, ast.Call) and last_name(node.func) in idioms.TRANSPARENT_ITERABLES and node.args:
+        node = node.args[-1] if last_name(node.func) == "zip" and isinstance(node.args[0], ast.Call) else node.args[0]
+    return node
+
+
+def ast_names(node: ast.expr) -> str:
+    """All identifiers of an expression, for matching hints."""
+    return " ".join(
+        n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(node) if isinstance(n, (ast.Name, ast.Attribute))
+    )
+
+
+def is_epoch_named(loop: Loop) -> bool:
+    node = loop.node
+    if isinstance(node, ast.While):
+        names = ast_names(node.test).split()
+    else:
+        names = [n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)] + ast_names(node.iter).split()
+    if any(_INNER_EPOCHS.search(name) for name in names):
+        return False
+    return any(idioms.EPOCH_NAME.search(name) for name in names)
+
+
+def is_data_loop(loop: Loop) -> bool:
+    """Whether a loop goes over batches of data rather than a plain count."""
+    if isinstance(loop.node, ast.While):
+        return False
+    inner = unwrap(loop.node.iter)
+    if isinstance(inner, ast.Call) and last_name(inner.func) in idioms.RANGE_ITERABLES:
+        words = ast_names(inner)
+        return "len" in words.split() or len(inner.args) == 3 or bool(re.search(r"batch|loader|iters_per_epoch", words))
+    return not isinstance(inner, (ast.List, ast.Tuple, ast.Constant))
+
+
+def walk_functions(effects: Effects) -> Iterator[Function]:
+    return effects.project.functions()
+
+
+__all__ = ["Finder", "Found", "Main", "is_data_loop", "is_epoch_named", "own_nodes", "unwrap"]

@@ -1,0 +1,390 @@
+"""parse -> analyse -> rewrite -> verify: the library's entry points."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from flor_transform import diagnostics
+from flor_transform.analysis import hazards, idioms
+from flor_transform.analysis.changeset import Changes
+from flor_transform.analysis.effects import Effects, Loop
+from flor_transform.analysis.loops import Finder, Found, Main
+from flor_transform.analysis.names import Function, Module, Project, dotted, last_name, load_module, own_nodes, root_name
+from flor_transform.diagnostics import Diagnostic
+from flor_transform.errors import SourceError
+from flor_transform.plan import Block, MainLoop, Plan
+from flor_transform.rewrites import Edit, LayoutError, Target, edits, insertions
+from flor_transform.rewrites.import_flor import import_flor, tables, uses_flor
+from flor_transform.settings import Settings
+from flor_transform.source import Insertion, Source, splice
+from flor_transform.strip import is_instrumented, strip_text
+from flor_transform.verify import verify
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one file. `insertions` turn the source into `code`: ascending byte offsets of the source."""
+
+    code: bytes
+    plan: Plan
+    diagnostics: tuple[Diagnostic, ...] = ()
+    insertions: tuple[Insertion, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.insertions)
+
+
+def instrument(
+    source: bytes,
+    *,
+    filename: str = "<string>",
+    siblings: Mapping[str, bytes] | None = None,
+    settings: Settings | None = None,
+) -> Result:
+    """Instrument a script. `siblings` are the project's files by their path relative to the script's folder.
+
+    They are read to see what the script calls; the result is about the script alone. Raises SourceError for a script
+    that can't be worked on and ProofError, before anything is handed out, if the result breaks a rule.
+    """
+    sources = {path: data for path, data in (siblings or {}).items() if path != filename}
+    sources[filename] = source
+    return _run([filename], sources, settings or Settings(), only=filename)[filename]
+
+
+def instrument_project(
+    script: str, sources: Mapping[str, bytes], *, settings: Settings | None = None
+) -> dict[str, Result]:
+    """Instrument a script and the files beside it that it imports; `sources` holds them all by relative path.
+
+    Every file of `sources` has a result; one that the script doesn't import, or that does not parse, is unchanged.
+    """
+    return _run([script], sources, settings or Settings())
+
+
+def instrument_files(
+    scripts: Iterable[str], sources: Mapping[str, bytes], *, settings: Settings | None = None
+) -> dict[str, Result]:
+    """Like `instrument_project`, for several scripts that are looked at together."""
+    return _run(list(scripts), sources, settings or Settings())
+
+
+@dataclass
+class _File:
+    """What is known about one file on the way."""
+
+    module: Module
+    instrumented: bool
+    targets: list[Target] = field(default_factory=list)
+    notes: list[Diagnostic] = field(default_factory=list)
+
+
+def _run(
+    scripts: list[str], sources: Mapping[str, bytes], settings: Settings, only: str | None = None
+) -> dict[str, Result]:
+    results = {path: Result(data, Plan(path)) for path, data in sources.items()}
+    files, broken = _load(scripts, sources)
+    for path, note in broken.items():
+        results[path] = replace(results[path], diagnostics=(note,))
+    try:
+        _analyse(files, scripts, settings)
+    except RecursionError:
+        path = scripts[0]
+        raise SourceError(path, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
+    for path, file in files.items():
+        if only is None or path == only:
+            results[path] = _finish(file, sources, scripts, settings)
+    return results
+
+
+def _load(scripts: list[str], sources: Mapping[str, bytes]) -> tuple[dict[str, _File], dict[str, Diagnostic]]:
+    """Parse the scripts and, along their imports, the files beside them."""
+    files: dict[str, _File] = {}
+    broken: dict[str, Diagnostic] = {}
+    pending = list(scripts)
+    modules: dict[str, Module] = {}
+    # Candidates are found by path, so a project of all names is enough to follow imports.
+    while pending:
+        path = pending.pop(0)
+        if path in files or path in broken:
+            continue
+        try:
+            source = Source.decode(sources[path], path)
+            instrumented = b"flor" in sources[path] and is_instrumented(source.parse())
+            # Analysis sees what the file says without instrumentation; its own loops stay as they are.
+            module = load_module(replace(source, text=strip_text(source)) if instrumented else source)
+        except SourceError as error:
+            if path in scripts:
+                raise
+            broken[path] = _from_error(error)
+            continue
+        files[path] = _File(module, instrumented)
+        modules[path] = module
+        pending.extend(_imported(module, sources))
+    return files, broken
+
+
+def _from_error(error: SourceError) -> Diagnostic:
+    slug = next(code.slug for code in diagnostics.CODES if code.code == error.code)
+    return Diagnostic(
+        error.path, error.line, error.column, error.code, error.message, slug, diagnostics.Severity.ERROR, error.line
+    )
+
+
+def _imported(module: Module, sources: Mapping[str, bytes]) -> list[str]:
+    """Paths among `sources` that a module's imports can mean."""
+    found: list[str] = []
+    wanted = [(name, level, attribute) for name, level, attribute in module.imports.values()]
+    wanted += [(name, level, "") for name, level in module.stars]
+    # `import a.b` binds `a` only, but runs both.
+    wanted += [
+        (alias.name, 0, "")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
+    folder = module.path.split("/")[:-1]
+    for name, level, attribute in wanted:
+        parts = name.split(".") if name else []
+        for base in [folder[: len(folder) - level + 1]] if level else [folder, []]:
+            for tail in (parts, [*parts, attribute] if attribute else parts):
+                stem = "/".join([*base, *tail])
+                candidates = (f"{stem}.py", f"{stem}/__init__.py") if stem else ("__init__.py",)
+                found.extend(path for path in candidates if path in sources)
+    return list(dict.fromkeys(found))
+
+
+# -- analysis ---------------------------------------------------------------------------------------------------------
+
+
+def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) -> None:
+    project = Project({path: file.module for path, file in files.items()})
+    effects = Effects(project, settings)
+    changes = Changes(effects)
+    mains = Finder(effects).find()
+    entries: list[tuple[_File, Loop, Main | Found]] = []
+    for main in mains:
+        entries.append((files[main.loop.function.module.path], main.loop, main))
+        entries += [(files[b.loop.function.module.path], b.loop, b) for b in main.blocks]
+    order = {path: index for index, path in enumerate([*scripts, *sorted(files)][::-1])}
+    entries.sort(key=lambda entry: (-order[entry[0].module.path], entry[1].node.lineno))
+    names = _Names()
+    refused = {id(m.loop) for m in mains if any(True for _ in hazards.of_main(m.loop, settings))}
+    for file, loop, what in entries:
+        owner = what.loop if isinstance(what, Main) else what.main.loop
+        if file.instrumented or (isinstance(what, Found) and (id(owner) in refused or not settings.blocks)):
+            continue
+        if isinstance(what, Main):
+            file.targets.append(_main_target(file, what, effects, changes, names))
+        else:
+            file.targets.append(_block_target(file, what, effects, changes, names))
+    for path in scripts:
+        file = files[path]
+        if not mains and not file.instrumented:
+            file.notes.extend(_managed(file.module) or [_note("no-main-loop", file.module, None)])
+
+
+class _Names:
+    """Hands out names that are unique in the project."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+
+    def unique(self, name: str) -> str:
+        found, number = name, 1
+        while found in self.taken:
+            number += 1
+            found = f"{name}_{number}"
+        self.taken.add(found)
+        return found
+
+
+def _note(slug: str, module: Module, node: ast.AST | None, **fields: str) -> Diagnostic:
+    if isinstance(node, (ast.expr, ast.stmt)):
+        line, column, end = node.lineno, module.source.column(node), node.end_lineno or node.lineno
+        return diagnostics.make(slug, module.path, line, column, end_line=end, **fields)
+    return diagnostics.make(slug, module.path, 1, 1, **fields)
+
+
+def _refusal(file: _File, found: list[hazards.Hazard]) -> tuple[str, str]:
+    """Note the first hazard by line; its code and its reason go into the plan."""
+    first = min(found, key=lambda h: (h.node.lineno, h.node.col_offset))
+    note = _note(first.slug, file.module, first.node, what=first.what)
+    file.notes.append(note)
+    return note.code, note.message
+
+
+def _main_target(file: _File, main: Main, effects: Effects, changes: Changes, names: _Names) -> Target:
+    loop = main.loop
+    node, function = loop.node, loop.function
+    kind = "while" if isinstance(node, ast.While) else "for"
+    found = list(hazards.of_main(loop, effects.settings))
+    entry = MainLoop(main.name, function.qualname, node.lineno, node.end_lineno or node.lineno, kind)
+    if found:
+        code, reason = _refusal(file, found)
+        return Target(replace(entry, code=code, reason=reason), loop)
+    entry = replace(
+        entry,
+        name=names.unique(main.name),
+        carry=changes.carry(loop),
+        objects=changes.objects(loop, main=True),
+        globals=changes.globals(function, node, loop),
+    )
+    if main.weak:
+        file.notes.append(_note("unseen-step", file.module, node, what=main.weak))
+    return Target(entry, loop)
+
+
+def _block_target(file: _File, block: Found, effects: Effects, changes: Changes, names: _Names) -> Target:
+    loop = block.loop
+    node, function = loop.node, loop.function
+    main = block.main.loop
+    flow = changes.flow(function)
+    same = function is main.function
+    found = list(hazards.of_block(loop, effects, flow, main, same))
+    if not found and effects.does("env", main.function, main):
+        what = next(_env_names(effects, main), "env.step")
+        found.append(hazards.Hazard("block-environment", node, what))
+    name = block.role if not block.callee else function.qualname or block.role
+    entry = Block(name, function.qualname, node.lineno, node.end_lineno or node.lineno, block.role)
+    if found:
+        code, reason = _refusal(file, found)
+        return Target(replace(entry, code=code, reason=reason), loop)
+    entry = replace(
+        entry,
+        name=names.unique(name),
+        values=changes.values(loop),
+        objects=changes.objects(loop, main=False),
+        globals=changes.globals(function, node, loop),
+    )
+    return Target(entry, loop)
+
+
+def _env_names(effects: Effects, main: Loop) -> Iterable[str]:  # type: ignore[return]
+    for event in effects.of(main.function).of("env", main):
+        yield event.what
+    for function in effects.reachable(main.function, main):
+        for event in effects.of(function).of("env"):
+            yield event.what
+
+
+def _managed(module: Module) -> list[Diagnostic]:
+    """A training loop that a framework owns, with the callback to use."""
+    roots = module.import_roots
+    for packages, methods, what, callback in idioms.MANAGED:
+        package = next((root for root in sorted(roots) if root in packages), None)
+        if package is None:
+            continue
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
+                if node.func.attr == "train" and (
+                    not node.args and "rainer" not in last_name(node.func.value) and package in ("transformers", "trl")
+                ):
+                    continue
+                what_text = what.format(method=node.func.attr)
+                return [_note("managed-loop", module, node, what=what_text, callback=callback)]
+    return []
+
+
+# -- carrying the plan out --------------------------------------------------------------------------------------------
+
+
+def _finish(file: _File, sources: Mapping[str, bytes], scripts: list[str], settings: Settings) -> Result:
+    module = file.module
+    path, data = module.path, sources[module.path]
+    if file.instrumented:
+        notes = (diagnostics.make("instrumented", path, 1, 1),) if path in scripts else ()
+        return Result(data, Plan(path, instrumented=True), notes)
+    source = module.source
+    targets: list[Target] = []
+    found: list[Edit] = []
+    for target in file.targets:
+        if target.entry.refused:
+            targets.append(target)
+            continue
+        try:
+            found += edits(source, target)
+            targets.append(target)
+        except LayoutError:
+            note = _note("layout", module, target.loop.node)
+            file.notes.append(note)
+            targets.append(Target(replace(target.entry, code=note.code, reason=note.message), target.loop))
+    blocked = _name_conflict(module, targets) if found else None
+    if blocked is not None:
+        file.notes = [blocked]
+        targets = [Target(replace(t.entry, code=blocked.code, reason=blocked.message), t.loop) for t in targets]
+        found = []
+    if found:
+        file.notes.extend(_module_names(module))
+        if not uses_flor(module.table):
+            found.append(import_flor(source, module.tree))
+    entries = [target.entry for target in targets]
+    plan = Plan(
+        path,
+        loops=tuple(entry for entry in entries if isinstance(entry, MainLoop)),
+        blocks=tuple(entry for entry in entries if isinstance(entry, Block)),
+    )
+    result = Result(data, plan, tuple(sorted(set(file.notes))))
+    if not found:
+        return result
+    put = insertions(source, found)
+    code = splice(data, put)
+    verify(source, code, put, lambda again: _again(path, again, sources, scripts, settings))
+    return replace(result, code=code, insertions=put)
+
+
+def _again(
+    path: str, code: bytes, sources: Mapping[str, bytes], scripts: list[str], settings: Settings
+) -> bytes:
+    """Law 2 on this file: its instrumented form put in the place of its source."""
+    return _run([path], {path: code}, settings, only=path)[path].code
+
+
+def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:
+    """Why the name `flor` can't be used in this file, if so."""
+    for node in ast.walk(module.tree):
+        taken: ast.AST | None = None
+        if isinstance(node, ast.Name) and node.id == "flor" and not isinstance(node.ctx, ast.Load):
+            taken = node
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == "flor":
+            taken = node
+        elif isinstance(node, ast.Import) and any(a.asname == "flor" and a.name != "flor" for a in node.names):
+            taken = node
+        elif isinstance(node, ast.ImportFrom) and any((a.asname or a.name) == "flor" for a in node.names):
+            taken = node
+        if taken is not None:
+            return _note("flor-taken", module, taken)
+    for table in tables(module.table):
+        try:
+            symbol = table.lookup("flor")
+        except KeyError:
+            continue
+        if symbol.is_parameter() or (symbol.is_assigned() and not symbol.is_imported()):
+            return _note("flor-taken", module, None)
+    holders = {id(target.loop.function): target for target in targets if not target.entry.refused}
+    for target in holders.values():
+        function: Function | None = target.loop.function
+        while function is not None and function.qualname:
+            symbol_here = function.symbol("flor")
+            if symbol_here is not None and symbol_here.is_local():
+                return _note("flor-not-imported", module, target.loop.node)
+            function = function.parent
+    if uses_flor(module.table):
+        imports = [
+            node
+            for node in module.tree.body
+            if isinstance(node, ast.Import) and any((a.asname or a.name.partition(".")[0]) == "flor" for a in node.names)
+        ]
+        first = min((t.loop.node.lineno for t in targets if t.loop.function.qualname == ""), default=1 << 30)
+        if not imports or imports[0].lineno > first:
+            return _note("flor-not-imported", module, None)
+    return None
+
+
+def _module_names(module: Module) -> Iterable[Diagnostic]:
+    """`dir()` and `globals()` at module level will show one name more."""
+    for node in own_nodes(module.tree.body):
+        if isinstance(node, ast.Call) and dotted(node.func) in ("dir", "globals", "locals", "vars") and not node.args:
+            yield _note("module-names", module, node, what=f"{root_name(node.func)}()")

@@ -1,0 +1,106 @@
+"""Wrapping the iterable or the test in a loop's header, with libcst; no rewrite of its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+
+from flor_transform.rewrites import Edit, LayoutError
+from flor_transform.source import Source
+
+
+def wrap(source: Source, node: ast.For | ast.AsyncFor | ast.While, function: str, name: str | None) -> Iterator[Edit]:
+    """Edits that turn `for x in ITERABLE:` into `for x in FUNCTION("NAME", ITERABLE):`, and `while` likewise."""
+    subject = node.test if isinstance(node, ast.While) else node.iter
+    start = source.start(node)
+    end = colon(source, source.stop(subject))
+    original = source.text[start : end + 1]
+    header = original.replace("\r\n", "\n").replace("\r", "\n")
+    before, inner, after, wrapped = _rewritten(header, function, name)
+    # What libcst made must be the old header with two pieces put in: everything else is refused.
+    if len(header) != len(before) + len(inner) + len(after):
+        raise LayoutError
+    first, last = len(before), len(before) + len(inner)
+    opening = wrapped[first : wrapped.index(inner, first)] if inner else ""
+    closing = wrapped[len(before) + len(opening) + len(inner) : len(wrapped) - len(after)]
+    if header != before + inner + after or wrapped != before + opening + inner + closing + after:
+        raise LayoutError
+    yield Edit(start + _unfold(original, first), opening)
+    yield Edit(start + _unfold(original, last), closing)
+
+
+def _rewritten(header: str, function: str, name: str | None) -> tuple[str, str, str, str]:
+    """The header's text before, in and after its iterable, and the header with the iterable wrapped."""
+    # Imported here: a file that needs no rewrite doesn't pay for it.
+    import libcst as cst
+
+    try:
+        statement = cst.parse_statement(f"{header} pass\n")
+        module = cst.Module([])
+        subject: cst.BaseExpression
+        if isinstance(statement, cst.While):
+            subject, gap = statement.test, statement.whitespace_after_while
+        elif isinstance(statement, cst.For):
+            subject, gap = statement.iter, statement.whitespace_after_in
+        else:
+            raise LayoutError
+        call = _call(cst, subject, function, name, tight=not module.code_for_node(gap))
+        field = "test" if isinstance(statement, cst.While) else "iter"
+        whole = module.code_for_node(statement.with_changes(**{field: call}))
+        inner = module.code_for_node(subject)
+        marker = cst.Name("_" * (len(header) + 1))
+        frame = module.code_for_node(statement.with_changes(**{field: marker}))
+    except RecursionError:
+        raise LayoutError from None
+    except cst.ParserSyntaxError:
+        raise LayoutError from None
+    before, _, after = frame.partition(marker.value)
+    tail = " pass\n"
+    if not whole.endswith(tail) or not after.endswith(tail):
+        raise LayoutError
+    return before, inner, after[: -len(tail)], whole[: -len(tail)]
+
+
+def _call(cst, subject, function: str, name: str | None, tight: bool):  # type: ignore[no-untyped-def]
+    """`FUNCTION("NAME", subject)`, in forms that `strip` can tell apart.
+
+    A bare tuple needs parentheses of its own: a comma before the closing one says that they are ours. Where there is
+    no space after the keyword (`in(1, 2)`), ours go round the whole call.
+    """
+    target: cst.BaseExpression | None = None
+    for part in function.split("."):
+        target = cst.Name(part) if target is None else cst.Attribute(target, cst.Name(part))
+    args = [] if name is None else [cst.Arg(cst.SimpleString(f'"{name}"'), comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))]
+    if isinstance(subject, cst.Tuple) and not subject.lpar:
+        bare = subject.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+        args.append(cst.Arg(bare, comma=cst.Comma()))
+    else:
+        args.append(cst.Arg(subject))
+    call = cst.Call(target, args)
+    return call.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()]) if tight else call
+
+
+def colon(source: Source, offset: int) -> int:
+    """The colon that ends a header, from the end of its expression on."""
+    text = source.text
+    while offset < len(text):
+        char = text[offset]
+        if char == ":":
+            return offset
+        if char == "#":
+            while offset < len(text) and text[offset] not in "\r\n":
+                offset += 1
+        elif char not in " \t\f\r\n\\),":
+            break
+        offset += 1
+    raise LayoutError
+
+
+def _unfold(original: str, offset: int) -> int:
+    """An offset into text whose newlines were made `\\n`, as an offset into the original."""
+    for index, char in enumerate(original):
+        if offset <= 0:
+            return index
+        if not (char == "\r" and original[index + 1 : index + 2] == "\n"):
+            offset -= 1
+    return len(original)
