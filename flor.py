@@ -1,3 +1,38 @@
 """The public name: `import flor`, `python -m flor`. It only hands on."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from flor_runtime.api import SkipBlock, arg, carry, checkpoints, it, log, loop
+
+if TYPE_CHECKING:
+    from flor_runtime.query import dataframe, full_pivot, log_records
+
 __version__ = "0.1.0"
+__all__ = [
+    "SkipBlock",
+    "arg",
+    "carry",
+    "checkpoints",
+    "dataframe",
+    "full_pivot",
+    "it",
+    "log",
+    "log_records",
+    "loop",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("dataframe", "full_pivot", "log_records"):  # they need pandas, which a training script may not
+        from flor_runtime import query
+
+        return getattr(query, name)
+    raise AttributeError(f"module 'flor' has no attribute {name!r}")
+
+
+if __name__ == "__main__":
+    from flor_runtime.cli import main
+
+    main(prog_name="flor")

@@ -8,6 +8,7 @@ from typing import Any
 
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, rng
+from flor_runtime.state.liveness import position
 from flor_runtime.store.checkpoints import Key, Writer
 from flor_runtime.store.policy import Policy
 
@@ -58,7 +59,7 @@ class Recorder:
         if self._taking:
             now = time.perf_counter()
             key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
-            self._save(key, frame, block.start, frame.f_lasti, frame.f_lasti, (), now)
+            self._save(key, frame, block.start, position(frame), position(frame), (), now)
 
     def _save(
         self,

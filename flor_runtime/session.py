@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
-from flor_runtime.state.liveness import loop_range
+from flor_runtime.state.liveness import loop_range, position
 from flor_runtime.store.runlog import RunLog
 
 
@@ -51,7 +51,7 @@ class MainLoop:
     def range(self, frame: FrameType) -> tuple[int, int]:
         """Offsets of its instructions; `frame` stands at its header."""
         if self._range is None:
-            self._range = loop_range(frame.f_code, frame.f_lasti)
+            self._range = loop_range(frame.f_code, position(frame))
         return self._range
 
 
@@ -62,7 +62,7 @@ class Block:
         self.name = name
         self.frame_id = id(frame)
         self.code: CodeType = frame.f_code
-        self.start = frame.f_lasti
+        self.start = position(frame)
         self.occurrence = 0
         self.kept = False  # it is in a turn of a main loop and in no other block: a checkpoint may be taken of it
         self.skipped = False
@@ -243,14 +243,14 @@ class Session:
             alive.add((id(outer), outer.f_code))
             outer = outer.f_back
         return [b for b in self._blocks if (b.frame_id, b.code) in alive and not (
-            b.frame_id == id(frame) and b.start >= frame.f_lasti)]  # fmt: skip
+            b.frame_id == id(frame) and b.start >= position(frame))]  # fmt: skip
 
     def close_block(self, frame: FrameType) -> None:
         """Leave the innermost block of this frame."""
-        for position in range(len(self._blocks) - 1, -1, -1):
-            block = self._blocks[position]
+        for depth in range(len(self._blocks) - 1, -1, -1):
+            block = self._blocks[depth]
             if block.frame_id == id(frame) and block.code is frame.f_code:
-                del self._blocks[position:]
+                del self._blocks[depth:]
                 if block.level is not None:
                     self.close_level(block.level)
                 if block.kept and not block.skipped and self.main is not None:
@@ -271,15 +271,15 @@ class _While:
         self._session = session
         self._frame_id, self._code = id(frame), frame.f_code
         try:
-            self._start, self._stop = loop_range(frame.f_code, frame.f_lasti)
+            self._start, self._stop = loop_range(frame.f_code, position(frame))
         except LookupError:  # not in the test of a loop
-            self._start, self._stop = frame.f_lasti, frame.f_lasti + 1
+            self._start, self._stop = position(frame), position(frame) + 1
         self._loop = session.open_main(lambda turn: None)
         self._level = session.open_level(name)
         self._turn = 0
 
     def covers(self, frame: FrameType) -> bool:
-        return id(frame) == self._frame_id and frame.f_code is self._code and self._start <= frame.f_lasti < self._stop
+        return id(frame) == self._frame_id and frame.f_code is self._code and self._start <= position(frame) < self._stop
 
     def test(self, condition: Any, frame: FrameType) -> Any:
         session, loop = self._session, self._loop

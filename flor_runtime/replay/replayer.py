@@ -9,6 +9,7 @@ from types import FrameType
 from flor_runtime.errors import CheckpointError, RestoreError
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, rng
+from flor_runtime.state.liveness import position
 from flor_runtime.store.checkpoints import Entry, Key, Reader, ambient_digest
 
 WEAK, STRONG, SERIAL = (
@@ -70,16 +71,13 @@ class Replayer:
         self._goal = goal
         self._is_project = is_project
         self._finish = finish
-        self._ran_here = False  # the state at hand was computed, not just restored: comparing it means something
         self.outcome = Outcome()
 
     # -- turns ---------------------------------------------------------------------------------------------------
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
-        if self._ran_here:
-            start, stop = loop.range(frame)
-            self._compare(Key(loop.entry, loop.turn), frame, start, stop, start, f"before turn {loop.turn + 1}")
-        self._ran_here = True
+        start, stop = loop.range(frame)
+        self._compare(Key(loop.entry, loop.turn), frame, start, stop, start, f"before turn {loop.turn + 1}")
         destination = self._destination(loop)
         if destination is None:
             self._finish()
@@ -136,7 +134,7 @@ class Replayer:
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
         key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
-        self._compare(key, frame, block.start, frame.f_lasti, frame.f_lasti, f"after {block.name} of turn {loop.turn}")
+        self._compare(key, frame, block.start, position(frame), position(frame), f"after {block.name} of turn {loop.turn}")
 
     # -- comparing -----------------------------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ edges included.
 from __future__ import annotations
 
 import dis
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
-from types import CodeType
+from types import CodeType, FrameType
 from typing import NamedTuple
 
 
@@ -70,6 +71,17 @@ def global_loads(code: CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
+@lru_cache(maxsize=256)
+def _offsets(code: CodeType) -> list[int]:
+    return [i.offset for i in _instructions(code)]
+
+
+def position(frame: FrameType) -> int:
+    """The offset of the instruction that a frame is at. `f_lasti` itself may point into the instruction's inline cache."""
+    offsets = _offsets(frame.f_code)
+    return offsets[bisect_right(offsets, frame.f_lasti) - 1]
+
+
 def between(code: CodeType, start: int, stop: int) -> Names:
     """Names used by the instructions at offsets `start <= o < stop`, and by functions that are made there."""
     loaded: set[str] = set()
@@ -111,8 +123,8 @@ def loop_range(code: CodeType, offset: int) -> tuple[int, int]:
 @lru_cache(maxsize=64)
 def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
     instructions = _instructions(code)
-    offsets = [i.offset for i in instructions]
-    position = {o: n for n, o in enumerate(offsets)}
+    offsets = _offsets(code)
+    number = {o: n for n, o in enumerate(offsets)}
     names = sorted({name for i in instructions for _, name in _accesses(i)})
     bit = {name: 1 << n for n, name in enumerate(names)}
     use, kill = [0] * len(instructions), [0] * len(instructions)
@@ -125,13 +137,13 @@ def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
                 kill[n] |= bit[name]
         following = [] if i.opname in _NO_FALLTHROUGH or n + 1 == len(instructions) else [n + 1]
         if i.opcode in dis.hasjrel or i.opcode in dis.hasjabs:
-            following.append(position.get(int(i.argval), min(n + 1, len(instructions) - 1)))
+            following.append(number.get(int(i.argval), min(n + 1, len(instructions) - 1)))
         successors.append(following)
     handler_of: list[int | None] = [None] * len(instructions)
     for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
         for n, o in enumerate(offsets):
             if entry.start <= o < entry.end:
-                handler_of[n] = position[entry.target]
+                handler_of[n] = number[entry.target]
     live = [0] * (len(instructions) + 1)
     changed = True
     while changed:

@@ -45,14 +45,14 @@ def restore(state: Ambient) -> None:
 
 def numpy_state() -> list[Any]:
     """numpy's legacy global generator, as plain data."""
-    name, key, position, has_gauss, gauss = sys.modules["numpy"].random.get_state()
+    name, key, position, has_gauss, gauss = sys.modules["numpy.random"].get_state()
     return [str(name), key.tobytes(), int(position), int(has_gauss), float(gauss)]
 
 
 def set_numpy_state(state: list[Any]) -> None:
     """Set what `numpy_state` read."""
     numpy = sys.modules["numpy"]
-    numpy.random.set_state((state[0], numpy.frombuffer(state[1], dtype="uint32"), *state[2:]))
+    sys.modules["numpy.random"].set_state((state[0], numpy.frombuffer(state[1], dtype="uint32"), *state[2:]))
 
 
 class _Watcher(importlib.abc.MetaPathFinder):

@@ -1,0 +1,98 @@
+"""`flor replay NAMES`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from flor_runtime.replay.campaign import RunResult
+
+
+@click.command()
+@click.argument("names", nargs=-1, required=True)
+@click.option("--script", type=click.Path(), help="Today's script (default: that of the newest run here).")
+@click.option("--runs", "chosen", help="Only these runs: ids or names, separated by commas.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and what it costs.")
+def command(names: tuple[str, ...], script: str | None, chosen: str | None, jobs: int | None, yes: bool, dry_run: bool) -> None:
+    """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
+
+    Nothing of yours is written: each old version runs from an export of its own, in the store.
+    """
+    from flor_runtime.errors import FlorError
+
+    try:
+        code = _replay(names, script, chosen, jobs, yes, dry_run)
+    except FlorError as error:
+        click.echo(f"flor: {error}", err=True)
+        code = 2
+    sys.exit(code)
+
+
+def _replay(
+    names: tuple[str, ...], script: str | None, chosen: str | None, jobs: int | None, yes: bool, dry_run: bool
+) -> int:
+    from flor_runtime import knobs
+    from flor_runtime.errors import ReplayError
+    from flor_runtime.replay import campaign
+    from flor_runtime.store.layout import Home
+
+    home = Home()
+    path = Path(script).absolute() if script else campaign.newest_script(Path.cwd(), home)
+    if not path.is_file():
+        raise ReplayError(f"{path}: no such file")
+    runs = campaign.runs_of(path, home)
+    if chosen:
+        wanted = {home.find(text.strip()).id for text in chosen.split(",")}
+        runs = [run for run in runs if run.id in wanted]
+    if not runs:
+        raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
+    slots = jobs or int(knobs.get("REPLAY_JOBS")) or len(os.sched_getaffinity(0))
+    plans, others = campaign.make_plans(runs, path, list(names), slots)
+    for result in others:
+        _say(result)
+    for plan in plans:
+        segments = f", {len(plan.goals)} segments" if len(plan.goals) > 1 else ""
+        what = ", ".join(plan.placed.names)
+        click.echo(f"{_label(plan.run.id, plan.manifest)}  {what}: about {plan.estimate:.1f} s{segments}", err=True)
+    if plans:
+        total = max(sum(plan.estimate * len(plan.goals) for plan in plans) / slots, max(plan.estimate for plan in plans))
+        click.echo(f"{len(plans)} runs to replay, about {total:.0f} s on {slots} workers", err=True)
+    if dry_run or not plans:
+        return 1 if any(result.refused or result.error for result in others) else 0
+    if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
+        return 0
+    results = campaign.carry_out(plans, slots, _say)
+    values = sum(result.values for result in results)
+    checked = sum(result.checked for result in results)
+    different = sum(result.mismatched for result in results)
+    click.echo(f"{values} values recovered; {checked - different} of {checked} comparisons equal; `flor show` has the table", err=True)
+    return 1 if any(result.error or result.refused for result in (*results, *others)) else 0
+
+
+def _label(run: str, manifest: dict[str, object]) -> str:
+    name = manifest.get("name")
+    return run[:8] + (f" {name}" if name else "")
+
+
+def _say(result: RunResult) -> None:
+    """One line a run, more where something is to be known."""
+    label = _label(result.run.id, result.manifest)
+    if result.error:
+        click.echo(f"{label}  not replayed: {result.error}", err=True)
+    elif result.label:
+        text = f"{result.values} values of {', '.join(result.names)}: {result.label}, {result.seconds:.1f} s"
+        click.echo(f"{label}  {text}", err=True)
+    for name in result.recorded:
+        click.echo(f"{label}  {name}: recorded by the run itself", err=True)
+    for name, why in result.refused.items():
+        click.echo(f"{label}  {name}: refused: {why}", err=True)
+    if result.label and result.label != "exact":
+        for note in result.notes:
+            click.echo(f"{label}  {note}", err=True)

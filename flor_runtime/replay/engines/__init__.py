@@ -1,0 +1,1 @@
+"""Where replay jobs run."""

@@ -1,0 +1,67 @@
+"""A process that has imported the heavy libraries and forks a worker for each job: a start costs milliseconds, not seconds.
+
+It has run no operation of torch, so that forking is safe. Jobs come as lines on stdin, `{"id": n, "path": job file}`; each end goes
+out as a line on stdout, `{"id": n, "code": exit code}`. When stdin closes, its workers are killed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import select
+import signal
+import sys
+from pathlib import Path
+
+_TICK = 0.02  # seconds between looks at the workers
+
+
+def serve(preload: list[str]) -> None:
+    """Serve jobs until stdin closes."""
+    for name in preload:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            pass
+    import flor_runtime.replay.worker  # noqa: F401  (for the forks)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    workers: dict[int, int] = {}
+    pending = b""
+    while True:
+        readable, _, _ = select.select([0], [], [], _TICK if workers else None)
+        if readable:
+            chunk = os.read(0, 65536)
+            if not chunk:
+                for pid in workers:
+                    os.kill(pid, signal.SIGKILL)
+                return
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                request = json.loads(line)
+                workers[_fork(Path(request["path"]))] = request["id"]
+        while workers:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                break
+            answer = {"id": workers.pop(pid), "code": os.waitstatus_to_exitcode(status)}
+            os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def _fork(path: Path) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        from flor_runtime.replay.worker import Job, work
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.setpgid(0, 0)
+        work(Job.from_json(path.read_text()))
+    finally:
+        os._exit(4)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])

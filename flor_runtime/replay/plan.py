@@ -1,0 +1,209 @@
+"""What a replay of one run has to do: the new statements at their places, the turns that they need, the cost."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flor_runtime import versions
+from flor_runtime.errors import ReplayError
+from flor_runtime.replay.replayer import WEAK, Goal
+from flor_runtime.store.checkpoints import Key, Reader
+from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.runlog import keyed, read
+
+if TYPE_CHECKING:
+    from flor_transform.analysis.sites import Sites
+
+_RESTORE = 0.005  # seconds: a first guess at one restore, for the estimate
+
+
+@dataclass
+class Placed:
+    """The statements of today's files in one version.
+
+    Attributes:
+        patched: texts with the statements in them, by path relative to the project.
+        lines: of the new statements, by the same paths.
+        names: found a place. `refused`: reasons by name. `recorded`: the run logged them itself.
+    """
+
+    patched: dict[str, bytes] = field(default_factory=dict)
+    lines: dict[str, list[int]] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    recorded: list[str] = field(default_factory=list)
+
+
+@dataclass
+class RunPlan:
+    """One run's part in a replay."""
+
+    run: RunFolder
+    manifest: dict[str, Any]
+    facts: dict[str, Any]
+    placed: Placed
+    sites: Sites
+    goals: list[Goal]
+    estimate: float
+
+
+def project_files(folder: Path, script: str) -> dict[str, bytes]:
+    """The script and the modules beside it that it imports, by path relative to the project's root."""
+    from flor_transform.siblings import read_siblings
+
+    path = folder / script
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise ReplayError(f"{path}: {error.strerror}") from None
+    beside = Path(script).parent
+    return {script: source} | {(beside / name).as_posix(): text for name, text in read_siblings(path, source).items()}
+
+
+def place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str]) -> Placed:
+    """Put the statements for `names` of today's files into a version's files."""
+    from flor_transform import backport
+
+    placed = Placed()
+    logged = {name for _, name, _ in keyed(read(run.log))}
+    placed.recorded = [name for name in names if name in logged]
+    wanted = [name for name in names if name not in logged]
+    for path, text in new.items():
+        if path not in old:
+            continue
+        result = backport(old[path], text, wanted)
+        for placement in result.placements:
+            placed.lines.setdefault(path, []).append(placement.line)
+            if placement.name not in placed.names:
+                placed.names.append(placement.name)
+        for refusal in result.refusals:
+            if refusal.code != "NOT-LOGGED":
+                placed.refused[refusal.name] = f"{refusal.code}: {refusal.message}"
+        if result.changed:
+            placed.patched[path] = result.code
+    for name in wanted:
+        if name not in placed.names:
+            placed.refused.setdefault(name, "the statement's file does not exist in this version")
+    placed.refused = {name: why for name, why in placed.refused.items() if name not in placed.names}
+    return placed
+
+
+def find_sites(script: str, sources: dict[str, bytes], lines: dict[str, list[int]]) -> Sites:
+    """Where the new statements stand in relation to the main loop and its blocks."""
+    from flor_transform import instrument_project
+    from flor_transform.analysis import sites
+
+    beside = Path(script).parent
+    local = {Path(path).relative_to(beside).as_posix(): text for path, text in sources.items()}
+    results = instrument_project(Path(script).name, local)
+    plans = {name: result.plan for name, result in results.items()}
+    marks = {Path(path).relative_to(beside).as_posix(): found for path, found in lines.items()}
+    return sites.find_sites(local, plans, marks)
+
+
+class Timing:
+    """What the index of a run's checkpoints tells about time, in seconds."""
+
+    def __init__(self, run: RunFolder, reader: Reader) -> None:
+        boundaries = {key: e.when for key, e in reader.entries.items() if not key.block}
+        self.startup = boundaries.get(Key(0, 0), 0.0)
+        last = max(boundaries, key=lambda key: (key.entry, key.turn), default=None)
+        end = run.end()
+        total = float(end["ended"]) - float(run.manifest()["started"]) if end else 0.0
+        self.counts = turn_counts(run, reader)
+        turns = sum(self.counts)
+        span = boundaries[last] - self.startup if last is not None and last.turn else total - self.startup
+        done = last.turn if last is not None and last.turn and len(self.counts) == 1 else turns
+        self.turn = max(0.0, span) / done if done else 0.0
+        self.rest = max(0.0, total - self.startup - self.turn * turns)
+        self.blocks: dict[str, float] = {}  # seconds a turn
+        turn = next((k for k in boundaries if any(b.block and (b.entry, b.turn) == (k.entry, k.turn) for b in reader.entries)), None)
+        if turn is not None:
+            at = boundaries[turn]
+            inside = [(e.when, k.block) for k, e in reader.entries.items() if k.block and (k.entry, k.turn) == (turn.entry, turn.turn)]
+            for when, block in sorted(inside):
+                self.blocks[block] = self.blocks.get(block, 0.0) + when - at
+                at = when
+
+
+def turn_counts(run: RunFolder, reader: Reader) -> list[int]:
+    """Turns that a run began, for each entry into a main loop; of a run that was killed, as many as are known."""
+    counts: dict[int, int] = {}
+    try:
+        counts = dict(enumerate(json.loads((run.ckpt / "turns.json").read_text())["entries"]))
+    except (OSError, ValueError, KeyError):
+        for key in reader.entries:
+            counts[key.entry] = max(counts.get(key.entry, 0), key.turn + bool(key.block))
+        for path, _, _ in keyed(read(run.log)):
+            if path:
+                entry = int(path[0][0].partition("@")[2] or 0)
+                counts[entry] = max(counts.get(entry, 0), path[0][1])
+    return [counts.get(entry, 0) for entry in range(max(counts, default=-1) + 1)]
+
+
+def make_goals(sites: Sites, reader: Reader, timing: Timing, slots: int) -> tuple[list[Goal], float]:
+    """Segments for at most `slots` workers, and the estimated seconds until the last one ends."""
+    counts = timing.counts
+    if not counts:  # no main loop was recorded: there is only the whole program
+        return [Goal({}, counts, frozenset(), True, WEAK)], timing.startup + timing.rest
+    wanted = {entry: list(range(count)) for entry, count in enumerate(counts)} if sites.turn or sites.blocks else {}
+    skipped = sum(seconds for block, seconds in timing.blocks.items() if block not in sites.blocks)
+    usable = [e for e in reader.entries.values() if e.usable and e.key.block]
+    share = len({(e.key.entry, e.key.turn) for e in usable}) / max(1, sum(counts))  # of the turns whose blocks can be skipped
+    cost = max(_RESTORE, timing.turn - skipped * min(1.0, share))
+    total = cost * sum(map(len, wanted.values()))
+    to_end = sites.after
+    tail = timing.rest if to_end else 0.0
+    parts = 1
+    if len(counts) == 1 and wanted:
+        parts = max(1, min(slots, math.floor(total / max(0.5, timing.startup))))
+    starts = [0]
+    for n in range(1, parts):
+        ideal = round(counts[0] * n / parts)
+        candidates = [t for t in range(starts[-1] + 1, counts[0]) if (e := reader.entries.get(Key(0, t))) is not None and e.usable]
+        if candidates:
+            starts.append(min(candidates, key=lambda t: abs(t - ideal)))
+    if len(starts) == 1:
+        return [Goal(wanted, counts, sites.blocks, to_end, WEAK)], timing.startup + total + tail
+    bounds = [*starts, counts[0]]
+    goals = []
+    for n, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+        last = n == len(starts) - 1
+        goals.append(Goal({0: list(range(start, stop))}, counts, sites.blocks, to_end and last, WEAK))
+    longest = max(len(g.turns[0]) for g in goals)
+    return goals, timing.startup + cost * longest + tail
+
+
+def plan_run(run: RunFolder, new: dict[str, bytes], names: list[str], slots: int, scratch: Path) -> RunPlan:
+    """Plan the replay of one run.
+
+    Args:
+        new: today's files with the statements, by path relative to the project.
+        scratch: an empty folder for the version's files.
+
+    Raises:
+        ReplayError: the run's code is not there.
+    """
+    manifest = run.manifest()
+    if not manifest.get("vid") or not manifest.get("repo"):
+        raise ReplayError("its code was not kept")
+    try:
+        versions.export(manifest["repo"], manifest["vid"], scratch)
+    except versions.VersionError as error:
+        raise ReplayError(str(error)) from None
+    old = project_files(scratch, manifest["script"])
+    placed = place(run, old, new, names)
+    sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines)
+    reader = Reader(run.ckpt)
+    goals, estimate = make_goals(sites, reader, Timing(run, reader), slots) if placed.names else ([], 0.0)
+    try:
+        facts = json.loads((run.path / "environment.json").read_text())
+    except (OSError, ValueError):
+        facts = {}
+    return RunPlan(run, manifest, facts, placed, sites, goals, estimate)
+
+

@@ -1,0 +1,86 @@
+"""Compares what a replay logged with what the run logged, and judges how far the recovered values can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from flor_runtime.store.logreader import Key
+from flor_runtime.store.runlog import RunLog, keyed, read, same_bits
+
+EXACT, VERIFIED, INEXACT = "exact", "verified", "inexact"
+
+
+@dataclass
+class Verdict:
+    """The result of one run's replay.
+
+    Attributes:
+        recovered: the new values.
+        checked: values and states that were compared with recorded ones; `mismatched` of them were different.
+        label: EXACT: every state and value that could be compared is the recorded one, bit for bit. VERIFIED: every state is, but a
+            value that the script logs is not (a clock, say). INEXACT: a state is not, or nothing could be compared.
+        notes: what was different.
+    """
+
+    recovered: dict[Key, object] = field(default_factory=dict)
+    checked: int = 0
+    mismatched: int = 0
+    label: str = INEXACT
+    notes: list[str] = field(default_factory=list)
+
+
+def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]], names: list[str]) -> Verdict:
+    """Compare and label.
+
+    Args:
+        recorded_log: log folder of the run.
+        parts: log folders of the workers.
+        outcomes: what they reported.
+        names: that were to be recovered.
+    """
+    verdict = Verdict()
+    recorded = keyed(read(recorded_log))
+    replayed: dict[Key, object] = {}
+    states_same = sum(o.get("same", 0) for o in outcomes)
+    states_different = sum(o.get("different", 0) for o in outcomes)
+    odd: set[str] = set()
+    for part in parts:
+        for key, value in keyed(read(part)).items():
+            if key in replayed and not same_bits(replayed[key], value):
+                states_different += 1
+                verdict.notes.append(f"two workers disagree on {key[1]}")
+            replayed.setdefault(key, value)
+    for key, value in replayed.items():
+        if key in recorded:
+            verdict.checked += 1
+            if not same_bits(recorded[key], value):
+                verdict.mismatched += 1
+                odd.add(key[1])
+        elif key[1] in names:
+            verdict.recovered[key] = value
+    verdict.checked += states_same + states_different
+    if odd:
+        verdict.notes.append("logged differently this time: " + ", ".join(sorted(odd)))
+    for outcome in outcomes:
+        verdict.notes += [note for note in outcome.get("notes", []) if note not in verdict.notes]
+    values_checked = verdict.checked - states_same - states_different
+    if not states_different and not verdict.mismatched and verdict.checked:
+        verdict.label = EXACT if states_same else VERIFIED
+    elif not states_different and states_same and values_checked:
+        verdict.label = VERIFIED
+    verdict.mismatched += states_different
+    return verdict
+
+
+def keep(verdict: Verdict, folder: Path) -> None:
+    """Write the recovered values as a log of their own."""
+    log = RunLog(folder)
+    contexts: dict[tuple[tuple[str, int], ...], int] = {(): 0}
+    for (path, name, _), value in verdict.recovered.items():
+        for depth in range(1, len(path) + 1):
+            if path[:depth] not in contexts:
+                contexts[path[:depth]] = log.context(contexts[path[: depth - 1]], *path[depth - 1])
+        log.append(contexts[path], name, value)
+    log.close()

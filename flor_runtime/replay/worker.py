@@ -1,0 +1,157 @@
+"""One worker: re-executes a part of one recorded run, in a process of its own, and leaves records and an outcome behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flor_runtime import session as sessions
+from flor_runtime.replay.replayer import Goal, Replayer
+from flor_runtime.session import Session
+from flor_runtime.state import codec, rng
+from flor_runtime.store.checkpoints import Reader
+from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.runlog import RunLog
+
+OUTCOME = "outcome.json"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker needs, as plain data.
+
+    Attributes:
+        run: folder of the recorded run.
+        folder: the worker's own; gets `log/`, `work/`, `output.txt` and, last, the outcome.
+        patched: texts of the files with new statements, by path relative to the project.
+        values: historical values of `flor.arg`.
+    """
+
+    run: str
+    folder: str
+    goal: Goal
+    patched: dict[str, str] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        data = asdict(self)
+        data["goal"]["probed"] = sorted(self.goal.probed)
+        data["goal"]["turns"] = sorted(self.goal.turns.items())
+        return json.dumps(data)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        data = json.loads(text)
+        goal = data.pop("goal")
+        turns = {int(entry): list(wanted) for entry, wanted in goal.pop("turns")}
+        return cls(goal=Goal(turns=turns, **{**goal, "probed": frozenset(goal["probed"])}), **data)
+
+
+def work(job: Job) -> NoReturn:
+    """Do the job; ends the process: 0 done, 3 the program failed, 4 we did."""
+    folder = Path(job.folder)
+    output = os.open(folder / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    try:
+        _Worker(job).run()
+    except Exception:
+        traceback.print_exc()
+        sys.stderr.flush()
+    os._exit(4)
+
+
+class _Worker:
+    def __init__(self, job: Job) -> None:
+        from flor_runtime.replay.workspace import Workspace
+
+        self._job = job
+        self._folder = Path(job.folder)
+        run = RunFolder(Path(job.run))
+        self._run = run
+        self._manifest = run.manifest()
+        for name, value in self._manifest["env"].items():
+            os.environ[name] = value
+        if "PYTHONHASHSEED" not in self._manifest["env"]:
+            os.environ.pop("PYTHONHASHSEED", None)  # it was set for the interpreter only
+        self._place = Workspace.create(
+            self._manifest["repo"],
+            self._manifest["vid"],
+            Path(self._manifest["project"]),
+            self._manifest["script"],
+            Path(self._manifest["cwd"]),
+            self._folder / "work",
+            {name: text.encode("utf-8", "surrogateescape") for name, text in job.patched.items()},
+        )
+        self._log = RunLog(self._folder / "log")
+        self._session = Session(self._log, self._failed, job.values)
+        self._replayer: Replayer | None = None
+        self._error: str | None = None
+
+    def run(self) -> NoReturn:
+        from flor_runtime.recording import Project
+        from flor_runtime.replay import guard
+        from flor_runtime.runner import Program, execute, without_our_frames
+
+        place, manifest = self._place, self._manifest
+        project = Project(place.root)
+        source = place.script.read_bytes()
+        program = Program(place.script, source)
+        self._replayer = Replayer(self._session, Reader(self._run.ckpt), self._job.goal, project, self._done)
+        self._session.keeper = self._replayer
+        self._seed()
+        guard.install(place, allowed=[self._folder])
+        sessions.use(self._session)
+        try:
+            typed = manifest["typed"]
+            execute(program, [str(place.script) if os.path.isabs(typed) else typed, *manifest["argv"]], project.owns, lambda path, text: None)
+        except SystemExit:
+            self._done()
+        except BaseException as error:
+            without_our_frames(error)
+            traceback.print_exception(error)
+            self._error = f"{type(error).__name__}: {error}"
+            self._leave(3)
+        self._done()
+
+    def _seed(self) -> None:
+        """The random states that the run began with."""
+        state = codec.unpack((self._run.path / "random.bin").read_bytes())
+        random.setstate((state[0], tuple(state[1]), state[2]))
+        numpy_state = self._run.path / "numpy.bin"
+        if numpy_state.exists():
+            seeded = codec.unpack(numpy_state.read_bytes())
+            rng.when_numpy_is_there(lambda: rng.set_numpy_state(seeded))
+        facts = self._run.path / "environment.json"
+        if facts.exists() and "torch" in sys.modules:
+            threads = json.loads(facts.read_text()).get("threads")
+            torch: Any = sys.modules["torch"]
+            if threads and torch.get_num_threads() != threads:
+                torch.set_num_threads(threads)
+
+    def _failed(self, error: Exception) -> None:
+        traceback.print_exception(error)
+        self._error = f"{type(error).__name__}: {error}"
+        self._leave(4)
+
+    def _done(self) -> NoReturn:
+        self._leave(0)
+
+    def _leave(self, code: int) -> NoReturn:
+        """End here and now: nothing of the program that is left may run."""
+        sessions.use(None)
+        assert self._replayer is not None
+        self._log.close()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        text = json.dumps({**asdict(self._replayer.outcome), "error": self._error})
+        descriptor = os.open(self._folder / OUTCOME, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.write(descriptor, text.encode())
+        os._exit(code)
