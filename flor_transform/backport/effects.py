@@ -4,33 +4,69 @@ from __future__ import annotations
 
 import ast
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 #: Calls that take something away, draw a random number or write: never evaluated for a log statement.
-EFFECT_FUNCTIONS = frozenset(
-    ["next", "input", "open", "exec", "eval", "compile", "setattr", "delattr", "print", "breakpoint", "exit", "quit", "__import__"]
+EFFECT_FUNCTIONS = _words(
+    """
+    next input open exec eval compile setattr delattr print breakpoint exit quit __import__
+    """
 )
-EFFECT_METHODS = frozenset(
-    ["append", "extend", "insert", "pop", "popitem", "remove", "clear", "add", "discard", "setdefault", "sort", "reverse", "appendleft", "popleft", "update", "step", "backward", "zero_grad", "load_state_dict", "train", "eval", "requires_grad_", "register_hook", "register_buffer", "write", "writelines", "read", "readline", "readlines", "close", "flush", "send", "recv", "put", "get_nowait", "save", "dump", "seed", "manual_seed", "shuffle", "reset", "fit", "partial_fit", "add_scalar", "add_scalars", "backward_", "unscale_", "scale_loss", "set_postfix", "set_description", "set_state_dict", "set_rng_state", "commit", "execute", "unlink", "mkdir", "rmdir", "rename", "random", "randint", "randn", "rand", "randperm", "normal", "uniform", "choice", "choices", "sample", "bernoulli", "multinomial"]
+EFFECT_METHODS = _words(
+    """
+    append extend insert pop popitem remove clear add discard setdefault sort reverse appendleft popleft
+    update step backward zero_grad load_state_dict train eval requires_grad_ register_hook
+    register_buffer write writelines read readline readlines close flush send recv put get_nowait save
+    dump seed manual_seed shuffle reset fit partial_fit add_scalar add_scalars backward_ unscale_
+    scale_loss set_postfix set_description set_state_dict set_rng_state commit execute unlink mkdir
+    rmdir rename random randint randn rand randperm normal uniform choice choices sample bernoulli
+    multinomial
+    """
 )
 #: Names above that are harmless on these modules or in these dotted forms.
-PURE_DOTTED = frozenset(
-    ["os.path.join", "torch.add", "np.add", "numpy.add", "torch.sort", "np.sort", "operator.add", "torch.cuda.get_rng_state"]
+PURE_DOTTED = _words(
+    """
+    os.path.join os.getenv os.environ.get torch.add np.add numpy.add torch.sort np.sort operator.add torch.cuda.get_rng_state
+    """
 )
 #: In a helper statement that is brought along (not logged itself) every call must be known.
-PURE_FUNCTIONS = frozenset(
-    ["abs", "all", "any", "bin", "bool", "bytes", "callable", "chr", "complex", "dict", "divmod", "enumerate", "float", "format", "frozenset", "getattr", "hasattr", "hash", "hex", "id", "int", "isinstance", "issubclass", "len", "list", "map", "filter", "max", "min", "oct", "ord", "pow", "range", "repr", "reversed", "round", "set", "slice", "sorted", "str", "sum", "tuple", "type", "vars", "zip"]
+PURE_FUNCTIONS = _words(
+    """
+    abs all any bin bool bytes callable chr complex dict divmod enumerate float format frozenset getattr
+    hasattr hash hex id int isinstance issubclass len list map filter max min oct ord pow range repr
+    reversed round set slice sorted str sum tuple type vars zip
+    """
 )
-PURE_METHODS = frozenset(
-    ["item", "detach", "cpu", "cuda", "to", "numpy", "tolist", "clone", "contiguous", "float", "double", "half", "long", "int", "bool", "mean", "sum", "std", "var", "norm", "abs", "sqrt", "exp", "log", "pow", "max", "min", "argmax", "argmin", "topk", "eq", "ne", "lt", "le", "gt", "ge", "size", "dim", "numel", "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "t", "expand", "chunk", "split", "softmax", "log_softmax", "sigmoid", "relu", "tanh", "data_ptr", "stride", "type", "keys", "values", "items", "get", "copy", "format", "join", "lower", "upper", "strip", "rstrip", "lstrip", "startswith", "endswith", "replace", "count", "index", "named_parameters", "parameters", "modules", "named_modules", "children", "named_children", "buffers", "named_buffers", "state_dict", "group", "groups", "group_dict", "isoformat", "strftime", "total_seconds", "any", "all", "cumsum", "prod", "median", "unique", "nonzero", "get_last_lr", "get_lr", "element_size", "is_cuda", "is_floating_point", "shape", "head", "tail", "describe"]
+PURE_METHODS = _words(
+    """
+    item detach cpu cuda to numpy tolist clone contiguous float double half long int bool mean sum std
+    var norm abs sqrt exp log pow max min argmax argmin topk eq ne lt le gt ge size dim numel view
+    reshape flatten squeeze unsqueeze permute transpose t expand chunk split softmax log_softmax sigmoid
+    relu tanh data_ptr stride type keys values items get copy format join lower upper strip rstrip
+    lstrip startswith endswith replace count index named_parameters parameters modules named_modules
+    children named_children buffers named_buffers state_dict group groups group_dict isoformat strftime
+    total_seconds any all cumsum prod median unique nonzero get_last_lr get_lr element_size is_cuda
+    is_floating_point shape head tail describe
+    """
 )
-PURE_MODULES = frozenset(
-    ["math", "np", "numpy", "torch", "F", "functional", "operator", "itertools", "statistics", "time", "datetime", "copy", "nn", "linalg"]
+PURE_MODULES = _words(
+    """
+    math np numpy torch F functional operator itertools statistics time datetime copy nn linalg
+    """
 )
-_RANDOM = frozenset(
-    ["rand", "randn", "randint", "randperm", "normal", "bernoulli", "multinomial", "seed", "manual_seed", "random", "shuffle", "save", "load"]
+_RANDOM = _words(
+    """
+    rand randn randint randperm normal bernoulli multinomial seed manual_seed random shuffle save load
+    """
 )
 #: What a guard's ``for`` may iterate over: going over it once more takes nothing away.
-REPEATABLE = frozenset(
-    ["items", "keys", "values", "named_parameters", "parameters", "modules", "named_modules", "children", "buffers", "named_buffers"]
+REPEATABLE = _words(
+    """
+    items keys values named_parameters parameters modules named_modules children buffers named_buffers
+    """
 )
 
 
@@ -74,6 +110,8 @@ def pure(node: ast.AST) -> bool:
         return False
     for n in ast.walk(node):
         if not isinstance(n, ast.Call):
+            continue
+        if dotted(n.func) in PURE_DOTTED or dotted(n.func).startswith("os.path."):
             continue
         if isinstance(n.func, ast.Name):
             if n.func.id not in PURE_FUNCTIONS:

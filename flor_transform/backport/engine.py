@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Collection, Iterable, Mapping
 
 from flor_transform.backport import effects, nested, splice
@@ -87,10 +88,13 @@ class Backport:
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = reads_of(top, chosen, modules)
         spot, renames, brought = self._settle(top, reads, self.slicer)
-        lines_at = self._insert(top, chosen, spot, renames, brought)
-        edit, text = lines_at
-        for node_edit in brought:
-            self._bring(node_edit)
+        self._check_attributes(top, [*chosen], brought)
+        floor = 0
+        for part in brought:
+            offset = self._bring(part).offset
+            if part.spot is not None and part.spot.block is spot.block and part.spot.index == spot.index:
+                floor = max(floor, offset)
+        edit, text = self._insert(top, chosen, spot, renames, floor)
         self._import_flor(spot)
         changed = tuple(sorted((a, b) for a, b in renames.items() if a != b))
         names = tuple(b.what for b in brought)
@@ -126,8 +130,9 @@ class Backport:
         return out
 
     def _insert(
-        self, top: Unit, chosen: list[Unit], spot: Spot, renames: dict[str, str], brought: list[Brought]
+        self, top: Unit, chosen: list[Unit], spot: Spot, renames: dict[str, str], floor: int
     ) -> tuple[Edit, str]:
+        """The edit and its text; not ahead of ``floor``, where something that it needs goes."""
         beside = [u for g, _, _, u in spot.block.extras if g == spot.index and u is not None]
         counterpart = {o: n for n, o in self.has.items()}
         if top.guard:
@@ -135,7 +140,8 @@ class Backport:
                 merged = self._into_guard(top, unit, chosen, renames, counterpart)
                 if merged is not None:
                     return merged
-        before, after = set(), set()
+        before: set[Unit] = set()
+        after: set[Unit] = set()
         for unit in beside:
             order = self._order(unit, counterpart)
             if order is not None:
@@ -145,7 +151,7 @@ class Backport:
         step = splice.indent_step(self.old.source)
         lines = splice.unit_lines(self.new, top, chosen, renames, place.indent, step)
         text = splice.written(self.old.source, place, lines)
-        edit = Edit(place.offset, (1, top.order), text, place.form in ("after", "ahead"))
+        edit = Edit(max(place.offset, floor), (1, top.order), text, place.form in ("after", "ahead"))
         self.edits.append(edit)
         return edit, b"\n".join(lines).decode("utf-8", "replace")
 
@@ -185,12 +191,34 @@ class Backport:
 
     # -- what comes along
 
-    def _bring(self, part: Brought) -> None:
-        if part.node in self.brought:
-            return
-        edit = self.slicer.edit(part)
-        self.brought[part.node] = edit
-        self.edits.append(edit)
+    def _bring(self, part: Brought) -> Edit:
+        edit = self.brought.get(part.node)
+        if edit is None:
+            edit = self.brought[part.node] = self.slicer.edit(part)
+            self.edits.append(edit)
+        return edit
+
+    def _check_attributes(self, top: Unit, chosen: list[Unit], brought: list[Brought]) -> None:
+        """Refuse ``args.momentum`` where the older version has no such option or field."""
+        stmts: list[ast.AST] = [u.stmt for u in chosen]
+        if isinstance(top.stmt, ast.If):
+            stmts.append(top.stmt.test)
+        stmts += [b.node.stmt for b in brought if b.node.group == "assign"]
+        for stmt in stmts:
+            for node in ast.walk(stmt):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and self._new_field(node.attr):
+                    raise Refused("UNBOUND", f"{ast.unparse(node)} is not set in that version")
+
+    def _new_field(self, attr: str) -> bool:
+        """Whether new sets this attribute or option, and old never mentions it."""
+        word = re.compile(rb"(?<!\w)" + attr.encode().replace(b"_", b"[_-]") + rb"(?!\w)")
+        if word.search(self.old.source.text):
+            return False
+        text = self.new.source.text
+        name = re.escape(attr.encode())
+        return bool(re.search(rb"\.%b\s*=[^=]" % name, text)) or bool(
+            re.search(rb"[\"']--%b[\"']" % name.replace(b"_", b"[_-]"), text)
+        )
 
     def _import_flor(self, spot: Spot | None) -> None:
         """``import flor``, as new writes it, unless old has it."""
@@ -231,8 +259,8 @@ class Backport:
                 assert probe.call is not None
                 try:
                     front, tail = nested.around(self.new, self.old, node, other, probe.call, guess)
-                except Refused as why:
-                    failed[probe] = why
+                except Refused as found:
+                    failed[probe] = found
                     continue
                 self.edits += [front, tail]
                 self._import_flor(None)

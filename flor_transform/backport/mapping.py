@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
+from flor_transform.backport.names import header_binds
 from flor_transform.backport.tree import DEFS, FIELDS, Block, Node, Version, tokens
 
 THRESHOLD = 0.45
@@ -27,6 +28,7 @@ class Mapping:
         self.to_new: dict[Node, Node] = {old.root: new.root}
         self.score: dict[Node, float] = {new.root: 1.0}
         self.moved: set[Node] = set()
+        self.defined: set[Node] = set()
         self._votes: dict[tuple[str, Node | None], Counter[str]] = {}
         self._by_word: dict[bytes, list[Node]] | None = None
 
@@ -182,7 +184,28 @@ class Matcher:
         for _ in range(4):
             if not self._recover():
                 break
+        self._definitions()
         return self.map
+
+    def _definitions(self) -> None:
+        """The only assignment of a name in a function of both versions is the same statement."""
+        def single(version: Version, taken: dict[Node, Node]) -> dict[tuple[Node, bytes], Node]:
+            out: dict[tuple[Node, bytes], Node | None] = {}
+            for n in version:
+                if n.group in ("assign", "augassign", "for", "with"):
+                    scope = n.scope()
+                    for name in header_binds(n.stmt):
+                        key = (scope, name.encode())
+                        out[key] = None if key in out else n
+            return {k: n for k, n in out.items() if n is not None and n.group == "assign" and n not in taken}
+
+        there = single(self.old, self.map.to_new)
+        for (scope, name), a in single(self.new, self.map.to_old).items():
+            other = self.map.to_old.get(scope)
+            b = there.get((other, name)) if other is not None else None
+            if b is not None and a not in self.map.to_old and b not in self.map.to_new:
+                self._take(a, b, 0.6, True)
+                self.map.defined.add(a)
 
     # -- top down
 

@@ -184,6 +184,13 @@ class Scopes:
             found = self._globals[scope] = frozenset(out)
         return found
 
+    def read_free(self) -> frozenset[str]:
+        """Names that the file reads as globals and binds nowhere itself: a star import has to give them."""
+        if self._module_extra is None:
+            read = {n.id for n in ast.walk(self.root.stmt) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+            self._module_extra = frozenset(read - self.anywhere(self.root) - BUILTINS)
+        return self._module_extra
+
     def star(self) -> set[str]:
         """Modules that the file star-imports."""
         return {
@@ -282,6 +289,17 @@ def leaves(items: Iterable[Node]) -> bool:
     return False
 
 
+def is_main(stmt: ast.AST) -> bool:
+    """Whether a statement is ``if __name__ == "__main__":``, which holds in a script."""
+    return (
+        isinstance(stmt, ast.If)
+        and isinstance(stmt.test, ast.Compare)
+        and isinstance(stmt.test.left, ast.Name)
+        and stmt.test.left.id == "__name__"
+        and isinstance(stmt.test.ops[0], ast.Eq)
+    )
+
+
 def certain(node: Node) -> set[str]:
     """Names bound after a statement on every path through it that goes on."""
     stmt = node.stmt
@@ -289,6 +307,8 @@ def certain(node: Node) -> set[str]:
     if not node.blocks or isinstance(stmt, DEFS):
         return out
     if node.group == "If":
+        if is_main(stmt):
+            return out | _together(node, "body")
         branches = [set(_together(node, b.field)) for b in node.blocks if not leaves(b.items)]
         if len(node.blocks) == 1:
             branches.append(set())

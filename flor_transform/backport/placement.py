@@ -31,6 +31,8 @@ class Spot:
     after: bool
     before: bool
     score: float
+    #: what decided, for tests and for who wants to know
+    why: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class _Anchor:
     index: int  # of the new node in its block
     skipped: int  # unmatched statements of new between it and the gap
     score: float
+    moved: bool = False
+    defines: bool = False
 
 
 class Placer:
@@ -53,49 +57,46 @@ class Placer:
 
         ``reads`` are names of old; ``skip`` are nodes of new that come along and so don't count.
         """
-        prev = self._anchor(block, range(index - 1, -1, -1), skip)
-        following = self._anchor(block, range(stop, len(block.items)), skip)
-        owner = self.map.to_old.get(block.owner)
-        home = next((b for b in owner.blocks if b.field == block.field), None) if owner is not None else None
         before = [n for n in block.items[:index] if n not in skip]
         after = [n for n in block.items[stop:] if n not in skip]
-        target, lo, hi, glued_lo, glued_hi = self._range(home, prev, following, before, after)
+        prev = self._anchor(block, before[::-1], reads)
+        following = self._anchor(block, after, reads)
+        owner = self.map.to_old.get(block.owner)
+        home = next((b for b in owner.blocks if b.field == block.field), None) if owner is not None else None
+        target, lo, hi, glued_lo, glued_hi, why = self._range(home, prev, following, before, after)
         if target.closed:
-            raise Refused(
-                "FORM", "its place is in an elif branch, which takes no statement beside it", target.items[:1]
-            )
+            raise Refused("FORM", "its place is in an elif branch, which takes no statement beside it", target.items[:1])
         lo = max(lo, target.first)
         hi = max(hi, lo)
-        between = target.items[lo:hi]
         score = self._score(prev, following)
-        if not between:
-            return Spot(target, lo, glued_lo, glued_hi, score)
-        gap = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after, prev, following)
-        return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, score * 0.9)
+        if lo == hi:
+            return Spot(target, lo, glued_lo, glued_hi, score, why or "between")
+        gap, decided = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after)
+        return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, round(score * 0.9, 3), why + decided)
 
     def _score(self, prev: _Anchor | None, following: _Anchor | None) -> float:
         scores = [a.score / (1 + 0.1 * a.skipped) for a in (prev, following) if a is not None]
         return round(sum(scores) / len(scores), 3) if scores else 0.5
 
-    def _anchor(self, block: Block, indices: range, skip: Collection[Node]) -> _Anchor | None:
+    def _anchor(self, block: Block, nodes: list[Node], reads: set[str]) -> _Anchor | None:
+        """The nearest matched statement on one side; one that moved within the block only if nothing else is there."""
         weak: _Anchor | None = None
         skipped = 0
-        for i in indices:
-            node = block.items[i]
-            if node in skip:
-                continue
+        for node in nodes:
             other = self.map.to_old.get(node)
             if other is None:
                 skipped += 1
                 continue
-            anchor = _Anchor(other, i, skipped, self.map.score[node])
+            defines = skipped == 0 and bool(header_binds(other.stmt) & reads) and not isinstance(node.stmt, DEFS)
             crossed = self._crossed(block, node, other)
-            if not crossed and not (isinstance(node.stmt, DEFS) and skipped == 0 and len(indices) > 1 and weak is None):
+            anchor = _Anchor(other, node.index, skipped, self.map.score[node], crossed, defines)
+            if defines and node.index < nodes[0].index + 1 and node in self.map.defined:
+                return anchor
+            if not crossed and not isinstance(node.stmt, DEFS):
                 return anchor
             weak = weak or anchor
-            if not crossed:
-                continue
-            skipped += 1
+            if crossed:
+                skipped += 1
         return weak
 
     def _crossed(self, block: Block, node: Node, other: Node) -> bool:
@@ -109,12 +110,17 @@ class Placer:
         following: _Anchor | None,
         before: list[Node],
         after: list[Node],
-    ) -> tuple[Block, int, int, bool, bool]:
-        """The block and the first and last gap, and whether the anchor at either end is glued to the statement."""
+    ) -> tuple[Block, int, int, bool, bool, str]:
+        """The block, the first and last gap, whether the anchor at either end is glued to the statement, and why."""
         if prev is None and following is None:
             if home is None:
                 raise Refused("NO-PLACE", "neither its neighbours nor the block around it exist there")
-            return home, 0, len(home.items), not before, not after
+            return home, 0, len(home.items), not before, not after, "block-"
+        if prev is not None and prev.defines and (following is None or prev.moved or prev.node.block is not following.node.block):
+            # what it logs is bound by the statement right before it, wherever that stands
+            assert prev.node.block is not None
+            gap = prev.node.index + 1
+            return prev.node.block, gap, gap, True, False, "definition"
         p, n = (prev.node if prev else None), (following.node if following else None)
         target = self._target(home, prev, following)
         lo, hi = 0, len(target.items)
@@ -133,11 +139,12 @@ class Placer:
             nodes = [x for x in (p, n) if x is not None]
             assert prev is not None and following is not None
             if prev.skipped == 0 and following.skipped > 0:
-                return target, lo, lo, True, False
+                return target, lo, lo, True, False, "order-lo"
             if following.skipped == 0 and prev.skipped > 0:
-                return target, hi, hi, False, True
+                return target, hi, hi, False, True, "order-hi"
             raise Refused("AMBIGUOUS", "its two neighbours stand in the other order there", nodes)
-        return target, lo, hi, glued_lo, glued_hi
+        why = "" if p is not None and n is not None and p.block is n.block else "half-" if p is None or n is None else "split-"
+        return target, lo, hi, glued_lo, glued_hi, why
 
     def _target(self, home: Block | None, prev: _Anchor | None, following: _Anchor | None) -> Block:
         blocks = [a.node.block for a in (prev, following) if a is not None and a.node.block is not None]
@@ -163,40 +170,38 @@ class Placer:
         reads: set[str],
         before: list[Node],
         after: list[Node],
-        prev: _Anchor | None,
-        following: _Anchor | None,
-    ) -> int:
-        local = self._relevant(target, reads)
+    ) -> tuple[int, str]:
+        local = self._relevant(reads)
         need = next((g for g in range(lo, hi + 1) if self._bound(local, target, g)), None)
         if need is None:
             need = lo
         barriers = [k for k in range(need, hi) if disturbs(target.items[k].stmt, local)]
         if not barriers:
-            return hi if glued_hi and not glued_lo else need
+            return (hi, "free-hi") if glued_hi and not glued_lo else (need, "free-lo")
         if glued_lo and not glued_hi:
-            return need
+            return need, "glued-lo"
         if glued_hi and not glued_lo:
-            return hi
+            return hi, "glued-hi"
         if need > lo:
             # its names are bound by one of the unmatched statements: right after that one
-            return need
+            return need, "bound"
         if glued_lo and glued_hi:
             last = before[-1] if before else None
-            if last is not None and prev is not None and header_binds(last.stmt) & local:
-                return lo
+            if last is not None and header_binds(last.stmt) & local:
+                return lo, "both-definition"
         elif not glued_lo and not glued_hi:
             binders = [k for k in range(lo, hi) if bound_anywhere(target.items[k].stmt) & local]
             if binders and any(bound_anywhere(n.stmt) & local for n in before[-3:]):
                 gap = binders[-1] + 1
                 if not any(k >= gap for k in barriers):
-                    return gap
+                    return gap, "after-binder"
         raise Refused(
             "AMBIGUOUS",
             "statements that only that version has stand between its neighbours, and it matters on which side of them",
             target.items[lo:hi],
         )
 
-    def _relevant(self, target: Block, reads: set[str]) -> set[str]:
+    def _relevant(self, reads: set[str]) -> set[str]:
         """The names that can change: not modules, functions and builtins."""
         fixed: set[str] = set()
         for stmt in self.scopes.root.stmt.body:  # type: ignore[attr-defined]

@@ -6,13 +6,15 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 
 from flor_transform.backport import effects, splice
 from flor_transform.backport.mapping import Mapping as Matching
-from flor_transform.backport.names import BUILTINS, FUNCTIONS, Scopes, free_names, header_binds, scope_of
+from flor_transform.backport.mapping import dice
+from flor_transform.backport.names import BUILTINS, Scopes, arguments, free_names, header_binds, scope_of
 from flor_transform.backport.placement import Placer, Refused, Spot, lift
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import DEFS, Block, Node, Version
+from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +77,9 @@ class Slicer:
         for name in sorted(names):
             there = self.old_scopes.status(name, spot.block, spot.index)
             voted = self._voted(name, block)
-            if voted is not None and self._fits(
-                self.old_scopes.status(voted, spot.block, spot.index), name, block, index
-            ):
-                if there == "no" or self.map.votes(name)[name] == 0:
+            if voted is not None and (there == "no" or self.map.votes(name)[name] == 0):
+                status = self.old_scopes.status(voted, spot.block, spot.index)
+                if self._fits(status, name, block, index) and self._same_thing(name, voted, block, spot.block):
                     renames[name] = voted
                     continue
             if self._fits(there, name, block, index):
@@ -94,15 +95,47 @@ class Slicer:
                 raise Refused("AMBIGUOUS", f"{name} and {other} of the newer version would both be {other} there")
         return renames, missing
 
+    def _same_thing(self, name: str, other: str, block: Block, target: Block) -> bool:
+        """Whether what binds ``name`` in new and what binds ``other`` in old is the same thing by another name.
+
+        Uses alone don't show it: another object may have taken the old one's place in all of them.
+        """
+        here = self._definitions(name, block, self.new, self.new_scopes)
+        there = self._definitions(other, target, self.old, self.old_scopes)
+        if self.map.votes(other)[other]:
+            return False
+        if any(self.map.to_old.get(a) in there for a in here):
+            return True
+        for a in here:
+            for b in there:
+                if a.group != b.group or a in self.map.to_old or b in self.map.to_new:
+                    continue
+                words = dice(a.words - {name.encode()}, b.words - {other.encode()})
+                if words >= 0.5:
+                    return True
+        votes = self.map.votes(name)[other]
+        return votes >= 6 and SequenceMatcher(None, name, other).ratio() >= 0.6
+
+    def _definitions(self, name: str, block: Block, version: Version, scopes: Scopes) -> set[Node]:
+        scope = scope_of(block)
+        holder = scope if name in scopes.anywhere(scope) else version.root
+        out = {n for n in version if (n.scope() is holder) and name in header_binds(n.stmt)}
+        if isinstance(holder.stmt, FUNCTIONS) and name in arguments(holder.stmt.args):
+            out.add(holder)
+        return out
+
     def _fits(self, there: str, name: str, block: Block, index: int) -> bool:
         if there == "bound":
             return True
         return there == "maybe" and self.new_scopes.status(name, block, index) != "bound"
 
     def _starred(self, name: str, block: Block, index: int) -> bool:
-        if self.new_scopes.status(name, block, index) != "no":
+        star = self.old_scopes.star()
+        if not star:
             return False
-        return bool(self.new_scopes.star() & self.old_scopes.star())
+        if name in self.old_scopes.read_free():
+            return True
+        return self.new_scopes.status(name, block, index) == "no" and bool(self.new_scopes.star() & star)
 
     # -- what comes along
 
@@ -171,7 +204,7 @@ class Slicer:
             for need in missing:
                 self._define(need, node.block, node.index, spot, out, depth + 1)
             names = tuple(sorted(header_binds(stmt)))
-            out.append(Brought(node, names, f"{name} =", module, tuple(sorted(reads)), tuple(renames.items())))
+            out.append(Brought(node, names, f"{name} =", False, tuple(sorted(reads)), tuple(renames.items())))
             return
         raise refused
 
@@ -226,16 +259,10 @@ class Slicer:
             if own.index > spot.index:
                 own = replace(own, index=spot.index)
         else:
-            at = None
-            if spot.block.owner.block is not None:
-                at = lift(spot.block.owner, own.block)
-            if at is None or own.index > at:
+            at = lift(spot.block.owner, own.block) if spot.block.owner.block is not None else None
+            called = own.block is self.old.root.blocks[0] and scope_of(spot.block) is not self.old.root
+            if at is None or (own.index > at and not called):
                 raise Refused("UNBOUND", f"{part.names[0]} would not be bound at its place")
-        for need in part.needs:
-            name = renames.get(need, need)
-            if self.old_scopes.status(name, own.block, own.index) == "no":
-                if not self._starred(need, node.block, node.index):
-                    continue
         return replace(part, spot=own)
 
     def edit(self, part: Brought) -> Edit:
@@ -308,9 +335,6 @@ class Slicer:
                 return Edit(len(source.text), order, text if ends else nl + text.rstrip(b"\r\n"))
             return Edit(source.starts[line - 1], order, text)
         if block.items:
-            line = source.line_of(block.items[0].start)
-            while line > 2 and splice.blank(source.lines[line - 2]) and not source.lines[line - 2].startswith(b"#!"):
-                line -= 1
             line = source.line_of(block.items[0].start)
             return Edit(source.starts[line - 1], order, text)
         return Edit(0, order, text)
