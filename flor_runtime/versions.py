@@ -372,9 +372,7 @@ def _add_submodule(
     _add_tracked(held, objects, replace(place, index=index), script, limit, notes, known=False)
 
 
-def _read_entry(
-    place: _Place, path: str, script: str, limit: int, notes: list[str]
-) -> tuple[str, Object] | None:
+def _read_entry(place: _Place, path: str, script: str, limit: int, notes: list[str]) -> tuple[str, Object] | None:
     full = os.path.join(place.root, path)  # noqa: PTH118 (five thousand times)
     try:
         info = os.lstat(full)
@@ -455,9 +453,7 @@ def _not_stored(repo: str, objects: dict[str, Object]) -> dict[str, Object]:
     """What has to be written. One question to git pays off only when there is much to write."""
     if len(objects) < 32 and sum(len(item.data) for item in objects.values()) < 200_000:
         return objects
-    answer = _git(
-        ["cat-file", "--batch-check=%(objectname)"], git_dir=repo, stdin="\n".join(objects).encode() + b"\n"
-    )
+    answer = _git(["cat-file", "--batch-check=%(objectname)"], git_dir=repo, stdin="\n".join(objects).encode() + b"\n")
     stored = set(answer.decode().split("\n"))
     return {oid: item for oid, item in objects.items() if oid not in stored}
 

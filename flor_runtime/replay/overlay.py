@@ -87,7 +87,7 @@ class Overlay:
         if self.free(real):
             return path
         mirrored = self._parent_of(self.upper + real)
-        if not self.inside(mirrored) or self.outer(mirrored) is not None:
+        if not self.inside(mirrored) or self.outer(mirrored) == real:
             return path
         if _lexists(mirrored):
             return mirrored
@@ -244,7 +244,36 @@ class Overlay:
         for name in names:
             link = f"{place}/{name}"
             if not _lexists(link):
-                posix.symlink(f"{lower.rstrip('/')}/{name}", link)
+                self._link(f"{lower.rstrip('/')}/{name}", link)
+
+    def _link(self, lower: str, link: str) -> None:
+        """Link a file or folder; a link of the user's own leads to the mirror of what it leads to."""
+        try:
+            target = posix.readlink(lower)
+        except OSError:
+            posix.symlink(lower, link)
+            return
+        real = self._parent_of(_join(lower.rpartition("/")[0], target))
+        if self.inside(real) or self.free(real):
+            posix.symlink(real, link)
+            return
+        if _lexists(real):
+            self._anchor(real)
+        posix.symlink(self.upper + real if target.startswith("/") else target, link)
+
+    def _anchor(self, real: str) -> None:
+        """See to it that the mirror leads to this path, where it has nothing for its folders yet."""
+        at = self.upper
+        *folders, name = real.strip("/").split("/")
+        for part in folders:
+            at = f"{at}/{part}"
+            if _islink(at):
+                return
+            if not _exists(at):
+                posix.mkdir(at)
+                posix.chmod(at, stat.S_IMODE(posix.stat(at).st_mode) | PARTIAL)
+        if name and not _lexists(f"{at}/{name}"):
+            self._link(real, f"{at}/{name}")
 
     # -- paths
 

@@ -137,9 +137,7 @@ def _make_repository(place: Path, repo: Path, vid: str) -> None:
     head = parent_of(str(repo), vid)
     (place / "HEAD").write_text(f"{head}\n" if head else "ref: refs/heads/main\n")
     sha256 = "[extensions]\n\tobjectFormat = sha256\n" if len(vid) == 64 else ""
-    (place / "config").write_text(
-        f"[core]\n\trepositoryformatversion = {int(bool(sha256))}\n\tbare = false\n{sha256}"
-    )
+    (place / "config").write_text(f"[core]\n\trepositoryformatversion = {int(bool(sha256))}\n\tbare = false\n{sha256}")
 
 
 def _names(folder: Path) -> list[str]:

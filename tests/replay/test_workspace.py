@@ -207,8 +207,7 @@ class TestOverlay:
     def test_nearest_root_decides(self, tmp_path: Path) -> None:
         overlay = Overlay("/up/fs", ["/tmp", "/tmp/p/.flor"], ["/tmp/p"])
         assert [
-            overlay.free(p)
-            for p in ("/tmp/x", "/tmp/p/x", "/tmp/p/.flor/x", "/up/fs/x", "/tmpx", "/dev/shm/x")
+            overlay.free(p) for p in ("/tmp/x", "/tmp/p/x", "/tmp/p/.flor/x", "/up/fs/x", "/tmpx", "/dev/shm/x")
         ] == [
             True,
             False,

@@ -1,0 +1,166 @@
+"""A replay writes nothing into the user's files. Installed in a worker process, before the user's script.
+
+Four lines, each for what the one before can't see:
+
+1. What Python code calls (`redirect`: `open`, the functions of `os` that take a path) gets its path from the
+   overlay: a write lands in the workspace, and a read finds it there.
+2. Writers that open files by themselves, in C++, get theirs as they are imported (`writers`).
+3. An audit hook refuses, with one line, what would write outside all the same.
+4. The kernel (`landlock`), where it can: it holds for C++ and for the processes that the script starts, too.
+
+Nothing of it can be taken back: the process belongs to the replay. Processes that it forks (loader workers)
+have it all; others have the folder, the environment and the kernel's guard.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import posix
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from flor_runtime.replay import landlock
+from flor_runtime.replay.overlay import Overlay, resolve
+from flor_runtime.replay.redirect import WRITE_FLAGS, Calls, busy, swap, text_of
+from flor_runtime.replay.workspace import Workspace
+from flor_runtime.replay.writers import WRITERS, Imports, patch
+
+_SCRATCH = "flor-replay-"
+
+# What would report to a server again, and caches that compiled code is loaded from by path.
+_QUIET = {
+    "WANDB_MODE": "disabled",
+    "WANDB_SILENT": "true",
+    "SWANLAB_MODE": "disabled",
+    "NEPTUNE_MODE": "debug",
+    "CLEARML_OFFLINE_MODE": "1",
+    "COMET_START_ONLINE": "0",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+_CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR")
+
+_REFUSED = "a replay must not write to {path}: it is outside of its workspace"
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What is in force: `scratch` is the private temporary folder, `kernel` whether the kernel helps."""
+
+    overlay: Overlay
+    scratch: Path
+    kernel: bool
+
+
+def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kernel: bool = True) -> Guard:
+    """Redirect all writes of this process into the workspace, for good, and go to its `cwd`.
+
+    `allowed` are further folders that it may write to as they are, for the replay's own records; by default the
+    folder that the workspace's folder is in. Everything else outside is mirrored in the workspace, the temporary
+    folder included: each worker gets one of its own.
+    """
+    if allowed is None:
+        allowed = [workspace.folder.parent]
+    _sweep_scratch()
+    free = [str(path.resolve()) for path in (workspace.folder, *allowed)]
+    scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")).resolve()
+    atexit.register(_drop_scratch, scratch, os.getpid())
+    system_temp = tempfile.gettempdir()
+    _set_environment(workspace, scratch)
+    overlay = Overlay(str(workspace.upper), [*free, str(scratch)], [str(workspace.user_root)])
+    os.chdir(workspace.cwd)
+    swap(Calls(overlay).swaps())
+    for name in WRITERS:
+        if name in sys.modules:
+            patch(sys.modules[name], overlay)
+    sys.meta_path.insert(0, Imports(overlay))
+    sys.addaudithook(_audit(overlay))
+    held = False
+    if kernel and os.environ.get("FLOR_SANDBOX", "1") != "0":
+        roots = [*free, str(scratch), "/dev", "/proc", "/sys"]
+        if not workspace.user_root.is_relative_to(Path(system_temp).resolve()):
+            roots.append(system_temp)
+        held = landlock.restrict(roots)
+    return Guard(overlay, scratch, held)
+
+
+# -- 3. the audit hook ---------------------------------------------------------------------------------------
+
+# event -> positions of the paths in it, and of the descriptors of the folders that they are relative to
+_EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
+    "os.rename": ((0, 2), (1, 3)),
+    "os.remove": ((0, 1),),
+    "os.mkdir": ((0, 2),),
+    "os.rmdir": ((0, 1),),
+    "os.truncate": ((0, None),),
+    "os.chmod": ((0, 2),),
+    "os.chown": ((0, 3),),
+    "os.utime": ((0, 3),),
+    "os.link": ((1, 3),),
+    "os.symlink": ((1, 2),),
+}
+_FOLLOWED = frozenset({"open", "os.truncate", "os.chmod", "os.utime"})
+
+
+def _audit(overlay: Overlay) -> Callable[[str, tuple[Any, ...]], None]:
+    def check(path: Any, dir_fd: Any, follow: bool) -> None:
+        at = text_of(path, dir_fd if isinstance(dir_fd, int) and dir_fd >= 0 else None)
+        if at is None:
+            return
+        absolute = at if at.startswith("/") else f"{posix.getcwd()}/{at}"
+        if absolute.startswith(("/dev/", "/proc/", "/sys/")):
+            return
+        head, _, name = absolute.rstrip("/").rpartition("/")
+        real = resolve(absolute) if follow else f"{resolve(head).rstrip('/')}/{name}"
+        if not overlay.free(real):
+            raise PermissionError(_REFUSED.format(path=real))
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, mode, flags = args
+            if not (flags & WRITE_FLAGS if isinstance(flags, int) else mode and set(mode) & set("wax+")):
+                return
+            if not getattr(busy, "on", False):
+                check(path, None, True)
+        elif event in _EVENTS and not getattr(busy, "on", False):
+            for position, folder in _EVENTS[event]:
+                check(args[position], None if folder is None else args[folder], event in _FOLLOWED)
+
+    return hook
+
+
+# -- surroundings --------------------------------------------------------------------------------------------
+
+
+def _set_environment(workspace: Workspace, scratch: Path) -> None:
+    os.environ.update(_QUIET)
+    os.environ["WANDB_DIR"] = os.environ["MLFLOW_ARTIFACT_ROOT"] = str(workspace.folder)
+    os.environ["MLFLOW_TRACKING_URI"] = (workspace.folder / "mlruns").as_uri()
+    for name in _CACHES:
+        os.environ.setdefault(name, str(scratch / name.lower()))
+    for name in ("TMPDIR", "TEMP", "TMP"):
+        os.environ[name] = str(scratch)
+    tempfile.tempdir = str(scratch)
+    sys.dont_write_bytecode = True
+
+
+def _drop_scratch(scratch: Path, owner: int) -> None:
+    if posix.getpid() == owner:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _sweep_scratch() -> None:
+    """Remove what replays that were killed have left behind."""
+    for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
+        owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if owner.isdigit() and left.lstat().st_uid == os.getuid() and not Path(f"/proc/{owner}").exists():
+                shutil.rmtree(left, ignore_errors=True)
