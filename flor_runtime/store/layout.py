@@ -137,8 +137,8 @@ class Replay(NamedTuple):
         names = self.manifest.get("parts")
         if not isinstance(names, list):
             return []
-        plain = [name for name in names if isinstance(name, str) and re.fullmatch(r"[\w.-]+", name)]
-        return [self.path / name for name in plain if name not in (".", "..")]
+        plain = [name for name in names if isinstance(name, str) and re.fullmatch(r"[\w.-]+(/[\w.-]+)*", name)]
+        return [self.path / name for name in plain if not {".", ".."} & set(name.split("/"))]
 
 
 class RunFolder:

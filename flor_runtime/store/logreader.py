@@ -30,6 +30,7 @@ from flor_runtime.store.logformat import (
     NONE,
     RECORD_FIELDS,
     TEXT,
+    VALUE,
     WIDTH,
 )
 from flor_runtime.store.values import decode
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 LoopPath = tuple[tuple[str, int], ...]
 Key = tuple[LoopPath, str, int]
+_Table = list[tuple[Any, Any]]
 
 _MAX_NAMES = 64 << 20  # bytes of the names file
 _DOUBLE = struct.Struct("<d")
@@ -111,6 +113,14 @@ class Records:
                 continue
             yield self.path(ctx), names[name], value, seq
 
+    def stored(self, kind: int, offset: int) -> object:
+        """The value that a record of kind TEXT or VALUE refers to.
+
+        Raises:
+            StoreError: it lies in a damaged part of the blobs.
+        """
+        return self._value(kind, offset)
+
     def _value(self, kind: int, raw: int) -> object:
         if kind == FLOAT:
             return _DOUBLE.unpack(_QWORD.pack(raw))[0]
@@ -174,11 +184,11 @@ def read(folder: Path) -> Records:
         raise StoreError(f"{folder}: written by a newer flor (format {version}, this one reads {FORMAT}): upgrade flor")
     seals = _read_seals(folder)
     # In this order: what a record refers to was written before it, so it is there when read after it.
-    rows, seq = _read_table(folder, "records", RECORD_FIELDS, seals, records.notes)
-    turns, numbers = _read_table(folder, "contexts", CONTEXT_FIELDS, seals, records.notes)
+    rows = _read_table(folder, "records", RECORD_FIELDS, seals, records.notes)
+    turns = _read_table(folder, "contexts", CONTEXT_FIELDS, seals, records.notes)
     records.names = _read_names(folder, records.notes)
-    valid = _take_contexts(records, turns, numbers)
-    _take_records(records, rows, seq, valid)
+    valid = _take_contexts(records, turns)
+    _take_records(records, rows, valid)
     return records
 
 
@@ -193,19 +203,22 @@ def keyed(records: Records) -> dict[Key, object]:
     return found
 
 
-def _take_contexts(records: Records, turns: Any, numbers: Any) -> Any:
+def _take_contexts(records: Records, turns: _Table) -> Any:
     """Put the contexts into their places; returns which context numbers can be used."""
     import numpy as np
 
-    count = int(numbers[-1]) + 2 if len(numbers) else 1
-    at = numbers + 1
+    count = int(turns[-1][1][-1]) + 2 if turns else 1
     valid = np.zeros(count, bool)
-    valid[0] = True
     for column, dtype in (("parent", np.uint32), ("loop", np.uint32), ("index", np.uint32), ("started", np.float64)):
         full = np.zeros(count, dtype)
-        full[at] = turns[column]
+        for rows, numbers in turns:
+            full[numbers + 1] = rows[column]
         setattr(records, column, full)
-    valid[at] = (turns["loop"] < len(records.names)) & (turns["parent"] < at) & (turns["reserved"] == 0)
+    for rows, numbers in turns:
+        valid[numbers + 1] = (rows["loop"] < len(records.names)) & (rows["reserved"] == 0)
+    committed = sum(len(rows) for rows, _ in turns)
+    valid &= records.parent < np.arange(count)
+    valid[0] = True
     records.parent[~valid] = 0
     # Walk up from all contexts at once: one with an unusable ancestor, or too deep, is unusable.
     above = records.parent.copy()
@@ -216,37 +229,45 @@ def _take_contexts(records: Records, turns: Any, numbers: Any) -> Any:
         above = records.parent[above]
     valid &= above == 0
     valid[0] = True
-    bad = count - 1 - int(valid[1:].sum()) - (count - 1 - len(at))
+    bad = committed - int(valid[1:].sum())
     if bad:
         records.notes.append(f"{records.folder}: {bad} loop turns don't fit together: left out")
     return valid
 
 
-def _take_records(records: Records, rows: Any, seq: Any, valid: Any) -> None:
-    good = (rows["kind"] >= FLOAT) & (rows["kind"] <= 6) & (rows["reserved"] == 0)
-    good &= (rows["name"] < len(records.names)) & (rows["ctx"] < len(valid))
-    good[good] &= valid[rows["ctx"][good]]
-    if not good.all():
-        records.notes.append(f"{records.folder}: {int((~good).sum())} records don't fit together: left out")
-        rows, seq = rows[good], seq[good]
-    records.ctx = rows["ctx"].copy()
-    records.name = rows["name"].copy()
-    records.kind = rows["kind"].copy()
-    records.raw = rows["raw"].copy()
-    records.seq = seq
+def _take_records(records: Records, table: _Table, valid: Any) -> None:
+    import numpy as np
+
+    parts, bad = [], 0
+    for rows, seq in table:
+        columns = [rows[column].copy() for column in ("ctx", "name", "kind", "raw")]
+        ctx, name, kind, _ = columns
+        good = (kind >= FLOAT) & (kind <= VALUE) & (rows["reserved"] == 0)
+        good &= (name < len(records.names)) & (ctx < len(valid))
+        good &= valid[np.minimum(ctx, len(valid) - 1)]
+        if good.all():
+            parts.append([*columns, seq])
+        else:
+            bad += int((~good).sum())
+            parts.append([column[good] for column in (*columns, seq)])
+    if parts:
+        joined = (np.concatenate(column) for column in zip(*parts, strict=True))
+        records.ctx, records.name, records.kind, records.raw, records.seq = joined
+    if bad:
+        records.notes.append(f"{records.folder}: {bad} records don't fit together: left out")
 
 
-def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], notes: list[str]) -> tuple[Any, Any]:
-    """The committed rows of a table and their numbers."""
+def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], notes: list[str]) -> _Table:
+    """The committed rows of each segment that has any, and their numbers."""
     import numpy as np
 
     dtype = np.dtype(fields)
     found = []
     for path in folder.glob(f"{stem}-*.bin"):
-        match = re.fullmatch(rf"{stem}-(\d{{1,12}})\.bin", path.name)
+        match = re.fullmatch(rf"{stem}-(\d{{1,10}})\.bin", path.name)
         if match:
             found.append((int(match[1]), path))
-    parts, numbers, end = [], [], 0
+    table, end = [], 0
     for start, path in sorted(found):
         try:
             size = path.stat().st_size
@@ -259,8 +280,8 @@ def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], not
             commit = rows["commit"] == COMMIT
             seal = seals.get((stem, start))
             if seal is None or seal[0] != len(rows):
-                # It may be written just now, and a row seen half-filled: rows that were complete before are whole in
-                # a second look.
+                # It may be written just now, and a row seen half-filled: rows that were complete before are whole in a
+                # second look.
                 rows = np.fromfile(path, dtype, size // WIDTH)[: len(rows)]
                 commit = commit[: len(rows)] & (rows["commit"] == COMMIT)
             else:
@@ -269,11 +290,14 @@ def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], not
             notes.append(f"{path}: can't be read: {error.strerror or error}")
             continue
         end = start + len(rows)
-        parts.append(rows[commit])
-        numbers.append(np.flatnonzero(commit) + start)
-    if not parts:
-        return np.zeros(0, dtype), np.zeros(0, np.int64)
-    return np.concatenate(parts), np.concatenate(numbers).astype(np.int64, copy=False)
+        if commit.all():
+            numbers = np.arange(start, end)
+        else:
+            numbers = np.flatnonzero(commit) + start
+            rows = rows[commit]
+        if len(rows):
+            table.append((rows, numbers))
+    return table
 
 
 def _drop_damaged(path: Path, rows: Any, commit: Any, crcs: list[int], notes: list[str]) -> None:

@@ -1,0 +1,417 @@
+"""All log records of the chosen runs: read from their logs, recovered ones beside recorded ones, as columns.
+
+Which record stands for a value where several could: a recorded one before a recovered one; of recovered ones an exact
+or verified one before an inexact one, then the newest.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flor_runtime.errors import FlorError, StoreError
+from flor_runtime.store.layout import Home, RunFolder
+from flor_runtime.store.logformat import BOOL, FLOAT, INT, NONE, TEXT, VALUE
+from flor_runtime.store.logreader import Records, read
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    from numpy.typing import NDArray
+
+#: What marks a record's or cell's origin.
+RECORDED, RECOVERED, INEXACT = range(3)
+
+KEY_COLUMNS = ("projid", "runid", "tstamp", "vid")
+LEVELS = ("epoch", "step")  # always columns, also where nothing is logged in such a loop
+
+Runs = str | Sequence[str] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where records come from: the run itself, or one of its replays.
+
+    Attributes:
+        mark: RECORDED, RECOVERED or INEXACT.
+        label: "exact", "verified" or "inexact" of a replay; None for what was recorded.
+        replay: the replay's id; None for what was recorded.
+    """
+
+    mark: int
+    label: str | None = None
+    replay: str | None = None
+
+
+@dataclass
+class RunFacts:
+    """The records of one run.
+
+    Attributes:
+        projid, runid, tstamp, vid: what the table calls it.
+        levels: names of its loops, outer ones first.
+        places: one row a context that a record may be in: the turn of each level, 0 where the level isn't open.
+        place: row of `places`, of each record.
+        name: index into the names of all facts.
+        kind: of the store; of a text or other value, `raw` is an index into the objects of all facts.
+        source: index into `sources`.
+    """
+
+    projid: str
+    runid: str
+    tstamp: datetime
+    vid: str | None
+    levels: list[str]
+    places: NDArray[np.int64]
+    place: NDArray[np.integer[Any]]
+    name: NDArray[np.integer[Any]]
+    kind: NDArray[np.uint8]
+    raw: NDArray[np.uint64]
+    source: NDArray[np.integer[Any]]
+    sources: list[Source]
+
+
+@dataclass
+class Facts:
+    """The records of several runs, oldest run first.
+
+    Attributes:
+        names: in the order first seen.
+        objects: values that are no scalars.
+        notes: what could not be read, and why.
+    """
+
+    runs: list[RunFacts] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    objects: list[object] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def levels(self) -> list[str]:
+        """All loop levels: epoch and step first, then others in the order first seen."""
+        found = dict.fromkeys(LEVELS)
+        for run in self.runs:
+            found |= dict.fromkeys(run.levels)
+        return list(found)
+
+
+def select(runs: Runs = None, home: Home | None = None) -> list[RunFolder]:
+    """The runs that a query is about, oldest first.
+
+    Args:
+        runs: names, ids or beginnings of ids; "all"; None for those of the project that the current folder belongs to
+            (the nearest folder upwards that runs were recorded in), or all if it belongs to none.
+
+    Raises:
+        StoreError: no such run.
+    """
+    home = home or Home()
+    if isinstance(runs, str) and runs != "all":
+        runs = [runs]
+    if runs is not None and not isinstance(runs, str):
+        chosen = {folder.id: folder for folder in map(home.find, runs)}
+        return sorted(chosen.values(), key=lambda folder: (float(folder.manifest()["started"]), folder.id))
+    everything = home.all_runs()
+    if runs == "all":
+        return everything
+    project = _current_project({str(folder.manifest().get("project")) for folder in everything})
+    return [folder for folder in everything if project is None or folder.manifest().get("project") == project]
+
+
+def load(folders: Sequence[RunFolder], names: Collection[str] | None = None) -> Facts:
+    """Read the records of runs; with `names`, of these only."""
+    facts = Facts()
+    codes: dict[str, int] = {}
+    for folder in folders:
+        try:
+            _load_run(folder, names, facts, codes)
+        except StoreError as error:
+            if "newer flor" in str(error):
+                raise
+            facts.notes.append(str(error))
+    facts.names = list(codes)
+    return facts
+
+
+def log_records(runs: Runs = None, *, provenance: bool = False, home: Home | None = None) -> pd.DataFrame:
+    """Every record: one row each, in the order of logging, oldest run first.
+
+    Columns: `projid runid tstamp vid`, the loop levels (`epoch step`, then others that scripts name; from 1, missing
+    where nothing of that level was open), `name value`.
+
+    Args:
+        runs: see `select`.
+        provenance: adds `source` (recorded, recovered), `label` (exact, verified, inexact), `replay` (its id).
+    """
+    import numpy as np
+    import pandas as pd
+
+    facts = load(select(runs, home), None)
+    levels = facts.levels()
+    sizes = [len(run.name) for run in facts.runs]
+    columns: dict[str, Any] = key_columns(facts.runs, sizes)
+    turns = {level: [np.zeros(0, np.int64)] for level in levels}
+    for run in facts.runs:
+        for level in levels:
+            inside = level in run.levels
+            turns[level].append(
+                run.places[run.place, run.levels.index(level)] if inside else np.zeros(len(run.name), np.int64)
+            )
+    columns |= {level: turn_column(np.concatenate(parts)) for level, parts in turns.items()}
+    names = np.array(facts.names, object)
+    columns["name"] = object_column([names[run.name] for run in facts.runs])
+    columns["value"] = object_column([objects_of(run.kind, run.raw, facts.objects) for run in facts.runs])
+    if provenance:
+        words = {RECORDED: "recorded", RECOVERED: "recovered", INEXACT: "recovered"}
+        for column, texts in (
+            ("source", [[words[source.mark] for source in run.sources] for run in facts.runs]),
+            ("label", [[source.label for source in run.sources] for run in facts.runs]),
+            ("replay", [[source.replay for source in run.sources] for run in facts.runs]),
+        ):
+            parts = zip(texts, facts.runs, strict=True)
+            columns[column] = object_column([np.array(text, object)[run.source] for text, run in parts])
+    return pd.DataFrame(columns, copy=False)
+
+
+def unknown_name(name: str, known: Sequence[str]) -> FlorError:
+    """The error for a name that no run logs: it says which names are near."""
+    near = difflib.get_close_matches(name, known, n=3)
+    if near:
+        return FlorError(f"no run logs {name!r}: did you mean {' or '.join(map(repr, near))}?")
+    some = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+    return FlorError(f"no run logs {name!r}" + (f": there are {some}" if known else ""))
+
+
+def key_columns(runs: Sequence[RunFacts], sizes: Sequence[int]) -> dict[str, Any]:
+    """The four columns that say which run, each value repeated for its run's rows."""
+    import numpy as np
+    import pandas as pd
+
+    columns: dict[str, Any] = {}
+    for key in KEY_COLUMNS:
+        values = [getattr(run, key) for run in runs]
+        if key == "tstamp":
+            columns[key] = pd.Series(np.repeat(np.array(values, "datetime64[us]"), sizes))
+        else:
+            texts = np.empty(len(values), object)
+            texts[:] = values
+            columns[key] = pd.Series(np.repeat(texts, sizes), dtype=object)
+    return columns
+
+
+def turn_column(turns: NDArray[np.int64]) -> Any:
+    """A nullable integer column; 0 means that the level isn't open."""
+    import pandas as pd
+
+    return pd.Series(pd.arrays.IntegerArray(turns, turns == 0), copy=False)
+
+
+def object_column(parts: Sequence[Any]) -> Any:
+    """A column of Python objects."""
+    import numpy as np
+    import pandas as pd
+
+    return pd.Series(np.concatenate([np.empty(0, object), *parts]), dtype=object)
+
+
+def objects_of(kind: NDArray[np.uint8], raw: NDArray[np.uint64], objects: Sequence[object]) -> NDArray[np.object_]:
+    """The Python values of records; None where the kind is 0."""
+    import numpy as np
+
+    values = np.full(len(kind), None, object)
+    for code in np.unique(kind).tolist():
+        at = kind == code
+        if code == FLOAT:
+            values[at] = raw[at].view(np.float64).astype(object)
+        elif code == INT:
+            values[at] = raw[at].view(np.int64).astype(object)
+        elif code == BOOL:
+            values[at] = (raw[at] != 0).astype(object)
+        elif code in (TEXT, VALUE):
+            for row, number in zip(np.flatnonzero(at).tolist(), raw[at].tolist(), strict=True):
+                values[row] = objects[number]
+    return values
+
+
+def _current_project(projects: Collection[str]) -> str | None:
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if str(folder) in projects:
+            return str(folder)
+    return None
+
+
+def _load_run(folder: RunFolder, names: Collection[str] | None, facts: Facts, codes: dict[str, int]) -> None:
+    import numpy as np
+
+    manifest = folder.manifest()
+    logs = list(_logs(folder, facts.notes))
+    sources = [source for source, _, _ in logs]
+    levels: list[str] = []
+    parts: list[tuple[Any, ...]] = []
+    turns: list[dict[str, Any]] = []
+    first = 0
+    for number, (_, records, wanted) in reversed(list(enumerate(logs))):  # the run's own log first
+        chosen = _choose(records, wanted, names)
+        turns.append(turns_of(records))
+        levels += [level for level in turns[-1] if level not in levels]
+        name = _global_names(records, records.name[chosen], codes)
+        kind, raw = _resolve(records, chosen, facts)
+        ctx = records.ctx[chosen].astype(np.int64 if first else np.int32)
+        ctx += first
+        part = (ctx, name, kind, raw, np.full(len(name), number, np.int16))
+        damaged = kind == 0
+        parts.append(tuple(column[~damaged] for column in part) if damaged.any() else part)
+        first += len(records.parent)
+        facts.notes += [note for note in records.notes if note not in facts.notes]
+    place, name, kind, raw, source = (_join(column) for column in zip(*parts, strict=True))
+    places = np.zeros((len(levels), first), np.int64).T  # a level's turns lie side by side
+    row = 0
+    for table, (_, records, _) in zip(turns, reversed(logs), strict=True):
+        for level, turn in table.items():
+            places[row : row + len(turn), levels.index(level)] = turn
+        row += len(records.parent)
+    run = RunFacts(
+        projid=str(manifest.get("projid") or Path(str(manifest.get("project", ""))).name),
+        runid=str(manifest.get("name") or folder.id[:8]),
+        tstamp=datetime.fromtimestamp(float(manifest["started"])),
+        vid=manifest.get("vid"),
+        levels=levels,
+        places=places,
+        place=place,
+        name=name,
+        kind=kind,
+        raw=raw,
+        source=source,
+        sources=sources,
+    )
+    if len(sources) > 1:
+        _keep_best(run)
+    facts.runs.append(run)
+
+
+def _join(parts: Sequence[Any]) -> Any:
+    import numpy as np
+
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _global_names(records: Records, names: NDArray[np.uint32], codes: dict[str, int]) -> Any:
+    """The names of records as indices into those of all facts, to which new ones are added in the order first seen."""
+    import numpy as np
+
+    first = np.full(len(records.names), len(names), np.int64)
+    first[names[::-1]] = np.arange(len(names) - 1, -1, -1)  # of equal ones the last stays: the first record
+    local = np.zeros(len(records.names), np.int32)
+    for code in np.argsort(first, kind="stable").tolist():
+        if first[code] < len(names):
+            local[code] = codes.setdefault(records.names[code], len(codes))
+    return local[names]
+
+
+def _logs(folder: RunFolder, notes: list[str]) -> Iterator[tuple[Source, Records, set[str] | None]]:
+    """The logs of a run and which names of them count: the best source last."""
+    replays = []
+    for replay in folder.replays():
+        manifest = replay.manifest
+        label = manifest.get("label")
+        mark = RECOVERED if label in ("exact", "verified") else INEXACT
+        names = manifest.get("vars")
+        if isinstance(names, list):
+            wanted = {name for name in names if isinstance(name, str)}
+            source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name)
+            replays.append((source, replay, wanted))
+    notes += folder.notes
+    # replays() gives the oldest first, and a sort is stable.
+    for source, replay, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
+        for part in reversed(replay.parts):
+            yield source, read(part), wanted
+    yield Source(RECORDED), read(folder.log), None
+
+
+def _choose(records: Records, wanted: set[str] | None, names: Collection[str] | None) -> Any:
+    """Rows of the records that count: a slice if all."""
+    import numpy as np
+
+    if wanted is None and names is None:
+        return slice(None)
+    good = [(wanted is None or name in wanted) and (names is None or name in names) for name in records.names]
+    return np.array([*good, False])[records.name]
+
+
+def turns_of(records: Records) -> dict[str, NDArray[np.int64]]:
+    """For each loop level, outer ones first: its turn in each context. A loop in one of its own name is `name_2`."""
+    import numpy as np
+
+    count = len(records.parent)
+    depth = np.zeros(count, np.int64)
+    above = np.arange(count)
+    while above.any():
+        depth += above > 0
+        above = records.parent[above].astype(np.int64)
+    # A context that the reader refused has no parent and turn 0; nothing refers to it.
+    levels: dict[str, NDArray[np.int64]] = {}
+    for step in range(1, int(depth.max()) + 1):
+        here = np.flatnonzero(depth == step)
+        parents = records.parent[here]
+        for turns in levels.values():
+            turns[here] = turns[parents]
+        for code in np.unique(records.loop[here]).tolist():
+            inside = here[records.loop[here] == code]
+            name = level = records.names[code] if code < len(records.names) else ""
+            number = 1
+            while len(inside) and name:
+                turns = levels.setdefault(level, np.zeros(count, np.int64))
+                free = inside[turns[inside] == 0]
+                turns[free] = records.index[free]
+                inside = inside[~np.isin(inside, free)] if len(free) < len(inside) else inside[:0]
+                number += 1
+                level = f"{name}_{number}"
+    return {level: turns for level, turns in levels.items() if turns.any()}
+
+
+def _resolve(records: Records, chosen: Any, facts: Facts) -> tuple[Any, Any]:
+    """Kinds and raw values, with texts and other values put into the objects of all facts. A damaged one has kind 0."""
+    import numpy as np
+
+    kind, raw = records.kind[chosen], records.raw[chosen]
+    stored = np.flatnonzero(kind >= TEXT)
+    if not len(stored):
+        return kind, raw
+    kind, raw = kind.copy(), raw.copy()
+    offsets, first, inverse = np.unique(raw[stored], return_index=True, return_inverse=True)
+    kinds = kind[stored][first]
+    numbers = np.zeros(len(offsets), np.uint64)
+    damaged = np.zeros(len(offsets), bool)
+    for place, offset in enumerate(offsets.tolist()):
+        try:
+            value = records.stored(int(kinds[place]), offset)
+        except StoreError as error:
+            facts.notes.append(str(error))
+            damaged[place] = True
+            continue
+        numbers[place] = len(facts.objects)
+        facts.objects.append(value)
+    raw[stored] = numbers[inverse]
+    kind[stored[damaged[inverse]]] = 0
+    return kind, raw
+
+
+def _keep_best(run: RunFacts) -> None:
+    """Of the records of one name at one place, keep those of the best source: the one of the highest number."""
+    import numpy as np
+
+    _, place = np.unique(run.places, axis=0, return_inverse=True)
+    key = place.reshape(-1)[run.place] * (int(run.name.max(initial=0)) + 1) + run.name
+    _, group = np.unique(key, return_inverse=True)
+    best = np.zeros(int(group.max(initial=-1)) + 1, np.int64)
+    np.maximum.at(best, group, run.source)
+    keep = run.source == best[group]
+    for column in ("place", "name", "kind", "raw", "source"):
+        setattr(run, column, getattr(run, column)[keep])
+
+
+__all__ = ["BOOL", "FLOAT", "INT", "NONE", "TEXT", "VALUE", "Facts", "RunFacts", "load", "log_records", "select"]
