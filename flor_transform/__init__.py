@@ -1,4 +1,4 @@
-"""Source to source: put flor's wrappers and blocks into training code, take exactly them out again, backport statements."""
+"""Source to source: put wrappers and blocks into training code, take exactly them out again, backport statements."""
 
 from __future__ import annotations
 

@@ -35,7 +35,9 @@ CODES: tuple[Code, ...] = (
     Code("FT005", "notebook", _E, "is a notebook, not a Python file"),
     Code("FT006", "no-file", _E, "is not a file that can be read"),
     Code("FT007", "proof", _E, "the result broke a rule; nothing was written"),
-    Code("FT101", "flor-taken", _R, "the name 'flor' is used for something else here; rename it to instrument this file"),
+    Code(
+        "FT101", "flor-taken", _R, "the name 'flor' is used for something else here; rename it to instrument this file"
+    ),
     Code("FT102", "flor-not-imported", _R, "'flor' is used but not imported at the top of the module"),
     Code("FT103", "instrumented", _N, "the file is instrumented already and was left alone; --strip takes it out"),
     Code("FT104", "no-main-loop", _N, "no loop here steps an optimizer"),
@@ -54,14 +56,24 @@ CODES: tuple[Code, ...] = (
     Code("FT304", "block-exit", _R, "'{what}' can end the program inside the loop"),
     Code("FT305", "block-outer-jump", _R, "'{what}' in the 'else' of the loop jumps in the loop around it"),
     Code("FT306", "block-import-star", _R, "'import *' in the loop binds names that no analysis sees"),
-    Code("FT307", "block-environment", _R, "'{what}' steps or samples an environment or replay buffer, which can't be restored"),
+    Code(
+        "FT307",
+        "block-environment",
+        _R,
+        "'{what}' steps or samples an environment or replay buffer, which can't be restored",
+    ),
     Code("FT308", "block-next", _R, "'{what}' advances an iterator that was made outside the loop"),
     Code("FT309", "block-iterator", _R, "the loop goes over '{what}', an iterator that was made outside it"),
     Code("FT310", "block-open-context", _R, "'{what}' enters a context that is still open after the loop"),
     Code("FT311", "block-while", _R, "a 'while' loop below the main loop gets no block"),
     Code("FT401", "sibling", _N, "{what} has a loop that belongs in a block; give that file, too"),
     Code("FT402", "module-names", _W, "'{what}' will also see the name 'flor'"),
-    Code("FT403", "outside-iterator", _N, "'{what}' advances an iterator made before the main loop; replay goes through all turns"),
+    Code(
+        "FT403",
+        "outside-iterator",
+        _N,
+        "'{what}' advances an iterator made before the main loop; replay goes through all turns",
+    ),
     Code("FT404", "unseen-step", _N, "'{what}' is in a file that was not given; if it trains, give that file, too"),
 )
 
@@ -85,7 +97,7 @@ class Diagnostic:
         return f"{self.path}:{self.line}:{self.column}: {self.code} {self.message}"
 
 
-def make(slug: str, path: str, line: int, column: int, *, end_line: int = 0, **fields: str) -> Diagnostic:
+def make(slug: str, path: str, line: int, column: int, end_line: int = 0, /, **fields: str) -> Diagnostic:
     """Make the diagnostic `slug` with its message filled in."""
     code = BY_SLUG[slug]
     message = code.message.format(**fields)

@@ -11,7 +11,16 @@ from flor_transform.analysis import hazards, idioms
 from flor_transform.analysis.changeset import Changes
 from flor_transform.analysis.effects import Effects, Loop
 from flor_transform.analysis.loops import Finder, Found, Main
-from flor_transform.analysis.names import Function, Module, Project, dotted, last_name, load_module, own_nodes, root_name
+from flor_transform.analysis.names import (
+    Function,
+    Module,
+    Project,
+    dotted,
+    last_name,
+    load_module,
+    own_nodes,
+    root_name,
+)
 from flor_transform.diagnostics import Diagnostic
 from flor_transform.errors import SourceError
 from flor_transform.plan import Block, MainLoop, Plan
@@ -140,10 +149,7 @@ def _imported(module: Module, sources: Mapping[str, bytes]) -> list[str]:
     wanted += [(name, level, "") for name, level in module.stars]
     # `import a.b` binds `a` only, but runs both.
     wanted += [
-        (alias.name, 0, "")
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
+        (alias.name, 0, "") for node in ast.walk(module.tree) if isinstance(node, ast.Import) for alias in node.names
     ]
     folder = module.path.split("/")[:-1]
     for name, level, attribute in wanted:
@@ -172,7 +178,7 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
     entries.sort(key=lambda entry: (-order[entry[0].module.path], entry[1].node.lineno))
     names = _Names()
     refused = {id(m.loop) for m in mains if any(True for _ in hazards.of_main(m.loop, settings))}
-    for file, loop, what in entries:
+    for file, _, what in entries:
         owner = what.loop if isinstance(what, Main) else what.main.loop
         if file.instrumented or (isinstance(what, Found) and (id(owner) in refused or not settings.blocks)):
             continue
@@ -204,15 +210,20 @@ class _Names:
 def _note(slug: str, module: Module, node: ast.AST | None, **fields: str) -> Diagnostic:
     if isinstance(node, (ast.expr, ast.stmt)):
         line, column, end = node.lineno, module.source.column(node), node.end_lineno or node.lineno
-        return diagnostics.make(slug, module.path, line, column, end_line=end, **fields)
+        return diagnostics.make(slug, module.path, line, column, end, **fields)
     return diagnostics.make(slug, module.path, 1, 1, **fields)
 
 
-def _refusal(file: _File, found: list[hazards.Hazard]) -> tuple[str, str]:
+def _refusal(file: _File, loop: Loop, found: list[hazards.Hazard], consequence: str) -> tuple[str, str]:
     """Note the first hazard by line; its code and its reason go into the plan."""
     first = min(found, key=lambda h: (h.node.lineno, h.node.col_offset))
-    note = _note(first.slug, file.module, first.node, what=first.what)
-    file.notes.append(note)
+    module = file.module
+    if first.module is not None and first.module is not module:
+        # The place is in another file: report it at the loop.
+        note = _note(first.slug, module, loop.node, what=first.what)
+    else:
+        note = _note(first.slug, module, first.node, what=first.what)
+    file.notes.append(replace(note, message=f"{note.message}; so the loop of line {loop.node.lineno} {consequence}"))
     return note.code, note.message
 
 
@@ -223,7 +234,7 @@ def _main_target(file: _File, main: Main, effects: Effects, changes: Changes, na
     found = list(hazards.of_main(loop, effects.settings))
     entry = MainLoop(main.name, function.qualname, node.lineno, node.end_lineno or node.lineno, kind)
     if found:
-        code, reason = _refusal(file, found)
+        code, reason = _refusal(file, loop, found, "is left as it was")
         return Target(replace(entry, code=code, reason=reason), loop)
     entry = replace(
         entry,
@@ -245,12 +256,11 @@ def _block_target(file: _File, block: Found, effects: Effects, changes: Changes,
     same = function is main.function
     found = list(hazards.of_block(loop, effects, flow, main, same))
     if not found and effects.does("env", main.function, main):
-        what = next(_env_names(effects, main), "env.step")
-        found.append(hazards.Hazard("block-environment", node, what))
+        found.append(hazards.Hazard("block-environment", node, next(iter(_env_names(effects, main)), "env.step")))
     name = block.role if not block.callee else function.qualname or block.role
     entry = Block(name, function.qualname, node.lineno, node.end_lineno or node.lineno, block.role)
     if found:
-        code, reason = _refusal(file, found)
+        code, reason = _refusal(file, loop, found, "gets no block")
         return Target(replace(entry, code=code, reason=reason), loop)
     entry = replace(
         entry,
@@ -262,7 +272,7 @@ def _block_target(file: _File, block: Found, effects: Effects, changes: Changes,
     return Target(entry, loop)
 
 
-def _env_names(effects: Effects, main: Loop) -> Iterable[str]:  # type: ignore[return]
+def _env_names(effects: Effects, main: Loop) -> Iterable[str]:
     for event in effects.of(main.function).of("env", main):
         yield event.what
     for function in effects.reachable(main.function, main):
@@ -335,9 +345,7 @@ def _finish(file: _File, sources: Mapping[str, bytes], scripts: list[str], setti
     return replace(result, code=code, insertions=put)
 
 
-def _again(
-    path: str, code: bytes, sources: Mapping[str, bytes], scripts: list[str], settings: Settings
-) -> bytes:
+def _again(path: str, code: bytes, sources: Mapping[str, bytes], scripts: list[str], settings: Settings) -> bytes:
     """Law 2 on this file: its instrumented form put in the place of its source."""
     return _run([path], {path: code}, settings, only=path)[path].code
 
@@ -345,17 +353,19 @@ def _again(
 def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:
     """Why the name `flor` can't be used in this file, if so."""
     for node in ast.walk(module.tree):
-        taken: ast.AST | None = None
-        if isinstance(node, ast.Name) and node.id == "flor" and not isinstance(node.ctx, ast.Load):
-            taken = node
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == "flor":
-            taken = node
-        elif isinstance(node, ast.Import) and any(a.asname == "flor" and a.name != "flor" for a in node.names):
-            taken = node
-        elif isinstance(node, ast.ImportFrom) and any((a.asname or a.name) == "flor" for a in node.names):
-            taken = node
-        if taken is not None:
-            return _note("flor-taken", module, taken)
+        match node:
+            case ast.Name(id=name, ctx=ctx):
+                taken = name == "flor" and not isinstance(ctx, ast.Load)
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                taken = name == "flor"
+            case ast.Import(names=names):
+                taken = any(alias.asname == "flor" and alias.name != "flor" for alias in names)
+            case ast.ImportFrom(names=names):
+                taken = any((alias.asname or alias.name) == "flor" for alias in names)
+            case _:
+                taken = False
+        if taken:
+            return _note("flor-taken", module, node)
     for table in tables(module.table):
         try:
             symbol = table.lookup("flor")
@@ -375,7 +385,8 @@ def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:
         imports = [
             node
             for node in module.tree.body
-            if isinstance(node, ast.Import) and any((a.asname or a.name.partition(".")[0]) == "flor" for a in node.names)
+            if isinstance(node, ast.Import)
+            and any((a.asname or a.name.partition(".")[0]) == "flor" for a in node.names)
         ]
         first = min((t.loop.node.lineno for t in targets if t.loop.function.qualname == ""), default=1 << 30)
         if not imports or imports[0].lineno > first:

@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 FORMAT = 1
 
@@ -65,7 +66,8 @@ class Plan:
     instrumented: bool = False  #: the file came with instrumentation in it, which is left alone
 
     def __iter__(self) -> Iterator[MainLoop | Block]:
-        return iter(sorted((*self.loops, *self.blocks), key=lambda entry: entry.start))
+        entries: list[MainLoop | Block] = [*self.loops, *self.blocks]
+        return iter(sorted(entries, key=lambda entry: entry.start))
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
@@ -84,5 +86,5 @@ class Plan:
             raise ValueError(f"not a plan: {error}") from None
 
 
-def _tuples(entry: dict[str, object]) -> dict[str, object]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}  # type: ignore[misc]
+def _tuples(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}

@@ -21,11 +21,14 @@ _NAMES = rf"{_NAME}(?:, {_NAME})*"
 _CHECKPOINTS = re.compile(rf"flor\.checkpoints\({_NAMES}\)")
 _CARRY = re.compile(rf"({_NAMES}) = flor\.carry\(({_NAMES})\)")
 _END = re.compile(
-    rf'(?:(?P<targets>{_NAMES}) = )?flor\.SkipBlock\.end\((?:{_NAMES})?(?:(?:(?<=\()|, )values=(?P<values>"{_NAME}"|\("{_NAME}"(?:, "{_NAME}")+\)))?\)'
+    rf"(?:(?P<targets>{_NAMES}) = )?flor\.SkipBlock\.end\((?:{_NAMES})?"
+    rf'(?:(?:(?<=\()|, )values=(?P<values>"{_NAME}"|\("{_NAME}"(?:, "{_NAME}")+\)))?\)'
 )
-_OPEN = re.compile(r'flor\.(?:loop|SkipBlock\.loop)\("\w+", |flor\.it\(')
+_OPEN = re.compile(r'flor\.(?:loop|SkipBlock\.loop)\("[\w.]+", |flor\.it\(')
 _WRAPPERS = frozenset({"flor.loop", "flor.SkipBlock.loop", "flor.it"})
-_WORDS = frozenset({"flor.loop", "flor.it", "flor.carry", "flor.checkpoints", "flor.SkipBlock", "flor.MTK", "flor.Flor"})
+_WORDS = frozenset(
+    {"flor.loop", "flor.it", "flor.carry", "flor.checkpoints", "flor.SkipBlock", "flor.MTK", "flor.Flor"}
+)
 
 
 def strip(source: bytes) -> bytes:
@@ -59,7 +62,11 @@ def is_instrumented(tree: ast.Module) -> bool:
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and dotted(node) in _WORDS:
             return True
-        if isinstance(node, ast.ImportFrom) and node.module == "flor" and any(f"flor.{a.name}" in _WORDS for a in node.names):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "flor"
+            and any(f"flor.{a.name}" in _WORDS for a in node.names)
+        ):
             return True
     return False
 

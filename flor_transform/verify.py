@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import symtable
 from collections.abc import Callable
+from itertools import pairwise
 
 from flor_transform.analysis.names import dotted
 from flor_transform.errors import ProofError, SourceError
@@ -24,7 +25,7 @@ def verify(source: Source, code: bytes, insertions: tuple[Insertion, ...], again
         if not holds:
             raise ProofError(path, rule, detail)
 
-    ascending = all(a.offset <= b.offset for a, b in zip(insertions, insertions[1:], strict=False))
+    ascending = all(a.offset <= b.offset for a, b in pairwise(insertions))
     prove("insertions only", ascending and splice(source.data, insertions) == code)
     try:
         result = Source.decode(code, path)
@@ -91,7 +92,15 @@ def _names(text: str, path: str) -> list[object]:
     """Every scope with its names and what they are, but for our own."""
     table = symtable.symtable(text, path, "exec")
     return [
-        (each.get_name(), each.get_type(), sorted((s.get_name(), s.is_local(), s.is_global(), s.is_free(), s.is_parameter()) for s in each.get_symbols() if s.get_name() != "flor"))
+        (
+            each.get_name(),
+            each.get_type(),
+            sorted(
+                (s.get_name(), s.is_local(), s.is_global(), s.is_free(), s.is_parameter())
+                for s in each.get_symbols()
+                if s.get_name() != "flor"
+            ),
+        )
         for each in tables(table)
     ]
 

@@ -31,7 +31,9 @@ def statement_at(scope: Scope, line: int) -> ast.stmt | None:
     while pending:
         node = pending.pop()
         if isinstance(node, ast.stmt):
-            if node.lineno >= line and (best is None or (node.lineno, node.col_offset) < (best.lineno, best.col_offset)):
+            if node.lineno >= line and (
+                best is None or (node.lineno, node.col_offset) < (best.lineno, best.col_offset)
+            ):
                 best = node
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 continue

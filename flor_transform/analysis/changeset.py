@@ -15,9 +15,10 @@ from flor_transform.analysis.names import Function, dotted, last_name, own_nodes
 _BUILTINS = frozenset(dir(builtins))
 #: a module whose functions leave their arguments alone, but for the ones that end in an underscore
 _LIBRARIES = frozenset(
-    "torch numpy math random os sys time json copy logging tqdm wandb matplotlib pandas PIL torchvision sklearn scipy jax optax "
-    "shutil pathlib datetime itertools functools collections pickle warnings cv2 tensorflow keras transformers einops re gc".split()
-)
+    {"torch", "numpy", "math", "random", "os", "sys", "time", "json", "copy", "logging", "tqdm", "wandb", "matplotlib",
+     "pandas", "PIL", "torchvision", "sklearn", "scipy", "jax", "optax", "shutil", "pathlib", "datetime", "itertools",
+     "functools", "collections", "pickle", "warnings", "cv2", "tensorflow", "keras", "transformers", "einops", "re", "gc"}
+)  # fmt: skip
 
 
 class Changes:
@@ -133,13 +134,14 @@ class Changes:
         symbol = function.symbol(name)
         if symbol is not None and (symbol.is_imported() or symbol.is_namespace()):
             return False
-        return name not in hints.stateless and not idioms.NO_STATE_NAME.search(name)
+        if name in hints.stateless or (name[0].isupper() and not hints.is_model(name)):
+            return False
+        return not idioms.NO_STATE_NAME.search(name)
 
     def roots(self, function: Function, nodes: Iterable[ast.AST], depth: int = 0) -> list[str]:
         """Root names of what these statements may change in place, in order of appearance."""
         found: dict[str, None] = {}
         alias: dict[str, str] = {}
-        stateful = self.effects.hints(function.module)
 
         def add(node: ast.AST | str) -> None:
             name = node if isinstance(node, str) else root_name(node)
@@ -154,17 +156,20 @@ class Changes:
             walked.extend(_in_source_order(node))
         for node in walked:
             match node:
-                case ast.For(target=ast.Name(id=name), iter=iterable) if isinstance(iterable, (ast.Attribute, ast.Name)):
+                case ast.For(target=ast.Name(id=name), iter=iterable) if isinstance(
+                    iterable, (ast.Attribute, ast.Name)
+                ):
                     if not idioms.NO_STATE_NAME.search(last_name(iterable)):
                         alias[name] = root_name(iterable)
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if isinstance(value, (ast.Attribute, ast.Subscript, ast.Name)):
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if isinstance(
+                    value, (ast.Attribute, ast.Subscript, ast.Name)
+                ):
                     if root_name(value):
                         alias.setdefault(name, root_name(value))
                 case ast.Call():
                     self._call_roots(function, node, add, depth)
             if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
                 add(node)
-        del stateful
         return list(found)
 
     def _call_roots(self, function: Function, node: ast.Call, add, depth: int) -> None:  # type: ignore[no-untyped-def]
@@ -202,7 +207,7 @@ class Changes:
         elif isinstance(func, ast.Name):
             if name in _BUILTINS or name in idioms.PURE_CALLS:
                 return
-            if name not in function.module.imports and self._holds_state(function, name):
+            if name not in function.module.imports and self.effects.project.lookup(function, name) is None:
                 add(name)
                 return
             origin = function.module.imports.get(name, ("", 0, ""))[0].partition(".")[0]
@@ -321,11 +326,15 @@ def _mentions(stmt: ast.stmt, names: set[str]) -> bool:
 
 def _only_defined(node: ast.AST, name: str) -> bool:
     """Whether all that binds the name there is imports and definitions: things restored by running the program."""
-    stored = any(isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load) for n in own_nodes([node]))  # type: ignore[list-item]
+    stored = any(
+        isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load) for n in own_nodes([node])
+    )  # type: ignore[list-item]
     if stored or any(isinstance(n, ast.pattern) for n in ast.walk(node)):
         return False
     for inner in own_nodes([node]):  # type: ignore[list-item]
-        if isinstance(inner, (ast.Import, ast.ImportFrom)) and any((a.asname or a.name.partition(".")[0]) == name for a in inner.names):
+        if isinstance(inner, (ast.Import, ast.ImportFrom)) and any(
+            (a.asname or a.name.partition(".")[0]) == name for a in inner.names
+        ):
             return True
         if isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and inner.name == name:
             return True
@@ -334,7 +343,9 @@ def _only_defined(node: ast.AST, name: str) -> bool:
 
 def _reads_everything(function: Function) -> bool:
     return any(
-        isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and (n.func.id in ("locals", "globals", "exec", "eval") or (n.func.id in ("vars", "dir") and not n.args))
+        isinstance(n, ast.Call)
+        and isinstance(n.func, ast.Name)
+        and (n.func.id in ("locals", "globals", "exec", "eval") or (n.func.id in ("vars", "dir") and not n.args))
         for n in own_nodes(function.node.body)
     )
 

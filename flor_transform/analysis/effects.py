@@ -125,9 +125,7 @@ class Effects:
             return self._closures[key]
         if any(True for _ in self.of(function).of(kind, loop)):
             return True
-        return any(
-            self.does(kind, event.callee) for event in self.callees(function, loop) if event.callee is not None
-        )
+        return any(self.does(kind, event.callee) for event in self.callees(function, loop) if event.callee is not None)
 
     def global_effects(self, function: Function) -> tuple[frozenset[str], frozenset[str]]:
         """Module variables of its own file that calling the function may read and rebind, calls followed."""
@@ -232,7 +230,9 @@ class _Scan:
                         self.summary.writes.add(symbol.get_name())
         return self.summary
 
-    def emit(self, kind: str, node: ast.AST, *, callee: Function | None = None, what: str = "", hoist: bool = False) -> None:
+    def emit(
+        self, kind: str, node: ast.AST, *, callee: Function | None = None, what: str = "", hoist: bool = False
+    ) -> None:
         loop = self.loop
         while loop is not None and (loop.transparent or (hoist and kind == "step")):
             hoist = False
@@ -276,7 +276,9 @@ class _Scan:
                 if _mentions_grad(value) or (_is_data(target) and self.loop is not None):
                     self.emit("step", node, hoist=_loops_over(self.loop, target))
                 self._children(node)
-            case ast.Assign(targets=targets, value=value) if any(_is_data(t) for t in targets) and _mentions_grad(value):
+            case ast.Assign(targets=targets, value=value) if any(_is_data(t) for t in targets) and _mentions_grad(
+                value
+            ):
                 self.emit("step", node, hoist=_loops_over(self.loop, targets[0]))
                 self._children(node)
             case ast.Lambda():
@@ -331,13 +333,19 @@ class _Scan:
         if path and idioms.STEPPING_CALLS.search(path):
             self.emit("step", node)
             self.emit("backward", node)
-        elif not callees and idioms.WEAK_STEPPING_CALLS.search(name) and not (
-            receiver is not None and (name == "train" or name == "update") and self.hints.is_model(owner)
+        elif (
+            not callees
+            and idioms.WEAK_STEPPING_CALLS.search(name)
+            and not (receiver is not None and (name == "train" or name == "update") and self.hints.is_model(owner))
         ):
             self.emit("weak", node, what=path or name)
 
     def _method(self, node: ast.Call, receiver: ast.expr, owner: str, name: str, known: bool) -> None:
-        if name == "step":
+        if name in ("optimize", "optimizer_step", "opt_step") and any(
+            self.hints.is_optimizer(last_name(arg)) for arg in node.args
+        ):
+            self.emit("step", node)
+        elif name == "step":
             if idioms.ENVIRONMENT_NAME.search(owner):
                 self.emit("env", node, what=f"{owner}.step")
             elif idioms.SCALER_NAME.search(owner) or (
@@ -346,9 +354,9 @@ class _Scan:
                 self.emit("step", node, hoist=_loops_over(self.loop, receiver))
             elif any(self.hints.is_optimizer(last_name(arg)) for arg in node.args):
                 self.emit("step", node)  # fabric, accelerate and the like: step(optimizer)
-        elif name in idioms.ENVIRONMENT_METHODS and idioms.ENVIRONMENT_NAME.search(owner):
-            self.emit("env", node, what=f"{owner}.{name}")
-        elif name in idioms.REPLAY_METHODS and idioms.REPLAY_NAME.search(owner) and name in ("sample", "push", "store", "remember"):
+        elif (name in idioms.ENVIRONMENT_METHODS and idioms.ENVIRONMENT_NAME.search(owner)) or (
+            name in idioms.REPLAY_METHODS and idioms.REPLAY_NAME.search(owner)
+        ):
             self.emit("env", node, what=f"{owner}.{name}")
         if name in idioms.BACKWARD_METHODS:
             self.emit("backward", node)
@@ -364,11 +372,27 @@ class _Scan:
             self.emit("predict", node)
         elif name == "eval" and not node.args and self.hints.is_model(owner):
             self.emit("eval", node)
-        elif self.hints.is_model(name) and not known and name not in ("policy", "module") and root_name(receiver) in ("self", owner):
+        elif (
+            self.hints.is_model(name)
+            and not known
+            and name not in ("policy", "module")
+            and root_name(receiver) in ("self", owner)
+        ):
             self.emit("forward", node)  # self.model(x)
         elif name == "module" and not known:
             self.emit("forward", node)  # model.module(x)
-        elif self.hints.is_model(owner) and name in ("forward", "generate", "encode", "decode", "sample", "get_action", "loss", "apply", "get_loss", "act"):
+        elif self.hints.is_model(owner) and name in (
+            "forward",
+            "generate",
+            "encode",
+            "decode",
+            "sample",
+            "get_action",
+            "loss",
+            "apply",
+            "get_loss",
+            "act",
+        ):
             self.emit("forward", node)
 
 
@@ -379,7 +403,9 @@ def _stops_grad(node: ast.expr) -> bool:
 
 
 def _mentions_grad(node: ast.AST) -> bool:
-    return any(isinstance(n, ast.Attribute) and n.attr == "grad" and dotted(n) != "torch.autograd.grad" for n in ast.walk(node))
+    return any(
+        isinstance(n, ast.Attribute) and n.attr == "grad" and dotted(n) != "torch.autograd.grad" for n in ast.walk(node)
+    )
 
 
 def _is_data(node: ast.AST) -> bool:

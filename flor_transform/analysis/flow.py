@@ -37,7 +37,9 @@ class Reader:
     def __init__(self, call_effects: CallEffects | None = None) -> None:
         self.call_effects = call_effects
 
-    def read(self, node: ast.AST | None, into: Effects, certain: bool = True, hidden: frozenset[str] = frozenset()) -> None:
+    def read(
+        self, node: ast.AST | None, into: Effects, certain: bool = True, hidden: frozenset[str] = frozenset()
+    ) -> None:
         """Add what evaluating `node` does; `hidden` are the comprehension variables in whose reach it stands."""
         match node:
             case None | ast.Constant():
@@ -180,7 +182,7 @@ def class_reads(node: ast.ClassDef) -> set[str]:
 
 
 class _Node:
-    __slots__ = ("dels", "defs", "exc", "may", "succ", "uses")
+    __slots__ = ("defs", "dels", "exc", "may", "succ", "uses")
 
     def __init__(self, effects: Effects) -> None:
         self.uses = effects.uses
@@ -330,7 +332,9 @@ class Flow:
         lazy = Effects()
         for node in ast.walk(stmt.iter):
             if isinstance(node, (ast.GeneratorExp, ast.Lambda)):
-                lazy.uses.update(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
+                lazy.uses.update(
+                    n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
+                )
         head = self._new(lazy, setup)
         bind = self._new(self._expression(stmt.target), head)
         return self._loop(stmt, head, bind, head)
@@ -340,7 +344,9 @@ class Flow:
         endless = isinstance(stmt.test, ast.Constant) and bool(stmt.test.value)
         return self._loop(stmt, head, head, [] if endless else head)
 
-    def _loop(self, stmt: ast.For | ast.AsyncFor | ast.While, head: list[int], bind: list[int], out: list[int]) -> list[int]:
+    def _loop(
+        self, stmt: ast.For | ast.AsyncFor | ast.While, head: list[int], bind: list[int], out: list[int]
+    ) -> list[int]:
         frame = _Frame("loop", again=head[0])
         turn = self._new(Effects(), bind)
         self.turns.setdefault(id(stmt), []).extend(turn)

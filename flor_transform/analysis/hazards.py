@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flor_transform.analysis import idioms
-from flor_transform.analysis.effects import Effects, Loop
+from flor_transform.analysis.effects import Effects, Event, Loop
 from flor_transform.analysis.flow import Flow, bindings
-from flor_transform.analysis.names import Function, dotted, last_name, own_nodes
+from flor_transform.analysis.names import Function, Module, dotted, last_name, own_nodes
 from flor_transform.settings import Settings
 
 
@@ -18,6 +18,7 @@ class Hazard:
     slug: str
     node: ast.expr | ast.stmt
     what: str = ""
+    module: Module | None = None  #: where the node is, if it may be another file than the loop's
 
 
 def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
@@ -30,7 +31,11 @@ def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
                 yield Hazard("walrus-test", node)
                 break
     for inner in own_nodes(node.body):
-        if isinstance(inner, ast.Call) and dotted(inner.func) in ("exec", "globals", "locals") and _is_builtin(function, inner):
+        if (
+            isinstance(inner, ast.Call)
+            and dotted(inner.func) in ("exec", "globals", "locals")
+            and _is_builtin(function, inner)
+        ):
             yield Hazard("dynamic-names", inner, f"{dotted(inner.func)}()")
         elif isinstance(inner, ast.ImportFrom) and any(alias.name == "*" for alias in inner.names):
             yield Hazard("block-import-star", inner)
@@ -68,13 +73,14 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
                     yield Hazard("block-open-context", inner, f"{path or func.attr}()")
                 elif path == "setattr" and inner.args and _is_module(function, inner.args[0]):
                     yield Hazard("dynamic-names", inner, "setattr()")
-    for event in (*effects.of(function).of("env", loop), *_called(effects, function, loop, "env")):
-        place = event.node if event in effects.of(function).events else node
-        yield Hazard("block-environment", place, event.what)  # type: ignore[arg-type]
+    own = list(effects.of(function).of("env", loop))
+    for event in (*own, *_called(effects, function, loop, "env")):
+        place = event.node if event in own and isinstance(event.node, ast.expr) else node
+        yield Hazard("block-environment", place, event.what, function.module)
     yield from _iterators(loop, flow, main, same_scope)
 
 
-def _called(effects: Effects, function: Function, loop: Loop, kind: str):  # type: ignore[no-untyped-def]
+def _called(effects: Effects, function: Function, loop: Loop, kind: str) -> Iterator[Event]:
     for callee in effects.reachable(function, loop):
         yield from effects.of(callee).of(kind)
 
@@ -109,7 +115,11 @@ def _host(loop: Loop, settings: Settings) -> Iterator[Hazard]:
 def _compiled(function: Function) -> Iterator[Hazard]:
     """`step = torch.compile(step)`: the function is handed to something that reads or compiles its source."""
     for node in ast.walk(function.module.tree):
-        if isinstance(node, ast.Call) and idioms.COMPILERS.search(dotted(node.func)) and dotted(node.func) != "re.compile":
+        if (
+            isinstance(node, ast.Call)
+            and idioms.COMPILERS.search(dotted(node.func))
+            and dotted(node.func) != "re.compile"
+        ):
             for arg in node.args[:1]:
                 if isinstance(arg, ast.Name) and arg.id == function.name and function.cls is None:
                     yield Hazard("decorator", node, dotted(node.func))
@@ -120,7 +130,8 @@ def _in_class_body(function: Function, loop: ast.stmt) -> bool:
     for node in own_nodes(function.node.body):
         if isinstance(node, ast.ClassDef) and node.lineno <= loop.lineno <= (node.end_lineno or 0):
             return not any(
-                isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef)) and inner.lineno <= loop.lineno <= (inner.end_lineno or 0)
+                isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef))
+                and inner.lineno <= loop.lineno <= (inner.end_lineno or 0)
                 for inner in ast.walk(node)
             )
     return False
@@ -141,7 +152,7 @@ def _jumps(node: ast.For | ast.AsyncFor) -> Iterator[Hazard]:
 
 def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
     """Iterators made outside the loop and advanced in it."""
-    node, function = loop.node, loop.function
+    node = loop.node
     if isinstance(node, ast.While):
         return
     own = bindings(node.body)
@@ -188,10 +199,13 @@ def _outside_iterable(loop: Loop, subject: ast.expr, flow: Flow, main: Loop, sam
 
 def _assignments(function: Function, name: str) -> Iterator[ast.Assign | ast.AnnAssign | ast.NamedExpr]:
     for node in own_nodes(function.node.body):
-        if isinstance(node, ast.Assign) and any(dotted(t) == name for t in node.targets):
-            yield node
-        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and dotted(node.target) == name:
-            yield node
+        match node:
+            case ast.Assign(targets=targets):
+                if any(dotted(target) == name for target in targets):
+                    yield node
+            case ast.AnnAssign(target=target) | ast.NamedExpr(target=target):
+                if dotted(target) == name:
+                    yield node
 
 
 def _gives_iterator(function: Function, value: ast.expr) -> bool:

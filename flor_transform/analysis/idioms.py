@@ -10,7 +10,8 @@ _I = re.IGNORECASE
 
 #: last name of a receiver whose `.step()` updates parameters
 OPTIMIZER_NAME = re.compile(
-    r"optim|(^|_)opts?($|_|\d)|^opt[A-Z_\d]|_?opt$|^(sgd|adam|adamw|lbfgs|solver|muon)$|(^|_)(model_)?engine$|^inner_step$", _I
+    r"optim|(^|_)opts?($|_|\d)|^opt[A-Z_\d]|_?opt$|^(sgd|adam|adamw|lbfgs|solver|muon)$|(^|_)(model_)?engine$|^inner_step$",
+    _I,
 )
 #: names that the pattern above would take for an optimizer, and that are none
 NOT_OPTIMIZER_NAME = re.compile(r"sched|^options?$|^opts?_?(parser|ions)|lr_|warmup", _I)
@@ -32,13 +33,15 @@ STEPPING_METHODS = frozenset(
 STEPPING_CALLS = re.compile(r"(^|\.)(apply_updates|opt_update|apply_gradients)$")
 #: calls of unknown origin that probably train; believed only when nothing surer is in sight
 WEAK_STEPPING_CALLS = re.compile(
-    r"^(train|do_train|run_train|fit|train_?(one_?)?(epoch|step|iter|iteration|batch|model|loop)\w*|"
-    r"(do_|run_)?(train|training)_?(epoch|step|iter|batch|loop)\w*|update_?(params|parameters|model|policy)?|learn)$",
+    r"^_?(train|do_train|run_train|fit|train_?(one_?)?(epoch|step|iter|iteration|batch|model|loop)\w*|"
+    r"(do_|run_)?(train|training)_?(epoch|step|iter|batch|loop)\w*|run_epoch|update_?(params|parameters|model|policy)|learn)$",
     _I,
 )
 BACKWARD_METHODS = frozenset({"backward", "manual_backward"})
 #: loops over these change parameters or optimizers one by one: part of a step, not a loop over data
-PARAMETER_ITERABLES = re.compile(r"(^|[._])(parameters|named_parameters|param_groups|params|optimizers?|optims?|opts|weights|buffers)$", _I)
+PARAMETER_ITERABLES = re.compile(
+    r"(^|[._])(parameters|named_parameters|param_groups|params|optimizers?|optims?|opts|weights|buffers)$", _I
+)
 
 # -- models and evaluation --------------------------------------------------------------------------------------------
 
@@ -48,17 +51,22 @@ MODEL_NAME = re.compile(
     r"|^net[A-Z]|^[GD](_|$)|^(model|net)[A-Z]"
 )
 MODEL_METHODS = frozenset({"eval", "train", "parameters", "named_parameters", "state_dict", "load_state_dict"})
-PREDICT_METHODS = frozenset({"predict", "predict_on_batch", "test_on_batch", "predict_proba", "predict_step", "validation_step", "eval_step"})
+PREDICT_METHODS = frozenset(
+    {"predict", "predict_on_batch", "test_on_batch", "predict_proba", "predict_step", "validation_step", "eval_step"}
+)
 NO_GRAD = re.compile(r"(^|\.)(no_grad|inference_mode|set_grad_enabled)$")
-EVALUATION_NAME = re.compile(r"eval|test|val(id)?($|_|\d|ate|ation|_?loader)|infer|predict|score|accuracy|benchmark|sample|(^|_)dev($|_)", _I)
+EVALUATION_NAME = re.compile(
+    r"eval|test|val(id)?($|_|\d|ate|ation|_?loader)|infer|predict|score|accuracy|benchmark|sample|(^|_)dev($|_)", _I
+)
 TRAINING_NAME = re.compile(r"train|(^|_)tr($|_)", _I)
 
 # -- loops ------------------------------------------------------------------------------------------------------------
 
 #: iterables that are wrappers: what counts is their first argument
 TRANSPARENT_ITERABLES = frozenset(
-    {"tqdm", "enumerate", "zip", "iter", "list", "tuple", "sorted", "reversed", "islice", "trange_", "track", "progress_bar",
-     "log_every", "metric_log", "master_bar", "notebook_tqdm", "tqdm_notebook", "cycle", "auto", "shuffled"}
+    {"tqdm", "enumerate", "zip", "iter", "list", "tuple", "sorted", "reversed", "islice", "trange_", "track",
+     "progress_bar", "log_every", "metric_log", "master_bar", "notebook_tqdm", "tqdm_notebook", "cycle", "auto",
+     "shuffled"}
 )  # fmt: skip
 RANGE_ITERABLES = frozenset({"range", "trange", "count", "xrange", "arange", "tnrange"})
 EPOCH_NAME = re.compile(r"epoch|(^|_)ep($|_|s$)|^e$", _I)
@@ -68,31 +76,35 @@ GRID_NAME = re.compile(
     r"lr|learning_rate|hidden|width|dataset|ds_?name|split|restart|subject|method|model_?name|arch|generation|ablation)($|_|\d)",
     _I,
 )
-DATA_NAME = re.compile(r"load|data|batch|(^|_)dl($|_)|iterator|sampler|samples|corpus|feeder|queue|pbar|bar$|progress", _I)
+DATA_NAME = re.compile(
+    r"load|data|batch|(^|_)dl($|_)|iterator|sampler|samples|corpus|feeder|queue|pbar|bar$|progress", _I
+)
 
 # -- what can't be skipped --------------------------------------------------------------------------------------------
 
 ENVIRONMENT_NAME = re.compile(r"(^|_)(env|envs|environment|environments|gym|simulator|vec_?env)($|_|\d)", _I)
 ENVIRONMENT_METHODS = frozenset({"step", "reset", "step_async", "step_wait"})
 REPLAY_NAME = re.compile(r"replay|(^|_)(rb|buffer|memory)($|_)", _I)
-REPLAY_METHODS = frozenset({"push", "add", "append", "store", "sample", "insert", "put", "remember"})
+REPLAY_METHODS = frozenset({"push", "store", "sample", "remember"})
 EXITS = frozenset({"sys.exit", "os._exit", "exit", "quit", "os.abort", "os.execv", "os.execvp"})
 DYNAMIC_CALLS = frozenset({"exec", "eval", "globals", "locals", "vars", "dir"})
 OPEN_CONTEXT_METHODS = frozenset({"enter_context", "__enter__", "enter_async_context", "__aenter__"})
 NEXT_METHODS = frozenset({"next", "__next__"})
 #: calls whose results can be gone over only once
 ITERATOR_CALLS = frozenset(
-    {"iter", "map", "filter", "zip", "enumerate", "reversed", "open", "reader", "DictReader", "islice", "cycle", "chain", "count",
-     "from_iterable", "iglob", "scandir", "walk"}
+    {"iter", "map", "filter", "zip", "enumerate", "reversed", "open", "reader", "DictReader", "islice", "cycle",
+     "chain", "count", "from_iterable", "iglob", "scandir", "walk"}
 )  # fmt: skip
 
 #: decorators (last name) under which a loop may be wrapped: they call the function as it is
 SAFE_DECORATORS = frozenset(
-    {"no_grad", "enable_grad", "inference_mode", "set_grad_enabled", "staticmethod", "classmethod", "property", "record", "main",
-     "command", "option", "argument", "group", "pass_context", "wraps", "lru_cache", "cache", "contextmanager", "override",
-     "overload", "abstractmethod", "dataclass", "timer", "timeit", "capture", "automain", "app", "cli", "profile", "find_executable_batch_size",
-     "hydra_runner", "rank_zero_only", "master_only", "errors", "final", "autocast", "on_main_process", "total_ordering", "ex", "typechecked",
-     "register", "register_module", "register_trainer", "configurable", "slow_test", "app_main", "parse", "wrap", "argh"}
+    {"no_grad", "enable_grad", "inference_mode", "set_grad_enabled", "staticmethod", "classmethod", "property",
+     "record", "main", "command", "option", "argument", "group", "pass_context", "wraps", "lru_cache", "cache",
+     "contextmanager", "override", "overload", "abstractmethod", "dataclass", "timer", "timeit", "capture",
+     "automain", "app", "cli", "profile", "find_executable_batch_size", "hydra_runner", "rank_zero_only",
+     "master_only", "errors", "final", "autocast", "on_main_process", "total_ordering", "ex", "typechecked",
+     "register", "register_module", "register_trainer", "configurable", "slow_test", "app_main", "parse",
+     "wrap", "argh"}
 )  # fmt: skip
 #: functions that read or compile the source of the function given to them
 COMPILERS = re.compile(
@@ -101,46 +113,54 @@ COMPILERS = re.compile(
 )
 #: context managers known not to swallow exceptions
 NEVER_SWALLOWS = frozenset(
-    {"no_grad", "enable_grad", "inference_mode", "set_grad_enabled", "autocast", "open", "tqdm", "trange", "catch_warnings",
-     "profile", "record_function", "accumulate", "no_sync", "device", "scope", "GradientTape", "name_scope", "set_detect_anomaly",
-     "detect_anomaly", "Pool", "ThreadPoolExecutor", "ProcessPoolExecutor", "SummaryWriter", "start_run", "Lock", "errstate", "strategy",
-     "join", "Join", "sdpa_kernel", "nullcontext", "TemporaryDirectory", "Session", "as_default", "Progress", "progress_bar"}
+    {"no_grad", "enable_grad", "inference_mode", "set_grad_enabled", "autocast", "open", "tqdm", "trange",
+     "catch_warnings", "profile", "record_function", "accumulate", "no_sync", "device", "scope", "GradientTape",
+     "name_scope", "set_detect_anomaly", "detect_anomaly", "Pool", "ThreadPoolExecutor", "ProcessPoolExecutor",
+     "SummaryWriter", "start_run", "Lock", "errstate", "strategy", "join", "Join", "sdpa_kernel", "nullcontext",
+     "TemporaryDirectory", "Session", "as_default", "Progress", "progress_bar"}
 )  # fmt: skip
 
 # -- what changes -----------------------------------------------------------------------------------------------------
 
 #: methods that leave their receiver as it was
 PURE_METHODS = frozenset(
-    {"item", "size", "dim", "numel", "detach", "cpu", "cuda", "to", "numpy", "tolist", "data_ptr", "mean", "sum", "max", "min", "argmax",
-     "eq", "ne", "view", "view_as", "reshape", "permute", "transpose", "unsqueeze", "squeeze", "float", "long", "int", "bool", "double", "half",
-     "clone", "contiguous", "format", "join", "split", "strip", "startswith", "endswith", "replace", "lower", "upper", "encode", "decode",
-     "items", "keys", "values", "get", "copy", "index", "count", "topk", "expand", "expand_as", "repeat", "flatten", "parameters",
-     "named_parameters", "state_dict", "modules", "children", "named_modules", "buffers", "backward", "norm", "pow", "sqrt", "exp", "log", "abs",
-     "is_available", "astype", "dot", "std", "var", "nonzero", "any", "all", "gather", "cumsum", "chunk", "t", "type", "requires_grad_",
-     "info", "debug", "warning", "error", "exception", "critical", "add_scalar", "add_scalars", "add_image", "add_histogram", "write", "flush",
-     "print", "exists", "mkdir", "set_description", "set_postfix", "set_postfix_str", "is_main_process", "synchronize", "get_last_lr", "compute",
-     "result", "unwrap_model", "print_freq", "get_lr", "randint", "randn", "rand", "random", "choice", "shuffle", "permutation", "scale", "set_epoch",
-     "refresh", "save_image", "isoformat", "total_seconds", "savefig", "plot", "named_buffers", "__len__", "get_rank", "autocast", "decode_batch",
-     "gather_for_metrics", "accumulate", "no_sync", "softmax", "sigmoid", "tanh", "masked_fill", "masked_select", "narrow", "select", "ge", "gt", "le", "lt"}
+    {"item", "size", "dim", "numel", "detach", "cpu", "cuda", "to", "numpy", "tolist", "data_ptr", "mean",
+     "sum", "max", "min", "argmax", "eq", "ne", "view", "view_as", "reshape", "permute", "transpose",
+     "unsqueeze", "squeeze", "float", "long", "int", "bool", "double", "half", "clone", "contiguous", "format",
+     "join", "split", "strip", "startswith", "endswith", "replace", "lower", "upper", "encode", "decode",
+     "items", "keys", "values", "get", "copy", "index", "count", "topk", "expand", "expand_as", "repeat",
+     "flatten", "parameters", "named_parameters", "state_dict", "modules", "children", "named_modules",
+     "buffers", "backward", "norm", "pow", "sqrt", "exp", "log", "abs", "is_available", "astype", "dot", "std",
+     "var", "nonzero", "any", "all", "gather", "cumsum", "chunk", "t", "type", "requires_grad_", "info",
+     "debug", "warning", "error", "exception", "critical", "add_scalar", "add_scalars", "add_image",
+     "add_histogram", "write", "flush", "print", "exists", "mkdir", "set_description", "set_postfix",
+     "set_postfix_str", "is_main_process", "synchronize", "get_last_lr", "compute", "result", "unwrap_model",
+     "print_freq", "get_lr", "randint", "randn", "rand", "random", "choice", "shuffle", "permutation", "scale",
+     "set_epoch", "refresh", "save_image", "isoformat", "total_seconds", "savefig", "plot", "named_buffers",
+     "__len__", "get_rank", "autocast", "decode_batch", "gather_for_metrics", "accumulate", "no_sync",
+     "softmax", "sigmoid", "tanh", "masked_fill", "masked_select", "narrow", "select", "ge", "gt", "le", "lt"}
 )  # fmt: skip
 #: receivers that hold no training state
 NO_STATE_NAME = re.compile(
     r"(^|_)(log|logger|logging|writer|tb|tensorboard|wandb|viz|vis|pbar|bar|progress|timer|args|arg|opt|config|cfg|conf|hparams|device|"
     r"loader|loaders|dataloader|dataloaders|dl|dls|dataset|datasets|ds|sampler|data|batch|batches|iterator|transform|tokenizer|vocab|dictionary|plt|ax|fig|path|dir|"
     r"file|fp|fh|console|display|screen|run|experiment|tracker|sys|os|time|np|torch|random|accelerator|fabric|ctx|rank|name|mode|"
-    r"split|phase|self_args|params_str|shape|size|batch_size|vis|epoch|epochs|step|steps|lr)($|_|\d)"
+    r"split|phase|targets?|labels?|inputs?|outputs?|images?|imgs?|self_args|params_str|shape|size|batch_size|vis|epoch|epochs|step|steps|lr)($|_|\d)"
     r"|loader|logger|writer|dataset|tokenizer|_data$|^(train|test|val|valid)(ing)?_?(set|data|x|y|iter)?$|^X|^[xy](_|$)|progress",
     _I,
 )
 #: functions that leave their arguments as they were
 PURE_CALLS = frozenset(
-    {"print", "len", "str", "repr", "float", "int", "bool", "range", "enumerate", "zip", "isinstance", "type", "id", "hash", "sum", "max", "min",
-     "abs", "round", "sorted", "reversed", "list", "tuple", "dict", "set", "frozenset", "map", "filter", "any", "all", "getattr", "hasattr",
-     "tqdm", "trange", "save", "clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "synchronize", "format", "open", "iter", "deepcopy", "copy",
-     "save_image", "make_grid", "time", "perf_counter", "is_available", "no_grad", "autocast", "cat", "stack", "tensor", "from_numpy", "zeros",
-     "ones", "zeros_like", "ones_like", "rand", "randn", "max_", "mean", "sqrt", "exp", "array", "asarray", "cross_entropy", "nll_loss", "mse_loss",
-     "binary_cross_entropy", "binary_cross_entropy_with_logits", "softmax", "log_softmax", "relu", "sigmoid", "save_checkpoint", "save_model",
-     "Variable", "accuracy", "log", "display", "imshow", "super", "vars", "next", "DataLoader", "chain", "islice", "count", "asdict", "pformat", "pprint"}
+    {"print", "len", "str", "repr", "float", "int", "bool", "range", "enumerate", "zip", "isinstance", "type",
+     "id", "hash", "sum", "max", "min", "abs", "round", "sorted", "reversed", "list", "tuple", "dict", "set",
+     "frozenset", "map", "filter", "any", "all", "getattr", "hasattr", "tqdm", "trange", "save",
+     "clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "synchronize", "format", "open", "iter",
+     "deepcopy", "copy", "save_image", "make_grid", "time", "perf_counter", "is_available", "no_grad",
+     "autocast", "cat", "stack", "tensor", "from_numpy", "zeros", "ones", "zeros_like", "ones_like", "rand",
+     "randn", "max_", "mean", "sqrt", "exp", "array", "asarray", "cross_entropy", "nll_loss", "mse_loss",
+     "binary_cross_entropy", "binary_cross_entropy_with_logits", "softmax", "log_softmax", "relu", "sigmoid",
+     "save_checkpoint", "save_model", "Variable", "accuracy", "log", "display", "imshow", "super", "vars",
+     "next", "DataLoader", "chain", "islice", "count", "asdict", "pformat", "pprint"}
 )  # fmt: skip
 #: classes whose instances hold no state that training changes
 STATELESS_CLASS = re.compile(

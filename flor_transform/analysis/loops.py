@@ -1,7 +1,7 @@
 """Which loop is the main loop, and which loops below it train or evaluate.
 
 The main loop is the outermost loop that steps an optimizer, in itself or in what it calls; loops above it that train
-one model after another (folds, seeds, a grid) are not it. Names such as `epoch` are hints only where structure is silent.
+one model after another (folds, seeds, a grid) are not it. Names such as `epoch` are hints where structure is silent.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects, Loop, all_loops
 from flor_transform.analysis.names import Function, last_name, own_nodes
 
-_INNER_EPOCHS = re.compile(r"(update|ppo|opt|k|inner|optim|actor|critic|policy|train_per|local)_?epochs?", re.IGNORECASE)
+_INNER_EPOCHS = re.compile(
+    r"(update|ppo|opt|k|inner|optim|actor|critic|policy|train_per|local)_?epochs?", re.IGNORECASE
+)
 
 
 @dataclass(eq=False)
@@ -75,14 +77,19 @@ class Finder:
         return [Main(loop, weak=self._weak_call(loop) if weak else "") for loop in found]
 
     def _weak_call(self, loop: Loop) -> str:
-        for function, part in [(loop.function, loop), *((f, None) for f in self.effects.reachable(loop.function, loop))]:
+        for function, part in [
+            (loop.function, loop),
+            *((f, None) for f in self.effects.reachable(loop.function, loop)),
+        ]:
             for event in self.effects.of(function).of("weak", part):
                 return event.what
         return ""
 
     def _trains_several(self, loop: Loop, reach: set[int], stepping: list[Loop]) -> bool:
         """Whether a loop trains a new model (or another run of the same) in each turn."""
-        below = [other for other in stepping if other is not loop and (other.within(loop) or id(other.function) in reach)]
+        below = [
+            other for other in stepping if other is not loop and (other.within(loop) or id(other.function) in reach)
+        ]
         if not below:
             return False
         if self._literal(loop) or self._makes_optimizer(loop):

@@ -245,7 +245,9 @@ def _collect(module: Module, body: list[ast.stmt], owner: Function, cls: Class |
             case _:
                 if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                     _note_instances(module, owner, node)
-                pending.extend(reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)]))
+                pending.extend(
+                    reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)])
+                )
 
 
 def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnAssign) -> None:
@@ -260,7 +262,11 @@ def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnA
     for target, item in pairs:
         for call in (item.body, item.orelse) if isinstance(item, ast.IfExp) else (item,):
             # Through `Net().to(device)`, `.cuda()` and the like.
-            while isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Call):
+            while (
+                isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and isinstance(call.func.value, ast.Call)
+            ):
                 call = call.func.value
             if not isinstance(call, ast.Call) or not dotted(call.func):
                 continue
@@ -289,7 +295,7 @@ class Project:
         bases = [folder[: len(folder) - level + 1]] if level else [folder, []]
         for base in bases:
             stem = "/".join([*base, *parts])
-            for path in ((f"{stem}.py", f"{stem}/__init__.py") if parts else (f"{stem}/__init__.py", "__init__.py")):
+            for path in (f"{stem}.py", f"{stem}/__init__.py") if parts else (f"{stem}/__init__.py", "__init__.py"):
                 if path in self.modules:
                     return self.modules[path]
         return None

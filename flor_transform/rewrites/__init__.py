@@ -1,4 +1,4 @@
-"""One file a rewrite, found by folder, registered by decorator. A rewrite says which text goes in where, nothing else."""
+"""One file a rewrite, found by folder, registered by decorator. A rewrite only says which text goes in where."""
 
 from __future__ import annotations
 

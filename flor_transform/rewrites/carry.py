@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from flor_transform.plan import MainLoop
 from flor_transform.rewrites import Edit, Target, register
-from flor_transform.rewrites.header import colon
-from flor_transform.rewrites.lines import assignment, before, first_offset
+from flor_transform.rewrites.header import header_end
+from flor_transform.rewrites.lines import assignment, first_offset, indent
 from flor_transform.source import Source
 
 
@@ -19,13 +19,8 @@ def carry(source: Source, target: Target) -> Iterator[Edit]:
     line = assignment(entry.carry, f"flor.carry({', '.join(entry.carry)})")
     first = target.loop.node.body[0]
     offset = first_offset(source, first)
-    if source.line_of(offset) == source.line_of(_header_end(target, source)):
+    header = source.line_of(header_end(source, target.loop.node))
+    if source.line_of(offset) == header:
         yield Edit(offset, f"{line}; ", rank=3)
     else:
-        yield before(source, first, line, rank=3)
-
-
-def _header_end(target: Target, source: Source) -> int:
-    node = target.loop.node
-    subject = getattr(node, "test", None) or getattr(node, "iter", None)
-    return colon(source, source.stop(subject))  # type: ignore[arg-type]
+        yield Edit(source.next_line(header), f"{indent(source, offset)}{line}\n", rank=3)

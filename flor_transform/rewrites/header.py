@@ -11,9 +11,8 @@ from flor_transform.source import Source
 
 def wrap(source: Source, node: ast.For | ast.AsyncFor | ast.While, function: str, name: str | None) -> Iterator[Edit]:
     """Edits that turn `for x in ITERABLE:` into `for x in FUNCTION("NAME", ITERABLE):`, and `while` likewise."""
-    subject = node.test if isinstance(node, ast.While) else node.iter
     start = source.start(node)
-    end = colon(source, source.stop(subject))
+    end = header_end(source, node)
     original = source.text[start : end + 1]
     header = original.replace("\r\n", "\n").replace("\r", "\n")
     before, inner, after, wrapped = _rewritten(header, function, name)
@@ -70,7 +69,11 @@ def _call(cst, subject, function: str, name: str | None, tight: bool):  # type: 
     target: cst.BaseExpression | None = None
     for part in function.split("."):
         target = cst.Name(part) if target is None else cst.Attribute(target, cst.Name(part))
-    args = [] if name is None else [cst.Arg(cst.SimpleString(f'"{name}"'), comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))]
+    args = (
+        []
+        if name is None
+        else [cst.Arg(cst.SimpleString(f'"{name}"'), comma=cst.Comma(whitespace_after=cst.SimpleWhitespace(" ")))]
+    )
     if isinstance(subject, cst.Tuple) and not subject.lpar:
         bare = subject.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
         args.append(cst.Arg(bare, comma=cst.Comma()))
@@ -80,9 +83,10 @@ def _call(cst, subject, function: str, name: str | None, tight: bool):  # type: 
     return call.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()]) if tight else call
 
 
-def colon(source: Source, offset: int) -> int:
-    """The colon that ends a header, from the end of its expression on."""
+def header_end(source: Source, node: ast.For | ast.AsyncFor | ast.While) -> int:
+    """The offset of the colon that ends a loop's header."""
     text = source.text
+    offset = source.stop(node.test if isinstance(node, ast.While) else node.iter)
     while offset < len(text):
         char = text[offset]
         if char == ":":

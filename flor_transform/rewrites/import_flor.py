@@ -34,7 +34,12 @@ def anchor(tree: ast.Module) -> ast.stmt | None:
     """The first statement that is neither the docstring nor a `__future__` import."""
     body = tree.body
     index = 0
-    if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant) and isinstance(body[0].value.value, str):
+    if (
+        body
+        and isinstance(body[0], ast.Expr)
+        and isinstance(body[0].value, ast.Constant)
+        and isinstance(body[0].value.value, str)
+    ):
         index = 1
     while index < len(body):
         statement = body[index]

@@ -1,4 +1,4 @@
-"""`for x in ITERABLE:` becomes `for x in flor.loop("epoch", ITERABLE):`; in a block `flor.SkipBlock.loop("train", ...)`."""
+"""`for x in ITERABLE:` becomes `for x in flor.loop("epoch", ITERABLE):`; a block gets `flor.SkipBlock.loop`."""
 
 from __future__ import annotations
 
