@@ -305,7 +305,9 @@ def _write(
 ) -> str:
     folders = trees(held, algorithm)
     made = commit(folders[-1].oid, parents, f"flor run {run}\n\n{script}", int(time.time()), algorithm)
-    stream = b"".join(pack([*objects.values(), *folders, made], algorithm))
+    # each object once: folders may be alike
+    new = {item.oid: item for item in (*objects.values(), *folders, made)}
+    stream = b"".join(pack(new.values(), algorithm))
     # strict: all that the objects refer to is there. Where everything is written that is so, and git's
     # opinion on names and contents (a .gitmodules that is a link, …) should not cost the run its version
     _git(["unpack-objects", "-q", *(["--strict"] if strict else [])], git_dir=repo, stdin=stream)
