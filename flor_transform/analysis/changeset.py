@@ -66,6 +66,8 @@ class Changes:
         live = flow.live_in_turn(node)
         if function.qualname:
             live |= function.captured
+        if _reads_everything(function):
+            live |= names
         if not isinstance(node, ast.While):
             targets = FlowEffects()
             Reader().read(node.target, targets)
@@ -328,10 +330,10 @@ def _only_defined(node: ast.AST, name: str) -> bool:
     """Whether all that binds the name there is imports and definitions: things restored by running the program."""
     stored = any(
         isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load) for n in own_nodes([node])
-    )  # type: ignore[list-item]
+    )
     if stored or any(isinstance(n, ast.pattern) for n in ast.walk(node)):
         return False
-    for inner in own_nodes([node]):  # type: ignore[list-item]
+    for inner in own_nodes([node]):
         if isinstance(inner, (ast.Import, ast.ImportFrom)) and any(
             (a.asname or a.name.partition(".")[0]) == name for a in inner.names
         ):

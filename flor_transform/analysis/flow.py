@@ -147,7 +147,7 @@ class Reader:
             case _:
                 for child in ast.iter_child_nodes(node):
                     self.read(child, into)
-                if type(node).__name__ == "TypeAlias":
+                if type(node).__name__ == "TypeAlias":  # its value is evaluated lazily
                     into.uses.clear()
         return into
 

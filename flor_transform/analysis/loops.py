@@ -92,10 +92,12 @@ class Finder:
         ]
         if not below:
             return False
-        if self._literal(loop) or self._makes_optimizer(loop):
+        if self._makes_optimizer(loop):
             return True
         if is_epoch_named(loop):
             return False
+        if self._literal(loop):
+            return True
         if not isinstance(loop.node, ast.While):
             targets = [n.id for n in ast.walk(loop.node.target) if isinstance(n, ast.Name)]
             nested = any(self._steps_below(other) for other in below) or any(is_epoch_named(other) for other in below)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import symtable
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -139,7 +139,7 @@ class Module:
         return frozenset(module.partition(".")[0] for module, level, _ in self.imports.values() if not level)
 
 
-def own_nodes(body: list[ast.stmt]) -> Iterator[ast.AST]:
+def own_nodes(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """All nodes below these statements but for the bodies of functions, lambdas and classes in them."""
     pending: list[ast.AST] = list(reversed(body))
     while pending:

@@ -47,13 +47,14 @@ def _rewritten(header: str, function: str, name: str | None) -> tuple[str, str, 
         field = "test" if isinstance(statement, cst.While) else "iter"
         whole = module.code_for_node(statement.with_changes(**{field: call}))
         inner = module.code_for_node(subject)
-        marker = cst.Name("_" * (len(header) + 1))
-        frame = module.code_for_node(statement.with_changes(**{field: marker}))
+        marker = "_" * (len(header) + 1)
+        parenthesized = cst.Name(marker, lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
+        frame = module.code_for_node(statement.with_changes(**{field: parenthesized}))
     except RecursionError:
         raise LayoutError from None
     except cst.ParserSyntaxError:
         raise LayoutError from None
-    before, _, after = frame.partition(marker.value)
+    before, _, after = frame.partition(f"({marker})")
     tail = " pass\n"
     if not whole.endswith(tail) or not after.endswith(tail):
         raise LayoutError
