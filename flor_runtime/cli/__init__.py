@@ -1,0 +1,65 @@
+"""The command `flor`. A subcommand's module is loaded when that command is used, so that help and completion are
+quick."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import click
+
+#: name: (module, what `flor --help` says about it); the module's `command` is the command.
+COMMANDS = {
+    "run": ("flor_runtime.cli.run", "Run a script as python would, and record it."),
+    "runs": ("flor_runtime.cli.runs", "List the recorded runs, or describe one."),
+    "show": ("flor_runtime.cli.show", "Show what was logged, in one table over all runs."),
+    "replay": ("flor_runtime.cli.replay", "Recover values that a recorded run did not log."),
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in COMMANDS:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, COMMANDS, n=1)
+            ctx.fail(f"no command {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        from flor_runtime.errors import FlorError
+
+        try:
+            return super().invoke(ctx)
+        except FlorError as error:
+            from flor_runtime.cli.text import say
+
+            say(str(error))
+            ctx.exit(2)
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="flor", prog_name="flor")
+def main() -> None:
+    """Hands-free hindsight logging for model training.
+
+    \b
+      flor run train.py        record a run of a script as it is
+      flor show loss           what was logged, in one table
+    """

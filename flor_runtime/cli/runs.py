@@ -1,0 +1,207 @@
+"""`flor runs [RUN]`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flor_runtime.cli.text import Column, cell, duration, plain, print_table, say, size
+
+_STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red", "interrupted": "yellow"}
+
+
+@click.command()
+@click.argument("run", required=False)
+@click.option("--all", "everything", is_flag=True, help="Those of all projects, not only of the current one.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, with all that is known.")
+@click.option("--explain", is_flag=True, help="What replay can't skip or restore in a run, and why.")
+def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> None:
+    """List the recorded runs, newest last; with RUN (a name, an id or its beginning) describe one.
+
+    A run is alive while its process exists; one that ended without saying how was killed.
+    """
+    from flor_runtime.errors import StoreError
+    from flor_runtime.query.records import select
+    from flor_runtime.store.layout import Home
+
+    home = Home()
+    if run is not None:
+        folders = [home.find(run)]
+    else:
+        folders = select("all" if everything else None, home)
+    for note in home.notes:
+        say(note)
+    if not folders:
+        raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
+    described = [_describe(folder) for folder in folders]
+    if as_json:
+        click.echo(json.dumps(described[0] if run is not None else described, indent=1))
+    elif explain:
+        for facts in described:
+            _print_reasons(facts, home.runs / facts["run"])
+    elif run is not None:
+        _print_details(described[0])
+    else:
+        _print_list(described)
+    for folder in folders:
+        for note in folder.notes:
+            say(note)
+
+
+def _describe(folder: Any) -> dict[str, Any]:
+    """What is known of a run, as plain data."""
+    from flor_runtime.store.logreader import read
+
+    manifest, end = folder.manifest(), folder.end()
+    status = folder.status()
+    started = float(manifest["started"])
+    ended = end.get("ended") if end else time.time() if status == "alive" else _last_sign(folder.path)
+    records = read(folder.log)
+    counts = [0] * len(records.names)
+    for name in records.name.tolist():
+        counts[name] += 1
+    recovered: dict[str, str] = {}
+    for replay in folder.replays():
+        names = replay.manifest.get("vars")
+        for name in names if isinstance(names, list) else []:
+            if isinstance(name, str) and recovered.get(name) not in ("exact", "verified"):
+                recovered[name] = str(replay.manifest.get("label"))
+    folder.notes += records.notes
+    return {
+        "run": folder.id,
+        "name": manifest.get("name"),
+        "status": status,
+        "started": datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
+        "seconds": round(max(ended - started, 0.0), 3) if isinstance(ended, (int, float)) else None,
+        "projid": manifest.get("projid"),
+        "project": manifest.get("project"),
+        "script": manifest.get("script"),
+        "argv": manifest.get("argv") or [],
+        "python": manifest.get("python"),
+        "vid": manifest.get("vid"),
+        "exit": end.get("exit") if end else None,
+        "error": end.get("error") if end else None,
+        "bytes": folder.size(),
+        "records": len(records),
+        "names": {name: count for name, count in zip(records.names, counts, strict=True) if count},
+        "recovered": recovered,
+        "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
+    }
+
+
+def _last_sign(folder: Path) -> float:
+    """When a killed run last wrote something, as far as files tell."""
+    latest = 0.0
+    for path in (folder / "run.json", *folder.glob("log/*"), *folder.glob("ckpt/*")):
+        with contextlib.suppress(OSError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest
+
+
+def _print_list(described: list[dict[str, Any]]) -> None:
+    def column(title: str, texts: Iterator[str], **options: Any) -> Column:
+        return Column(title, [plain(text, 36) for text in texts], **options)
+
+    several = len({facts["project"] for facts in described}) > 1
+    columns = [
+        Column("run", [facts["run"][:8] for facts in described], key=True),
+        column("name", (facts["name"] or "" for facts in described), key=True),
+        column(
+            "status",
+            (facts["status"] for facts in described),
+            styles=[_STYLES[facts["status"]] for facts in described],
+        ),
+        column("started", (facts["started"][:16].replace("T", " ") for facts in described)),
+        column("took", (_took(facts) for facts in described), right=True),
+        column("size", (size(facts["bytes"]) for facts in described), right=True),
+        column("records", (str(facts["records"]) for facts in described), right=True),
+        column("script", (_script(facts, several) for facts in described)),
+        column("recovered", (_recovered(facts) for facts in described)),
+    ]
+    print_table([each for each in columns if each.title in ("run", "status") or any(each.cells)])
+
+
+def _took(facts: dict[str, Any]) -> str:
+    return "" if facts["seconds"] is None else duration(facts["seconds"])
+
+
+def _script(facts: dict[str, Any], with_project: bool) -> str:
+    project = f"{facts['projid']}/" if with_project else ""
+    return " ".join([f"{project}{facts['script'] or ''}", *map(str, facts["argv"])])
+
+
+def _recovered(facts: dict[str, Any]) -> str:
+    return ", ".join(name + ("~" if label == "inexact" else "") for name, label in facts["recovered"].items())
+
+
+def _print_details(facts: dict[str, Any]) -> None:
+    lines: list[tuple[str, object]] = [
+        ("run", facts["run"]),
+        ("name", facts["name"]),
+        ("status", facts["status"] + (f": {facts['error']}" if facts["error"] else "")),
+        ("started", facts["started"].replace("T", " ")),
+        ("took", _took(facts)),
+        ("project", facts["project"]),
+        ("script", _script(facts, False)),
+        ("python", facts["python"]),
+        ("version", facts["vid"]),
+        ("size", size(facts["bytes"])),
+        ("records", facts["records"]),
+        *(
+            ("" if number else "names", f"{name} ({count})")
+            for number, (name, count) in enumerate(facts["names"].items())
+        ),
+        *(("recovered", f"{name} ({label})") for name, label in facts["recovered"].items()),
+        *(("note", note) for note in facts["notes"]),
+    ]
+    for title, value in lines:
+        if value not in (None, ""):
+            click.echo(f"{title:<10} {cell(value, None)}")
+
+
+def _print_reasons(facts: dict[str, Any], folder: Path) -> None:
+    click.echo(f"{facts['run'][:8]} {plain(facts['name'] or '')}".rstrip())
+    reasons = [*_planned(folder), *_met(folder)]
+    for reason in dict.fromkeys(reasons):
+        click.echo(f"  {plain(reason)}")
+    if not reasons:
+        click.echo("  every block can be skipped, nothing was met that can't be restored")
+
+
+def _planned(folder: Path) -> Iterator[str]:
+    """What the instrumentation refused, from the plans in the manifest."""
+    from flor_runtime.store.layout import RunFolder
+
+    plans = RunFolder(folder).manifest().get("plans")
+    for file, plan in plans.items() if isinstance(plans, dict) else ():
+        if isinstance(plan, str):
+            with contextlib.suppress(ValueError):
+                plan = json.loads(plan)
+        if not isinstance(plan, dict):
+            continue
+        for entry in [*(plan.get("loops") or []), *(plan.get("blocks") or [])]:
+            if isinstance(entry, dict) and entry.get("code"):
+                yield f"{file}:{entry.get('start')}: {entry['code']} {entry.get('reason', '')}"
+
+
+def _met(folder: Path) -> Iterator[str]:
+    """What could not be saved while the run went on."""
+    for name, field in (("notes.jsonl", "note"), ("index.jsonl", "problems")):
+        try:
+            lines = (folder / "ckpt" / name).read_bytes().split(b"\n")[:-1]
+        except OSError:
+            continue
+        for line in lines:
+            try:
+                data = json.loads(line)
+            except ValueError:
+                continue
+            found = data.get(field) if isinstance(data, dict) else None
+            yield from [str(text) for text in found] if isinstance(found, list) else [str(found)] if found else []
