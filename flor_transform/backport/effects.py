@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
 
 
 def _words(text: str) -> frozenset[str]:
@@ -158,9 +159,21 @@ def root(node: ast.AST) -> str | None:
     return node.id if isinstance(node, ast.Name) else None
 
 
+def running(stmt: ast.AST) -> Iterator[ast.AST]:
+    """The nodes that run when a statement runs: a function's body does not."""
+    todo: list[ast.AST] = [stmt]
+    while todo:
+        n = todo.pop()
+        yield n
+        if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            todo += [*n.decorator_list, n.args]
+        elif not isinstance(n, ast.Lambda):
+            todo.extend(ast.iter_child_nodes(n))
+
+
 def disturbs(stmt: ast.AST, names: set[str]) -> bool:
     """Whether running a statement may change what an expression over these names gives, or leave the block."""
-    for n in ast.walk(stmt):
+    for n in running(stmt):
         if isinstance(n, (ast.Return, ast.Break, ast.Continue, ast.Raise, ast.Yield, ast.YieldFrom, ast.Await)):
             return True
         if isinstance(n, (ast.Name, ast.Attribute, ast.Subscript)) and isinstance(n.ctx, (ast.Store, ast.Del)):

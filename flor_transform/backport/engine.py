@@ -88,7 +88,7 @@ class Backport:
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = reads_of(top, chosen, modules)
         spot, renames, brought = self._settle(top, reads, self.slicer)
-        self._check_attributes(top, [*chosen], brought)
+        self._check_attributes(top, [*chosen], brought, renames)
         floor = 0
         for part in brought:
             offset = self._bring(part).offset
@@ -198,7 +198,9 @@ class Backport:
             self.edits.append(edit)
         return edit
 
-    def _check_attributes(self, top: Unit, chosen: list[Unit], brought: list[Brought]) -> None:
+    def _check_attributes(
+        self, top: Unit, chosen: list[Unit], brought: list[Brought], renames: Mapping[str, str]
+    ) -> None:
         """Refuse ``args.momentum`` where the older version has no such option or field."""
         stmts: list[ast.AST] = [u.stmt for u in chosen]
         if isinstance(top.stmt, ast.If):
@@ -206,8 +208,14 @@ class Backport:
         stmts += [b.node.stmt for b in brought if b.node.group == "assign"]
         for stmt in stmts:
             for node in ast.walk(stmt):
-                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and self._new_field(node.attr):
-                    raise Refused("UNBOUND", f"{ast.unparse(node)} is not set in that version")
+                if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
+                    continue
+                other = renames.get(node.value.id, node.value.id)
+                unknown = other != node.value.id and not re.search(
+                    rb"\.%b\b" % re.escape(node.attr.encode()), self.old.source.text
+                )
+                if unknown or self._new_field(node.attr):
+                    raise Refused("UNBOUND", f"{other}.{node.attr} is not set in that version")
 
     def _new_field(self, attr: str) -> bool:
         """Whether new sets this attribute or option, and old never mentions it."""

@@ -185,7 +185,28 @@ class Matcher:
             if not self._recover():
                 break
         self._definitions()
+        self._order()
         return self.map
+
+    def _order(self) -> None:
+        """Within two blocks that are each other's, what keeps the order has not moved."""
+        for a, b in list(self.map.to_old.items()):
+            fields = {block.field: block for block in b.blocks}
+            for block in a.blocks:
+                other = fields.get(block.field)
+                if other is None:
+                    continue
+                there = [(n, self.map.to_old.get(n)) for n in block.items]
+                pairs = [(n.index, m.index) for n, m in there if m is not None and m.block is other]
+                kept = increasing(pairs)
+                if len(kept) == len(pairs) and not any(n in self.map.moved for n in block.items):
+                    continue
+                stay = {i for i, _ in kept}
+                for i, _ in pairs:
+                    if i in stay:
+                        self.map.moved.discard(block.items[i])
+                    else:
+                        self.map.moved.add(block.items[i])
 
     def _definitions(self) -> None:
         """The only assignment of a name in a function of both versions is the same statement."""

@@ -92,7 +92,7 @@ class Placer:
             anchor = _Anchor(other, node.index, skipped, self.map.score[node], crossed, defines)
             if defines and node.index < nodes[0].index + 1 and node in self.map.defined:
                 return anchor
-            if not crossed and not isinstance(node.stmt, DEFS):
+            if not crossed:
                 return anchor
             weak = weak or anchor
             if crossed:
@@ -183,8 +183,10 @@ class Placer:
         if glued_hi and not glued_lo:
             return hi, "glued-hi"
         if need > lo:
-            # its names are bound by one of the unmatched statements: right after that one
-            return need, "bound"
+            # its names are bound by the unmatched statements: after the last that binds one
+            gap = max((k + 1 for k in barriers if bound_anywhere(target.items[k].stmt) & local), default=need)
+            if not any(k >= gap for k in barriers):
+                return gap, "bound"
         if glued_lo and glued_hi:
             last = before[-1] if before else None
             if last is not None and header_binds(last.stmt) & local:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
+from functools import cached_property
 
 from flor_transform.backport import effects, splice
 from flor_transform.backport.mapping import Mapping as Matching
@@ -61,9 +62,11 @@ class Slicer:
     def _voted(self, name: str, block: Block) -> str | None:
         scope = scope_of(block)
         votes = self.map.votes(name, scope if name in self.new_scopes.anywhere(scope) else None)
-        if not votes:
+        if sum(votes.values()) < 2:
             votes = self.map.votes(name)
-        if not votes or votes[name] * 3 >= sum(votes.values()):
+        if sum(votes.values()) < 2 and not votes[name]:
+            return self._by_definition(name, block)
+        if votes[name] * 3 >= sum(votes.values()):
             return None
         (best, count), *rest = votes.most_common(2)
         if best == name or count < 2 or (rest and rest[0][1] * 2 > count):
@@ -114,7 +117,38 @@ class Slicer:
                 if words >= 0.5:
                     return True
         votes = self.map.votes(name)[other]
-        return votes >= 6 and SequenceMatcher(None, name, other).ratio() >= 0.6
+        if votes >= 6 and SequenceMatcher(None, name, other).ratio() >= 0.6:
+            return True
+        return votes >= 10 and name not in self.old_names and other not in self.new_names
+
+    @cached_property
+    def old_names(self) -> frozenset[str]:
+        """Every variable that old mentions."""
+        return frozenset(n.id for n in ast.walk(self.old.source.tree) if isinstance(n, ast.Name))
+
+    @cached_property
+    def new_names(self) -> frozenset[str]:
+        """Every variable that new mentions."""
+        return frozenset(n.id for n in ast.walk(self.new.source.tree) if isinstance(n, ast.Name))
+
+    def _by_definition(self, name: str, block: Block) -> str | None:
+        """The one name of old, unknown to new, whose definition reads like that of ``name``."""
+        if name in self.old_names:
+            return None
+        found: dict[str, float] = {}
+        for a in self._definitions(name, block, self.new, self.new_scopes):
+            if a.group != "assign" or a in self.map.to_old or len(a.words) < 4:
+                continue
+            for b in self.old:
+                if b.group != "assign" or b in self.map.to_new:
+                    continue
+                bound = header_binds(b.stmt)
+                if len(bound) == 1 and not bound & self.new_names:
+                    other = next(iter(bound))
+                    like = dice(a.words - {name.encode()}, b.words - {other.encode()})
+                    if like >= 0.6:
+                        found[other] = max(like, found.get(other, 0.0))
+        return next(iter(found)) if len(found) == 1 else None
 
     def _definitions(self, name: str, block: Block, version: Version, scopes: Scopes) -> set[Node]:
         scope = scope_of(block)
