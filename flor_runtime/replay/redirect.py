@@ -441,10 +441,21 @@ def swap(swaps: Mapping[tuple[str, str], _Call]) -> None:
             continue
         if not isinstance(loaded, ModuleType) or module_name == "_frozen_importlib_external":
             continue
+        standard = module_name.partition(".")[0] in sys.stdlib_module_names
         for name, value in list(vars(loaded).items()):
             if (replacement := originals.get(id(value))) is not None:
                 setattr(loaded, name, replacement)
+            elif standard and issubclass(type(value), type):
+                _swap_members(value, originals)
     openers = getattr(sys.modules.get("numpy.lib._datasource"), "_file_openers", None)
     table = getattr(openers, "_file_openers", None)
     if isinstance(table, dict) and None in table:
         table[None] = builtins.open
+
+
+def _swap_members(owner: type, originals: Mapping[int, _Call]) -> None:
+    """The same for functions that a class holds, as `glob` of Python 3.13 does."""
+    for name, held in list(vars(owner).items()):
+        if isinstance(held, staticmethod) and (replacement := originals.get(id(held.__func__))) is not None:
+            with contextlib.suppress(TypeError):
+                setattr(owner, name, staticmethod(replacement))
