@@ -5,7 +5,7 @@
 | log.json | the format's number; written first |
 | records-N.bin | records from number N on, 20 bytes each; memory-mapped by the writer |
 | contexts-N.bin | loop turns from number N on, 20 bytes each; context N + 1 is the first of them, 0 is the root |
-| names.jsonl | `[id, name]` a line, of records and loops; written before the first record that uses it |
+| names.jsonl | `[id, name, check]` a line, of records and loops; written before the first record that uses it |
 | blobs.bin | frames of length (u32), crc32 (u32), payload; written before the record that refers to it |
 | seals.jsonl | crc32 of each block of a segment that is complete |
 
@@ -16,6 +16,7 @@ killed, or interrupted by a signal, between taking a slot and filling it.
 from __future__ import annotations
 
 import struct
+import zlib
 
 FORMAT = 1
 WIDTH = 20
@@ -51,3 +52,8 @@ BLOCK = 4096 * WIDTH  # what one crc of a seal covers
 FIRST_SEGMENT = (256 << 10) // WIDTH * WIDTH
 LAST_SEGMENT = (16 << 20) // WIDTH * WIDTH
 MAX_DEPTH = 64  # of nested loops
+
+
+def name_check(ident: int, name: str) -> int:
+    """What a line of the names file ends with: a damaged name must not pass for another one."""
+    return zlib.crc32(f"{ident}:{name}".encode("utf-8", "surrogatepass"))

@@ -32,6 +32,7 @@ from flor_runtime.store.logformat import (
     TEXT,
     VALUE,
     WIDTH,
+    name_check,
 )
 from flor_runtime.store.values import decode
 
@@ -186,9 +187,9 @@ def read(folder: Path) -> Records:
     # In this order: what a record refers to was written before it, so it is there when read after it.
     rows = _read_table(folder, "records", RECORD_FIELDS, seals, records.notes)
     turns = _read_table(folder, "contexts", CONTEXT_FIELDS, seals, records.notes)
-    records.names = _read_names(folder, records.notes)
-    valid = _take_contexts(records, turns)
-    _take_records(records, rows, valid)
+    records.names, known = _read_names(folder, records.notes)
+    valid = _take_contexts(records, turns, known)
+    _take_records(records, rows, valid, known)
     return records
 
 
@@ -203,7 +204,7 @@ def keyed(records: Records) -> dict[Key, object]:
     return found
 
 
-def _take_contexts(records: Records, turns: _Table) -> Any:
+def _take_contexts(records: Records, turns: _Table, known: Any) -> Any:
     """Put the contexts into their places; returns which context numbers can be used."""
     import numpy as np
 
@@ -215,7 +216,7 @@ def _take_contexts(records: Records, turns: _Table) -> Any:
             full[numbers + 1] = rows[column]
         setattr(records, column, full)
     for rows, numbers in turns:
-        valid[numbers + 1] = (rows["loop"] < len(records.names)) & (rows["reserved"] == 0)
+        valid[numbers + 1] = _at(known, rows["loop"]) & (rows["reserved"] == 0)
     committed = sum(len(rows) for rows, _ in turns)
     valid &= records.parent < np.arange(count)
     valid[0] = True
@@ -235,7 +236,7 @@ def _take_contexts(records: Records, turns: _Table) -> Any:
     return valid
 
 
-def _take_records(records: Records, table: _Table, valid: Any) -> None:
+def _take_records(records: Records, table: _Table, valid: Any, known: Any) -> None:
     import numpy as np
 
     parts, bad = [], 0
@@ -243,8 +244,7 @@ def _take_records(records: Records, table: _Table, valid: Any) -> None:
         columns = [rows[column].copy() for column in ("ctx", "name", "kind", "raw")]
         ctx, name, kind, _ = columns
         good = (kind >= FLOAT) & (kind <= VALUE) & (rows["reserved"] == 0)
-        good &= (name < len(records.names)) & (ctx < len(valid))
-        good &= valid[np.minimum(ctx, len(valid) - 1)]
+        good &= _at(known, name) & _at(valid, ctx)
         if good.all():
             parts.append([*columns, seq])
         else:
@@ -255,6 +255,15 @@ def _take_records(records: Records, table: _Table, valid: Any) -> None:
         records.ctx, records.name, records.kind, records.raw, records.seq = joined
     if bad:
         records.notes.append(f"{records.folder}: {bad} records don't fit together: left out")
+
+
+def _at(usable: Any, numbers: Any) -> Any:
+    """`usable[number]` for each; False for numbers that are too large."""
+    import numpy as np
+
+    if not len(usable):
+        return np.zeros(len(numbers), bool)
+    return (numbers < len(usable)) & usable[np.minimum(numbers, len(usable) - 1)]
 
 
 def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], notes: list[str]) -> _Table:
@@ -321,19 +330,23 @@ def _read_seals(folder: Path) -> dict[tuple[str, int], tuple[int, list[int]]]:
     return seals
 
 
-def _read_names(folder: Path, notes: list[str]) -> list[str]:
-    by_id: dict[int, str] = {}
-    for data in _lines(folder / "names.jsonl", notes):
-        if isinstance(data, list) and len(data) == 2 and type(data[0]) is int and isinstance(data[1], str):
-            by_id[data[0]] = data[1]
-    names: list[str] = []
-    while len(names) in by_id:
-        names.append(by_id[len(names)])
-    return names
+def _read_names(folder: Path, notes: list[str]) -> tuple[list[str], Any]:
+    """The names, and which of them could be read."""
+    import numpy as np
+
+    lines = _lines(folder / "names.jsonl", notes)
+    names, known = [""] * len(lines), np.zeros(len(lines), bool)
+    for data in lines:
+        match data:
+            case [int(ident), str(name), int(check)] if 0 <= ident < len(lines) and check == name_check(ident, name):
+                names[ident], known[ident] = name, True
+            case _:
+                notes.append(f"{folder / 'names.jsonl'}: a damaged name: left out")
+    return names, known
 
 
 def _lines(path: Path, notes: list[str]) -> list[object]:
-    """The JSON values of a file of lines; a torn last line is no line."""
+    """The JSON values of a file of lines, None for a damaged one; a torn last line is no line."""
     try:
         if path.stat().st_size > _MAX_NAMES:
             notes.append(f"{path}: too large: left out")
@@ -349,5 +362,5 @@ def _lines(path: Path, notes: list[str]) -> list[object]:
         try:
             found.append(json.loads(line))
         except (ValueError, RecursionError):
-            notes.append(f"{path}: a damaged line: left out")
+            found.append(None)
     return found

@@ -38,6 +38,7 @@ from flor_runtime.store.logformat import (
     TEXT,
     VALUE,
     WIDTH,
+    name_check,
 )
 from flor_runtime.store.logreader import Records, keyed, read
 from flor_runtime.store.values import Opaque, encode, same_bits, scalar
@@ -208,7 +209,7 @@ class RunLog:
             if self._child:
                 return 0
             ident = len(self._ids)
-            line = json.dumps([ident, text]).encode("ascii") + b"\n"
+            line = json.dumps([ident, text, name_check(ident, text)]).encode("ascii") + b"\n"
             try:
                 written = os.write(self._file("names.jsonl"), line)
             except OSError as error:
