@@ -211,8 +211,10 @@ class Backport:
                 if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
                     continue
                 other = renames.get(node.value.id, node.value.id)
-                unknown = other != node.value.id and not re.search(
-                    rb"\.%b\b" % re.escape(node.attr.encode()), self.old.source.text
+                unknown = (
+                    node.value.id in self.slicer.by_use
+                    and other != node.value.id
+                    and not re.search(rb"\.%b\b" % re.escape(node.attr.encode()), self.old.source.text)
                 )
                 if unknown or self._new_field(node.attr):
                     raise Refused("UNBOUND", f"{other}.{node.attr} is not set in that version")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from difflib import SequenceMatcher
 
 from flor_transform.backport.names import header_binds
-from flor_transform.backport.tree import DEFS, FIELDS, Block, Node, Version, tokens
+from flor_transform.backport.tree import DEFS, Block, Node, Version, attribute, identifiers, parts_of
 
 THRESHOLD = 0.45
 #: Larger remainders than this (pairs) are left to identical statements alone.
@@ -56,7 +56,7 @@ class Mapping:
         if self._by_word is None:
             self._by_word = defaultdict(list)
             for node in self.to_old:
-                for word in node.words:
+                for word in set(parts_of(node.key)):
                     self._by_word[word].append(node)
         word, out = name.encode(), Counter[str]()
         for node in self._by_word.get(word, ()):
@@ -66,44 +66,32 @@ class Mapping:
             if node.key == other.key:
                 out[name] += 2
                 continue
-            a, b = _split(node.key), _split(other.key)
+            a, b = parts_of(node.key), parts_of(other.key)
             same_shape = len(a) == len(b)
             for tag, i1, i2, j1, j2 in SequenceMatcher(None, a, b, autojunk=False).get_opcodes():
                 if tag == "equal":
-                    out[name] += sum(1 for i in range(i1, i2) if a[i] == word and not _attribute(a, i))
+                    out[name] += sum(1 for i in range(i1, i2) if a[i] == word and not attribute(a, i))
                 elif tag == "replace" and i2 - i1 == j2 - j1:
                     for i, j in zip(range(i1, i2), range(j1, j2), strict=True):
-                        if a[i] == word and not _attribute(a, i) and not _attribute(b, j) and b[j].isidentifier():
+                        if a[i] == word and not attribute(a, i) and not attribute(b, j) and is_name(b[j]):
                             out[b[j].decode()] += 2 if same_shape else 1
         return out
 
 
-class _Text(bytes):
-    def isidentifier(self) -> bool:
-        return self.decode("utf-8", "replace").isidentifier()
-
-
-def _split(key: bytes) -> list[_Text]:
-    out: list[_Text] = []
-    for token in key.split(b" "):
-        if token[-1:] == b'"':
-            out.extend(_Text(t) for t in tokens(token.strip(b'"').lstrip(b'fFrRbB"')))
-        else:
-            out.append(_Text(token))
-    return out
-
-
-def _attribute(parts: Sequence[bytes], i: int) -> bool:
-    if i and parts[i - 1] == b".":
-        return True
-    # a keyword argument: name= after ( or ,
-    return i + 1 < len(parts) and i > 0 and parts[i + 1] == b"=" and parts[i - 1] in (b"(", b",") and b"(" in parts[:i]
+def is_name(token: bytes) -> bool:
+    """Whether a token is an identifier."""
+    return token.decode("utf-8", "replace").isidentifier()
 
 
 def dice(a: frozenset[bytes], b: frozenset[bytes]) -> float:
     """Likeness of two sets."""
     total = len(a) + len(b)
     return 2 * len(a & b) / total if total else 1.0
+
+
+def same(a: Node, b: Node) -> bool:
+    """Whether two headers are the same, renamed names aside."""
+    return (a.alias or a.key) == b.key
 
 
 def likeness(a: Node, b: Node) -> float:
@@ -113,34 +101,34 @@ def likeness(a: Node, b: Node) -> float:
             return 0.9 * dice(a.bag, b.bag)
         return 0.0
     if not a.compound and not b.compound:
-        if a.key == b.key:
+        if same(a, b):
             return 1.0
         words = dice(a.words, b.words)
         if a.group in ("assign", "augassign"):
-            target_a, _, value_a = a.key.partition(b" = ")
+            target_a, _, value_a = (a.alias or a.key).partition(b" = ")
             target_b, _, value_b = b.key.partition(b" = ")
             if target_a == target_b and value_a and value_b:
                 return 0.6 + 0.39 * words
             if value_a and value_a == value_b:
                 return max(words, 0.75)
         elif a.group == "Expr":
-            if a.key.partition(b"(")[0] == b.key.partition(b"(")[0]:
+            if (a.alias or a.key).partition(b"(")[0] == b.key.partition(b"(")[0]:
                 return 0.25 + 0.74 * words
         elif a.group == "Return":
             return 0.4 + 0.59 * words
         if words > 0.3 and a.canonical == b.canonical:
             return 0.99
         return 0.99 * words
-    head = 1.0 if a.key == b.key else 0.95 * dice(a.words, b.words)
+    head = 1.0 if same(a, b) else 0.95 * dice(a.words, b.words)
     if a.group in ("def", "ClassDef"):
         if a.stmt.name == b.stmt.name:  # type: ignore[attr-defined]
             return 1.0
         return 0.2 * head + 0.8 * dice(a.bag, b.bag)
     body = dice(a.bag, b.bag)
     if a.group == "for":
-        if a.key.partition(b" in ")[0] == b.key.partition(b" in ")[0]:
+        if (a.alias or a.key).partition(b" in ")[0] == b.key.partition(b" in ")[0]:
             head = max(head, 0.6)
-        elif a.key.partition(b" in ")[2] == b.key.partition(b" in ")[2]:
+        elif (a.alias or a.key).partition(b" in ")[2] == b.key.partition(b" in ")[2]:
             head = max(head, 0.8)
     elif a.group in ("Try", "ExceptHandler"):
         return 0.3 * head + 0.7 * body
@@ -210,6 +198,7 @@ class Matcher:
 
     def _definitions(self) -> None:
         """The only assignment of a name in a function of both versions is the same statement."""
+
         def single(version: Version, taken: dict[Node, Node]) -> dict[tuple[Node, bytes], Node]:
             out: dict[tuple[Node, bytes], Node | None] = {}
             for n in version:
@@ -302,9 +291,9 @@ class Matcher:
         left: dict[object, list[int]] = defaultdict(list)
         right: dict[object, list[int]] = defaultdict(list)
         for i, n in enumerate(xs):
-            left[n.full if whole else (n.group, n.key)].append(i)
+            left[n.full if whole else (n.group, n.alias or n.key)].append(i)
         for i, n in enumerate(ys):
-            right[n.full if whole else (n.group, n.key)].append(i)
+            right[n.full if whole else (n.group, n.alias or n.key)].append(i)
         pairs = [(at[0], right[k][0]) for k, at in left.items() if len(at) == 1 and len(right.get(k, ())) == 1]
         if not whole:
             pairs = [p for p in pairs if len(xs[p[0]].words) >= 3]
@@ -424,9 +413,40 @@ class Matcher:
         return found
 
 
+def renames(mapping: Mapping) -> dict[bytes, bytes]:
+    """Names that new alone has, each with the one name that old alone has in its place."""
+    pairs: dict[bytes, Counter[bytes]] = defaultdict(Counter)
+    for a, b in mapping.to_old.items():
+        if a.key == b.key or not a.key:
+            continue
+        left, right = parts_of(a.key), parts_of(b.key)
+        if len(left) != len(right):
+            continue
+        different = {(x, y) for x, y in zip(left, right, strict=True) if x != y}
+        if len(different) > 3:
+            continue
+        for i, (x, y) in enumerate(zip(left, right, strict=True)):
+            if x != y and is_name(x) and is_name(y) and not attribute(left, i) and not attribute(right, i):
+                pairs[x][y] += 1
+    if not pairs:
+        return {}
+    known_old = {p for n in mapping.old for p in identifiers(n.key)}
+    known_new = {p for n in mapping.new for p in identifiers(n.key)}
+    out: dict[bytes, bytes] = {}
+    for x, counts in pairs.items():
+        (y, count), *rest = counts.most_common(2)
+        if x in known_old or y in known_new or count < 2 or (rest and rest[0][1] * 3 > count):
+            continue
+        out[x] = y
+    taken = Counter(out.values())
+    return {x: y for x, y in out.items() if taken[y] == 1}
+
+
 def match(new: Version, old: Version) -> Mapping:
-    """Map the statements of ``new`` to those of ``old``."""
-    return Matcher(new, old).run()
-
-
-__all__ = ["FIELDS", "Mapping", "dice", "increasing", "likeness", "match"]
+    """Map the statements of ``new`` to those of ``old``; once more in old's names if some were renamed."""
+    mapping = Matcher(new, old).run()
+    other = renames(mapping)
+    if other:
+        new.rename(other)
+        mapping = Matcher(new, old).run()
+    return mapping

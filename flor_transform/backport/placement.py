@@ -65,7 +65,9 @@ class Placer:
         home = next((b for b in owner.blocks if b.field == block.field), None) if owner is not None else None
         target, lo, hi, glued_lo, glued_hi, why = self._range(home, prev, following, before, after)
         if target.closed:
-            raise Refused("FORM", "its place is in an elif branch, which takes no statement beside it", target.items[:1])
+            raise Refused(
+                "FORM", "its place is in an elif branch, which takes no statement beside it", target.items[:1]
+            )
         lo = max(lo, target.first)
         hi = max(hi, lo)
         score = self._score(prev, following)
@@ -116,7 +118,11 @@ class Placer:
             if home is None:
                 raise Refused("NO-PLACE", "neither its neighbours nor the block around it exist there")
             return home, 0, len(home.items), not before, not after, "block-"
-        if prev is not None and prev.defines and (following is None or prev.moved or prev.node.block is not following.node.block):
+        if (
+            prev is not None
+            and prev.defines
+            and (following is None or prev.moved or prev.node.block is not following.node.block)
+        ):
             # what it logs is bound by the statement right before it, wherever that stands
             assert prev.node.block is not None
             gap = prev.node.index + 1
@@ -143,7 +149,13 @@ class Placer:
             if following.skipped == 0 and prev.skipped > 0:
                 return target, hi, hi, False, True, "order-hi"
             raise Refused("AMBIGUOUS", "its two neighbours stand in the other order there", nodes)
-        why = "" if p is not None and n is not None and p.block is n.block else "half-" if p is None or n is None else "split-"
+        why = (
+            ""
+            if p is not None and n is not None and p.block is n.block
+            else "half-"
+            if p is None or n is None
+            else "split-"
+        )
         return target, lo, hi, glued_lo, glued_hi, why
 
     def _target(self, home: Block | None, prev: _Anchor | None, following: _Anchor | None) -> Block:

@@ -46,6 +46,8 @@ class Slicer:
         self.new, self.old, self.map = new, old, mapping
         self.new_scopes, self.old_scopes = new_scopes, old_scopes
         self.siblings = siblings
+        #: names whose renaming only their uses show
+        self.by_use: set[str] = set()
 
     # -- renames
 
@@ -116,6 +118,7 @@ class Slicer:
                 words = dice(a.words - {name.encode()}, b.words - {other.encode()})
                 if words >= 0.5:
                     return True
+        self.by_use.add(name)
         votes = self.map.votes(name)[other]
         if votes >= 6 and SequenceMatcher(None, name, other).ratio() >= 0.6:
             return True
@@ -224,10 +227,8 @@ class Slicer:
                     self._define(need, self.new.root.blocks[0], node.index, spot, out, depth + 1)
             out.append(Brought(node, (name,), f"def {name}", True, tuple(needs)))
             return
-        if (
-            (isinstance(stmt, ast.Assign)
-            and all(isinstance(t, ast.Name) for t in stmt.targets))
-            or (isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name) and stmt.value is not None)
+        if (isinstance(stmt, ast.Assign) and all(isinstance(t, ast.Name) for t in stmt.targets)) or (
+            isinstance(stmt, ast.AnnAssign) and isinstance(stmt.target, ast.Name) and stmt.value is not None
         ):
             assert isinstance(stmt, (ast.Assign, ast.AnnAssign)) and stmt.value is not None
             if not effects.pure(stmt.value):

@@ -32,7 +32,7 @@ GROUPS: dict[type[ast.AST], str] = {
 _TOKEN = re.compile(
     rb"(?:[rRbBuUfF]{0,2})(?:\"\"\"(?:\\.|[^\\])*?\"\"\"|'''(?:\\.|[^\\])*?'''"
     rb"|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*')"
-    rb"|#[^\r\n]*|[\w.]*\d[\w.]*|[\w\x80-\xff]+|[^\s\w]",
+    rb"|#[^\r\n]*|[^\W\d][\w\x80-\xff]*|[\x80-\xff][\w\x80-\xff]*|\.?\d[\w.]*|[^\s\w]",
     re.DOTALL,
 )
 _WORD = re.compile(rb"[\w\x80-\xff]+")
@@ -169,6 +169,8 @@ class Node:
     size: int = 1
     blocks: list[Block] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    #: the key in the names of the other version, where some were renamed
+    alias: bytes = b""
     _words: frozenset[bytes] | None = None
     _bag: frozenset[bytes] | None = None
     _canonical: str | None = None
@@ -177,14 +179,14 @@ class Node:
     def words(self) -> frozenset[bytes]:
         """The words of the header, for likeness."""
         if self._words is None:
-            self._words = frozenset(_WORD.findall(self.key))
+            self._words = frozenset(_WORD.findall(self.alias or self.key))
         return self._words
 
     @property
     def bag(self) -> frozenset[bytes]:
         """The keys of all statements inside."""
         if self._bag is None:
-            self._bag = frozenset(n.key for b in self.blocks for i in b.items for n in i.walk())
+            self._bag = frozenset(n.alias or n.key for b in self.blocks for i in b.items for n in i.walk())
         return self._bag
 
     @property
@@ -332,6 +334,32 @@ class _Unwrap(ast.NodeTransformer):
         return node
 
 
+def identifiers(key: bytes) -> list[bytes]:
+    """The variables in a key, in order: no attributes, no keyword names; those inside f-strings too."""
+    parts = parts_of(key)
+    return [
+        p for i, p in enumerate(parts) if p.isalnum() or b"_" in p if not p[:1].isdigit() and not attribute(parts, i)
+    ]
+
+
+def parts_of(key: bytes) -> list[bytes]:
+    """The tokens of a key, those inside f-strings too."""
+    out: list[bytes] = []
+    for token in key.split(b" "):
+        if token[-1:] == b'"' and token[:1] in b"fFrR":
+            out.extend(tokens(token.lstrip(b"fFrR").strip(b'"')))
+        else:
+            out.append(token)
+    return out
+
+
+def attribute(parts: list[bytes], i: int) -> bool:
+    """Whether a token is an attribute or the name of a keyword argument, not a variable."""
+    if i and parts[i - 1] == b".":
+        return True
+    return i + 1 < len(parts) and i > 0 and parts[i + 1] == b"=" and parts[i - 1] in (b"(", b",") and b"(" in parts[:i]
+
+
 class Version:
     """One version of a script: its source and its statement tree."""
 
@@ -349,6 +377,31 @@ class Version:
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
+
+    def rename(self, renames: dict[bytes, bytes]) -> None:
+        """Give every statement the key that it has in the other version's names."""
+        changed = False
+        for node in self.nodes:
+            node.alias = b""
+            if not any(w in node.key for w in renames):
+                continue
+            parts = node.key.split(b" ")
+            for i, part in enumerate(parts):
+                if part in renames and not attribute(parts, i):
+                    parts[i] = renames[part]
+                elif part[-1:] == b'"' and part[:1] in b"fFrR":
+                    for word, other in renames.items():
+                        parts[i] = re.sub(rb"(?<![\w.])" + re.escape(word) + rb"(?!\w)", other, parts[i])
+            node.alias = b" ".join(parts)
+            changed = changed or node.alias != node.key
+        if not changed:
+            return
+        for node in reversed(self.nodes):  # what is inside comes after what holds it
+            node._words = node._bag = None
+            hashed: list[object] = [node.alias or node.key]
+            for block in node.blocks:
+                hashed += [block.field, *(item.full for item in block.items)]
+            node.full = hash(tuple(hashed)) if len(hashed) > 1 else hash(node.alias or node.key)
 
     def _mentions(self, start: int, end: int) -> bool:
         if not self._words:
@@ -473,9 +526,8 @@ class Version:
                     if name == "orelse" and isinstance(stmt, ast.If) and len(inner) == 1:
                         below.closed = self._elif(inner[0])
                     parts.append(name)
-                    for item in below.items:
-                        parts.append(item.full)
-                        node.size += item.size
+                    parts.extend(item.full for item in below.items)
+                    node.size += sum(item.size for item in below.items)
         node.full = hash(tuple(parts)) if len(parts) > 1 else hash(node.key)
 
     def _elif(self, stmt: ast.AST) -> bool:
