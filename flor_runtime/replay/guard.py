@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import os
 import posix
 import shutil
@@ -24,7 +25,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from flor_runtime.replay import landlock
 from flor_runtime.replay.overlay import Overlay, resolve
@@ -72,7 +73,9 @@ def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kern
     _sweep_scratch()
     free = [str(path.resolve()) for path in (workspace.folder, *allowed)]
     scratch = Path(tempfile.mkdtemp(prefix=f"{_SCRATCH}{os.getpid()}-")).resolve()
-    atexit.register(_drop_scratch, scratch, os.getpid())
+    drop = functools.partial(_drop_scratch, scratch, os.getpid())
+    atexit.register(drop)
+    os._exit = functools.partial(_exit, drop)
     system_temp = tempfile.gettempdir()
     _set_environment(workspace, scratch)
     overlay = Overlay(str(workspace.upper), [*free, str(scratch)], [str(workspace.user_root)])
@@ -155,6 +158,13 @@ def _set_environment(workspace: Workspace, scratch: Path) -> None:
 def _drop_scratch(scratch: Path, owner: int) -> None:
     if posix.getpid() == owner:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _exit(drop: Callable[[], None], status: int) -> NoReturn:
+    """A worker ends by `os._exit`, which calls no exit function."""
+    with contextlib.suppress(Exception):
+        drop()
+    posix._exit(status)
 
 
 def _sweep_scratch() -> None:

@@ -409,6 +409,23 @@ def test_what_goes_round_the_overlay_is_refused(replay: Callable[..., Workspace]
     replay(code, good=False, error="PermissionError: a replay must not write to")
 
 
+@pytest.mark.parametrize("end", ["pass", "os._exit(0)", "sys.exit(0)"])
+def test_the_private_temporary_folder_goes(replay: Callable[..., Workspace], end: str, tmp_path: Path) -> None:
+    replay(
+        f"""
+        import tempfile
+        folder = tempfile.gettempdir(); Path(folder, "left").write_text("")
+        (BASE / "home/replays/1/worker/scratch").write_text(folder)
+        if os.fork() == 0: os._exit(0)
+        os.wait(); check(os.path.exists(folder))
+        {end}
+        """
+    )
+    left = Path((tmp_path / "home/replays/1/worker/scratch").read_text())
+    # where the kernel doesn't let the worker remove the empty folder (this project is in /tmp), the next one does
+    assert not left.exists() or not list(left.iterdir())
+
+
 def test_the_replays_own_folder_is_free(replay: Callable[..., Workspace], tmp_path: Path) -> None:
     replay("(BASE / 'home/replays/1/worker/outcome.json').write_text('{}')")
     assert (tmp_path / "home/replays/1/worker/outcome.json").exists()
