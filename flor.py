@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.api import SkipBlock, arg, carry, checkpoints, it, log, loop
@@ -31,6 +32,11 @@ def __getattr__(name: str) -> Any:
         return getattr(query, name)
     raise AttributeError(f"module 'flor' has no attribute {name!r}")
 
+
+if any(argument.partition("=")[0] == "--flor" for argument in sys.argv[1:]):  # python train.py --flor NAME
+    from flor_runtime.attach import attach
+
+    attach()
 
 if __name__ == "__main__":
     from flor_runtime.cli import main

@@ -6,7 +6,8 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,13 @@ class Project:
 class Recording:
     """A run that is being recorded. Make one with `begin`."""
 
-    def __init__(self, folder: RunFolder, manifest: dict[str, Any], taken: versions.Snapshot, compiled: dict[Path, bytes]) -> None:
+    def __init__(self, folder: RunFolder, manifest: dict[str, Any], taken: versions.Snapshot, compiled: dict[Path, bytes], hooked: bool) -> None:
         self.folder = folder
         self._manifest = manifest
         self._taken = taken
         self._compiled = compiled
         self._pid = os.getpid()
+        self._hooked = hooked
         self._trouble: str | None = None
         self.project = Project(taken.root)
         self.notes = taken.notes
@@ -86,6 +88,7 @@ class Recording:
         epsilon: float | None = None,
         plans: Mapping[str, Any] | None = None,
         typed: str | None = None,
+        hooked: bool = True,
     ) -> Recording:
         """Start recording in this process: the run's code, its manifest, its session.
 
@@ -94,6 +97,7 @@ class Recording:
             argv: the script's arguments, without its name.
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
             typed: the script's path as it was typed.
+            hooked: an import hook calls `add_module`; else loaded modules are looked for.
             plans: what was instrumented, by file; kept for the replay.
 
         Raises:
@@ -123,8 +127,9 @@ class Recording:
         }
         folder.begin(manifest)
         (folder.path / "random.bin").write_bytes(codec.pack(rng.capture()["python"]))
-        recording = cls(folder, manifest, taken, dict(compiled))
-        rng.when_numpy_is_there(recording._numpy_seeded)
+        recording = cls(folder, manifest, taken, dict(compiled), hooked)
+        for module, read, _ in rng.SELF_SEEDED:
+            rng.when_imported(module, partial(recording._seeded, module, read))
         sessions.use(recording.session)
         return recording
 
@@ -132,9 +137,9 @@ class Recording:
         """A project module was compiled: it belongs to the version of the run."""
         self._compiled[path] = source
 
-    def _numpy_seeded(self) -> None:
+    def _seeded(self, module: str, read: Callable[[], Any]) -> None:
         try:
-            (self.folder.path / "numpy.bin").write_bytes(codec.pack(rng.numpy_state()))
+            (self.folder.path / f"random-{module}.bin").write_bytes(codec.pack(read()))
         except OSError as error:
             self.session.fail(error)
 
@@ -152,7 +157,19 @@ class Recording:
         write_json(self.folder.path / "environment.json", facts)
         self._extend()
 
+    def add_loaded_modules(self) -> None:
+        """Find the project modules that are loaded, where no import hook has seen them compiled."""
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and file.endswith(".py") and Path(file) not in self._compiled and self.project.owns(file):
+                try:
+                    self._compiled[Path(file)] = Path(file).read_bytes()
+                except OSError:
+                    continue
+
     def _extend(self) -> None:
+        if not self._hooked:
+            self.add_loaded_modules()
         taken = versions.extend(self._taken, self._compiled)
         if taken.vid != self._taken.vid:
             self._taken = taken

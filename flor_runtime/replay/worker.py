@@ -8,6 +8,7 @@ import random
 import sys
 import traceback
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -125,10 +126,10 @@ class _Worker:
         """The random states that the run began with."""
         state = codec.unpack((self._run.path / "random.bin").read_bytes())
         random.setstate((state[0], tuple(state[1]), state[2]))
-        numpy_state = self._run.path / "numpy.bin"
-        if numpy_state.exists():
-            seeded = codec.unpack(numpy_state.read_bytes())
-            rng.when_numpy_is_there(lambda: rng.set_numpy_state(seeded))
+        for module, _, write in rng.SELF_SEEDED:
+            kept = self._run.path / f"random-{module}.bin"
+            if kept.exists():
+                rng.when_imported(module, partial(write, codec.unpack(kept.read_bytes())))
         facts = self._run.path / "environment.json"
         if facts.exists() and "torch" in sys.modules:
             threads = json.loads(facts.read_text()).get("threads")

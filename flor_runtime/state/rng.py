@@ -22,7 +22,7 @@ def capture() -> Ambient:
         state["numpy"] = numpy_state()
     torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "default_generator"):
-        state["torch"] = bytes(torch.default_generator.get_state().numpy())
+        state["torch"] = torch_state()
         state["grad"] = torch.is_grad_enabled()
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             state["cuda"] = [bytes(s.cpu().numpy()) for s in torch.cuda.get_rng_state_all()]
@@ -37,10 +37,21 @@ def restore(state: Ambient) -> None:
         set_numpy_state(state["numpy"])
     torch: Any = sys.modules.get("torch")
     if torch is not None and "torch" in state:
-        torch.default_generator.set_state(torch.frombuffer(bytearray(state["torch"]), dtype=torch.uint8))
+        set_torch_state(state["torch"])
         torch.set_grad_enabled(state["grad"])
         if "cuda" in state:
             torch.cuda.set_rng_state_all([torch.frombuffer(bytearray(s), dtype=torch.uint8) for s in state["cuda"]])
+
+
+def torch_state() -> bytes:
+    """torch's default generator, as plain data."""
+    return bytes(sys.modules["torch"].default_generator.get_state().numpy())
+
+
+def set_torch_state(state: bytes) -> None:
+    """Set what `torch_state` read."""
+    torch = sys.modules["torch"]
+    torch.default_generator.set_state(torch.frombuffer(bytearray(state), dtype=torch.uint8))
 
 
 def numpy_state() -> list[Any]:
@@ -56,13 +67,13 @@ def set_numpy_state(state: list[Any]) -> None:
 
 
 class _Watcher(importlib.abc.MetaPathFinder):
-    """Calls back once `numpy.random` has been imported: numpy seeds itself then, from the system's entropy."""
+    """Calls back once a module has been imported."""
 
-    def __init__(self, then: Callable[[], None]) -> None:
-        self._then = then
+    def __init__(self, name: str, then: Callable[[], None]) -> None:
+        self._name, self._then = name, then
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        if name != "numpy.random":
+        if name != self._name:
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -78,9 +89,16 @@ class _Watcher(importlib.abc.MetaPathFinder):
         return spec
 
 
-def when_numpy_is_there(then: Callable[[], None]) -> None:
-    """Call `then` now if numpy is loaded, else right after the program imports it."""
-    if "numpy.random" in sys.modules:
+def when_imported(name: str, then: Callable[[], None]) -> None:
+    """Call `then` now if a module is loaded, else right after the program imports it."""
+    if name in sys.modules:
         then()
     else:
-        sys.meta_path.insert(0, _Watcher(then))
+        sys.meta_path.insert(0, _Watcher(name, then))
+
+
+#: Libraries that seed themselves from the system's entropy when they are imported: (module, read its state, set it).
+SELF_SEEDED: tuple[tuple[str, Callable[[], Any], Callable[[Any], None]], ...] = (
+    ("numpy.random", numpy_state, set_numpy_state),
+    ("torch", torch_state, set_torch_state),
+)

@@ -94,7 +94,11 @@ class _Graph:
         if (file, body.start) in seen:
             return Sites()
         sites = Sites()
-        mains = [p for p in plan.loops if not p.refused and body.start <= p.start <= body.stop and self._body(file, p.start) is body]
+        mains = [
+            p
+            for p in plan.loops
+            if not p.refused and body.start <= p.start <= body.stop and self._body(file, p.start) is body
+        ]
         if mains:
             before = any(line < p.start for p in mains)
             return Sites(before=before, after=any(line > p.stop for p in mains))
