@@ -34,7 +34,7 @@ def loop(name: str, iterable: Iterable[T]) -> Iterable[T]:
 def it(condition: T, name: str = "step") -> T:
     """A main loop that is a `while`: `while flor.it(condition):`."""
     session = sessions.current
-    return condition if session is None else session.it(condition, sys._getframe(1), name)  # type: ignore[no-any-return]
+    return condition if session is None else session.it(condition, sys._getframe(1), name)
 
 
 def carry(*values: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,7 +52,7 @@ def _replay(
         runs = [run for run in runs if run.id in wanted]
     if not runs:
         raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
-    slots = jobs or int(knobs.get("REPLAY_JOBS")) or len(os.sched_getaffinity(0))
+    slots = jobs or int(knobs.get("REPLAY_JOBS")) or campaign.default_slots(runs)
     plans, others = campaign.make_plans(runs, path, list(names), slots)
     for result in others:
         _say(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
@@ -13,7 +14,7 @@ from typing import Any
 
 from flor_runtime.errors import FlorError, ReplayError
 from flor_runtime.replay.engines.processes import Engine, surroundings_of
-from flor_runtime.replay.plan import RunPlan, plan_run, project_files
+from flor_runtime.replay.plan import RunPlan, plan_run, project_files, read_facts
 from flor_runtime.replay.replayer import SERIAL, STRONG, Goal
 from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge, keep
 from flor_runtime.replay.worker import Job
@@ -53,6 +54,18 @@ def runs_of(script: Path, home: Home) -> list[RunFolder]:
     return found
 
 
+def default_slots(runs: Iterable[RunFolder]) -> int:
+    """Workers at a time: a core for each thread that the runs computed with. A replay must use as many, and more than there are
+    cores would make them wait for one another."""
+    threads = max((int(read_facts(run).get("threads") or 1) for run in runs), default=1)
+    return max(1, available_cores() // threads)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def newest_script(folder: Path, home: Home) -> Path:
     """The script of the newest run of the project that a folder belongs to.
 
@@ -63,7 +76,7 @@ def newest_script(folder: Path, home: Home) -> Path:
         manifest = run.manifest()
         project = Path(manifest.get("project") or "/nowhere")
         if folder == project or folder.is_relative_to(project):
-            return project / manifest["script"]
+            return project / str(manifest["script"])
     raise ReplayError("no recorded runs here: record one with `flor run SCRIPT`")
 
 

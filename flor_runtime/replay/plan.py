@@ -130,6 +130,15 @@ class Timing:
                 at = when
 
 
+def read_facts(run: RunFolder) -> dict[str, Any]:
+    """What the run wrote about its libraries when its main loop began; empty if it never did."""
+    try:
+        facts = json.loads((run.path / "environment.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
+
+
 def turn_counts(run: RunFolder, reader: Reader) -> list[int]:
     """Turns that a run began, for each entry into a main loop; of a run that was killed, as many as are known."""
     counts: dict[int, int] = {}
@@ -200,10 +209,6 @@ def plan_run(run: RunFolder, new: dict[str, bytes], names: list[str], slots: int
     sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines)
     reader = Reader(run.ckpt)
     goals, estimate = make_goals(sites, reader, Timing(run, reader), slots) if placed.names else ([], 0.0)
-    try:
-        facts = json.loads((run.path / "environment.json").read_text())
-    except (OSError, ValueError):
-        facts = {}
-    return RunPlan(run, manifest, facts, placed, sites, goals, estimate)
+    return RunPlan(run, manifest, read_facts(run), placed, sites, goals, estimate)
 
 

@@ -130,12 +130,6 @@ class _Worker:
             kept = self._run.path / f"random-{module}.bin"
             if kept.exists():
                 rng.when_imported(module, partial(write, codec.unpack(kept.read_bytes())))
-        facts = self._run.path / "environment.json"
-        if facts.exists() and "torch" in sys.modules:
-            threads = json.loads(facts.read_text()).get("threads")
-            torch: Any = sys.modules["torch"]
-            if threads and torch.get_num_threads() != threads:
-                torch.set_num_threads(threads)
 
     def _failed(self, error: Exception) -> None:
         traceback.print_exception(error)
