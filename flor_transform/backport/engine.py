@@ -111,7 +111,7 @@ class Backport:
         skip: set[Node] = set()
         for _ in range(3):
             guess = slicer.guess(reads, block)
-            spot = self.placer.spot(block, index, index, {guess.get(n, n) for n in reads}, skip)
+            spot = self.placer.spot(block, index, index, {guess.get(n, n) for n in reads}, skip, top.stmt.lineno)
             renames, missing = slicer.resolve(reads, block, index, spot)
             missing = [n for n in missing if not any(n in b.names for b in brought)]
             if not missing:

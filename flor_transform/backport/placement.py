@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 
 from flor_transform.backport.effects import disturbs
 from flor_transform.backport.mapping import Mapping
@@ -52,10 +54,10 @@ class Placer:
         self.map = mapping
         self.scopes = scopes
 
-    def spot(self, block: Block, index: int, stop: int, reads: set[str], skip: Collection[Node]) -> Spot:
+    def spot(self, block: Block, index: int, stop: int, reads: set[str], skip: Collection[Node], line: int = 0) -> Spot:
         """The gap of old for the gap ``index`` of a block of new (items ``index:stop`` being placed themselves).
 
-        ``reads`` are names of old; ``skip`` are nodes of new that come along and so don't count.
+        ``line`` is where the statement stands in new. ``reads`` are names of old; ``skip`` are nodes of new that come along and so don't count.
         """
         before = [n for n in block.items[:index] if n not in skip]
         after = [n for n in block.items[stop:] if n not in skip]
@@ -71,10 +73,54 @@ class Placer:
         lo = max(lo, target.first)
         hi = max(hi, lo)
         score = self._score(prev, following)
+        comment = self._comment(line)
         if lo == hi:
+            if comment and not why.startswith("definition"):
+                self._contradicted(comment, target, lo)
             return Spot(target, lo, glued_lo, glued_hi, score, why or "between")
+        if comment:
+            there = [g for g in range(lo, hi + 1) if comment in self._gap_lines(target, g)]
+            if len(there) == 1:
+                return Spot(target, there[0], False, False, round(score * 0.95, 3), why + "comment")
         gap, decided = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after)
         return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, round(score * 0.9, 3), why + decided)
+
+    def _comment(self, line: int) -> bytes | None:
+        """The comment right above a line of new, if it says enough to be known again."""
+        lines = self.map.new.source.lines
+        text = lines[line - 2].strip() if 2 <= line <= len(lines) + 1 else b""
+        return text if text.startswith(b"#") and len(text.split()) > 2 else None
+
+    def _gap_lines(self, block: Block, index: int) -> list[bytes]:
+        """The comment lines between two statements of old."""
+        source = self.map.old.source
+        items = block.items
+        last = source.line_of(items[index].start) - 1 if index < len(items) else None
+        first = source.line_of(max(items[index - 1].end - 1, 0)) if index else None
+        out: list[bytes] = []
+        if last is not None:
+            while last > (first or 0) and (not (text := source.lines[last - 1].strip()) or text.startswith(b"#")):
+                out.append(text)
+                last -= 1
+        elif first is not None:
+            while first < len(source.lines) and (not (text := source.lines[first].strip()) or text.startswith(b"#")):
+                out.append(text)
+                first += 1
+        return [t for t in out if t]
+
+    def _contradicted(self, comment: bytes, block: Block, index: int) -> None:
+        """Refuse if the comment above the statement stands elsewhere in old, and only there."""
+        if self._new_comments[comment] == 1 and self._old_comments[comment] == 1:
+            if comment not in self._gap_lines(block, index):
+                raise Refused("AMBIGUOUS", "the comment above it stands elsewhere there", block.items[index : index + 1])
+
+    @cached_property
+    def _new_comments(self) -> Counter[bytes]:
+        return Counter(t for line in self.map.new.source.lines if (t := line.strip()).startswith(b"#"))
+
+    @cached_property
+    def _old_comments(self) -> Counter[bytes]:
+        return Counter(t for line in self.map.old.source.lines if (t := line.strip()).startswith(b"#"))
 
     def _score(self, prev: _Anchor | None, following: _Anchor | None) -> float:
         scores = [a.score / (1 + 0.1 * a.skipped) for a in (prev, following) if a is not None]
