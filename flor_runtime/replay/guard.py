@@ -8,8 +8,8 @@ Four lines, each for what the one before can't see:
 3. An audit hook refuses, with one line, what would write outside all the same.
 4. The kernel (`landlock`), where it can: it holds for C++ and for the processes that the script starts, too.
 
-Nothing of it can be taken back: the process belongs to the replay. Processes that it forks (loader workers)
-have it all; others have the folder, the environment and the kernel's guard.
+Nothing of it can be taken back: the process belongs to the replay. Processes that it starts by multiprocessing
+(loader workers) have it all; others have the folder, the environment and the kernel's guard.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import json
 import os
 import posix
 import shutil
@@ -31,9 +32,17 @@ from flor_runtime.replay import landlock
 from flor_runtime.replay.overlay import Overlay, resolve
 from flor_runtime.replay.redirect import WRITE_FLAGS, Calls, busy, swap, text_of
 from flor_runtime.replay.workspace import Workspace
-from flor_runtime.replay.writers import WRITERS, Imports, patch
+from flor_runtime.replay.writers import Imports, patches
 
 _SCRATCH = "flor-replay-"
+_JOIN = "FLOR_REPLAY_GUARD"
+_FIRST = f"""try:
+    from {__name__} import join
+except ImportError:
+    pass
+else:
+    join()
+"""
 
 # What would report to a server again, and caches that compiled code is loaded from by path.
 _QUIET = {
@@ -78,21 +87,45 @@ def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kern
     os._exit = functools.partial(_exit, drop)
     system_temp = tempfile.gettempdir()
     _set_environment(workspace, scratch)
-    overlay = Overlay(str(workspace.upper), [*free, str(scratch)], [str(workspace.user_root)])
+    free.append(str(scratch))
+    os.environ[_JOIN] = json.dumps([str(workspace.upper), free, [str(workspace.user_root)]])
     os.chdir(workspace.cwd)
-    swap(Calls(overlay).swaps())
-    for name in WRITERS:
-        if name in sys.modules:
-            patch(sys.modules[name], overlay)
-    sys.meta_path.insert(0, Imports(overlay))
-    sys.addaudithook(_audit(overlay))
+    overlay = join()
     held = False
     if kernel and os.environ.get("FLOR_SANDBOX", "1") != "0":
-        roots = [*free, str(scratch), "/dev", "/proc", "/sys"]
+        roots = [*free, "/dev", "/proc", "/sys"]
         if not workspace.user_root.is_relative_to(Path(system_temp).resolve()):
             roots.append(system_temp)
         held = landlock.restrict(roots)
     return Guard(overlay, scratch, held)
+
+
+def join() -> Overlay:
+    """Put this process under the guard that the environment tells of: the worker's own, or a process started by it."""
+    upper, free, protected = json.loads(os.environ[_JOIN])
+    overlay = Overlay(upper, free, protected)
+    sys.dont_write_bytecode = True
+    swap(Calls(overlay).swaps())
+    after = {**patches(overlay), "multiprocessing.util": _guard_children}
+    for name, patch in after.items():
+        if name in sys.modules:
+            patch(sys.modules[name])
+    sys.meta_path.insert(0, Imports(after))
+    sys.addaudithook(_audit(overlay))
+    return overlay
+
+
+def _guard_children(module: Any) -> None:
+    """Processes that multiprocessing starts afresh (spawn, forkserver) join the guard before anything else."""
+    start = module.spawnv_passfds
+
+    def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
+        line = list(args)
+        if "-c" in line and "resource_tracker" not in (code := line[line.index("-c") + 1]):
+            line[line.index("-c") + 1] = f"{_FIRST}{code}"
+        return start(path, line, passfds)
+
+    module.spawnv_passfds = spawnv_passfds
 
 
 # -- 3. the audit hook ---------------------------------------------------------------------------------------
@@ -152,7 +185,6 @@ def _set_environment(workspace: Workspace, scratch: Path) -> None:
     for name in ("TMPDIR", "TEMP", "TMP"):
         os.environ[name] = str(scratch)
     tempfile.tempdir = str(scratch)
-    sys.dont_write_bytecode = True
 
 
 def _drop_scratch(scratch: Path, owner: int) -> None:

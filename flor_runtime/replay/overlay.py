@@ -14,16 +14,20 @@ This module works below the guard: it calls `posix`, whose functions are never r
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import errno
+import fcntl
 import os
 import posix
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 PARTIAL = stat.S_ISVTX
 _PASS = ("/dev/", "/proc/", "/sys/")
 _MAX_LINKS = 40
+_HERE, _RENAME_EXCHANGE = -100, 2
 
 
 class Overlay:
@@ -187,32 +191,37 @@ class Overlay:
         """Make a folder that is missing only because its parent wasn't filled."""
         lower = self.lower(step)
         if self._unknown(step) and _isdir(lower):
-            self.make_folder(step, lower)
+            with self._alone():
+                self.make_folder(step, lower)
 
     def _break(self, place: str, target: str, keep: bool) -> None:
         if _isdir(target):
             self._fill_link(place, target)
-            return
-        aside = f"{place}.flor-{posix.getpid()}"
-        if keep and _exists(target):
-            with open(posix.open(target, os.O_RDONLY | os.O_CLOEXEC), "rb") as source:
-                mode = stat.S_IMODE(posix.fstat(source.fileno()).st_mode) | stat.S_IWUSR
-                made = posix.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-                with open(made, "wb") as copy:
-                    shutil.copyfileobj(source, copy, 1 << 20)
-            posix.rename(aside, place)
-        else:
+        elif not _exists(target):
             posix.unlink(place)
+        else:
+            with self._alone():
+                if _islink(place):
+                    aside = f"{place}.flor-{posix.getpid()}"
+                    _copy(target, aside, keep)
+                    posix.rename(aside, place)
 
     def _fill_link(self, place: str, target: str) -> None:
-        aside = f"{place}.flor-{posix.getpid()}"
-        self.make_folder(aside, target)
-        try:
-            posix.unlink(place)
-            posix.rename(aside, place)
-        except OSError:  # another process of this replay was faster
+        with self._alone():
             if _islink(place):
-                raise
+                aside = f"{place}.flor-{posix.getpid()}"
+                self.make_folder(aside, target)
+                _exchange(aside, place)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process of the replay at a time changes what a path stands for; readers never see half of it."""
+        lock = posix.open(f"{self.upper}.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            posix.close(lock)
 
     def make_folder(self, place: str, lower: str) -> None:
         """Make a real folder for the user's one, with a link an entry."""
@@ -310,6 +319,27 @@ def resolve(path: str) -> str:
             at = ""
         rest += target.split("/")[::-1]
     return at or "/"
+
+
+def _copy(source: str, to: str, content: bool) -> None:
+    with open(posix.open(source, os.O_RDONLY | os.O_CLOEXEC), "rb") as old:
+        mode = stat.S_IMODE(posix.fstat(old.fileno()).st_mode) | stat.S_IWUSR
+        made = posix.open(to, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+        with open(made, "wb") as new:
+            if content:
+                shutil.copyfileobj(old, new, 1 << 20)
+
+
+def _exchange(made: str, link: str) -> None:
+    """Put a folder in the place of a link, in one step where the system can, and drop the link."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "renameat2") and not libc.renameat2(
+        _HERE, os.fsencode(made), _HERE, os.fsencode(link), _RENAME_EXCHANGE
+    ):
+        posix.unlink(made)
+        return
+    posix.unlink(link)
+    posix.rename(made, link)
 
 
 def _join(folder: str, path: str) -> str:

@@ -8,7 +8,7 @@ import importlib.abc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -32,17 +32,22 @@ WRITERS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
 }
 
 
-class Imports(importlib.abc.MetaPathFinder):
-    """Patches a module of `WRITERS` right after it is loaded."""
+def patches(overlay: Overlay) -> dict[str, Callable[[ModuleType], None]]:
+    """What to do with which module once it is loaded."""
+    return {name: functools.partial(_patch, overlay) for name in WRITERS}
 
-    def __init__(self, overlay: Overlay) -> None:
-        self._overlay = overlay
+
+class Imports(importlib.abc.MetaPathFinder):
+    """Patches modules right after they are loaded."""
+
+    def __init__(self, patches: Mapping[str, Callable[[ModuleType], None]]) -> None:
+        self._patches = patches
         self._looking: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in WRITERS or fullname in self._looking:
+        if fullname not in self._patches or fullname in self._looking:
             return None
         self._looking.add(fullname)
         try:
@@ -55,14 +60,14 @@ class Imports(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             load(module)
-            patch(module, self._overlay)
+            self._patches[fullname](module)
 
         with contextlib.suppress(AttributeError):
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
         return spec
 
 
-def patch(module: ModuleType, overlay: Overlay) -> None:
+def _patch(overlay: Overlay, module: ModuleType) -> None:
     for attribute, position, name, use in WRITERS[module.__name__]:
         *owners, last = attribute.split(".")
         owner: Any = module

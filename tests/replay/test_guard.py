@@ -332,6 +332,25 @@ def test_loader_workers_write_and_read(replay: Callable[..., Workspace]) -> None
     )
 
 
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_write_and_read(replay: Callable[..., Workspace], method: str) -> None:
+    replay(
+        f"""
+        import multiprocessing
+        def work(index):
+            path = USER / f"data/many/{{index}}.txt"
+            value = int(path.read_text()); path.write_text("seen")
+            with open(f"out/cache_{{index}}", "w") as file: file.write("c")
+            return value
+        if __name__ == "__main__":
+            with multiprocessing.get_context("{method}").Pool(2) as pool:
+                check(pool.map(work, range(4)) == [0, 1, 2, 3])
+            check(all(Path(f"data/many/{{i}}.txt").read_text() == "seen" for i in range(4)))
+            check(all((USER / f"out/cache_{{i}}").exists() for i in range(4)))
+        """
+    )
+
+
 def test_databases_logs_and_trackers(replay: Callable[..., Workspace]) -> None:
     replay(
         """
