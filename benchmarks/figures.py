@@ -1,0 +1,41 @@
+"""What a benchmark gives back, and how times are taken."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A ratio measured within one run.
+
+    Attributes:
+        name: what was measured.
+        ours, floor: seconds (or what `unit` says); the ratio is ours / floor.
+        against: what the floor is.
+    """
+
+    name: str
+    ours: float
+    floor: float
+    against: str
+    unit: str = "s"
+
+    def __str__(self) -> str:
+        ratio = self.ours / self.floor if self.floor else float("inf")
+        return f"{self.name:<52} {ratio:8.3f} x  ({self.ours:.4g} {self.unit} against {self.floor:.4g} {self.unit}: {self.against})"
+
+
+def interleaved(ours: Callable[[], object], floor: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
+    """Median seconds of both, taken in turn, so that a busy machine is busy for both."""
+    mine: list[float] = []
+    theirs: list[float] = []
+    for _ in range(rounds):
+        for function, times in ((ours, mine), (floor, theirs)):
+            began = clock()
+            function()
+            times.append(clock() - began)
+    return statistics.median(mine), statistics.median(theirs)
