@@ -98,7 +98,9 @@ def _run(
     for path, note in broken.items():
         results[path] = replace(results[path], diagnostics=(note,))
     try:
-        _analyse(files, scripts, settings)
+        # An instrumented file is left alone, whatever it holds; there may be nothing else to look at.
+        if not all(file.instrumented for file in files.values()):
+            _analyse(files, scripts, settings)
     except RecursionError:
         path = scripts[0]
         raise SourceError(path, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
@@ -122,7 +124,7 @@ def _load(scripts: list[str], sources: Mapping[str, bytes]) -> tuple[dict[str, _
         try:
             source = Source.decode(sources[path], path)
             instrumented = b"flor" in sources[path] and is_instrumented(source.parse())
-            # Analysis sees what the file says without instrumentation; its own loops stay as they are.
+            # Analysis sees what the file says without instrumentation: other files may be called from it.
             module = load_module(replace(source, text=strip_text(source)) if instrumented else source)
         except SourceError as error:
             if path in scripts:
@@ -177,13 +179,13 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
     order = {path: index for index, path in enumerate([*scripts, *sorted(files)][::-1])}
     entries.sort(key=lambda entry: (-order[entry[0].module.path], entry[1].node.lineno))
     names = _Names()
-    refused = {id(m.loop) for m in mains if any(True for _ in hazards.of_main(m.loop, settings))}
+    found = {id(main.loop): list(hazards.of_main(main.loop, settings)) for main in mains}
     for file, _, what in entries:
         owner = what.loop if isinstance(what, Main) else what.main.loop
-        if file.instrumented or (isinstance(what, Found) and (id(owner) in refused or not settings.blocks)):
+        if file.instrumented or (isinstance(what, Found) and (found[id(owner)] or not settings.blocks)):
             continue
         if isinstance(what, Main):
-            file.targets.append(_main_target(file, what, effects, changes, names))
+            file.targets.append(_main_target(file, what, found[id(owner)], changes, names))
         else:
             file.targets.append(_block_target(file, what, effects, changes, names))
     for path in scripts:
@@ -227,11 +229,10 @@ def _refusal(file: _File, loop: Loop, found: list[hazards.Hazard], consequence: 
     return note.code, note.message
 
 
-def _main_target(file: _File, main: Main, effects: Effects, changes: Changes, names: _Names) -> Target:
+def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: Changes, names: _Names) -> Target:
     loop = main.loop
     node, function = loop.node, loop.function
     kind = "while" if isinstance(node, ast.While) else "for"
-    found = list(hazards.of_main(loop, effects.settings))
     entry = MainLoop(main.name, function.qualname, node.lineno, node.end_lineno or node.lineno, kind)
     if found:
         code, reason = _refusal(file, loop, found, "is left as it was")

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from flor_transform.analysis.names import dotted
-from flor_transform.rewrites.import_flor import LINE, anchor, uses_flor
+from flor_transform.rewrites.import_flor import LINE, anchor, is_import, uses_flor
 from flor_transform.source import Source
 
 Span = tuple[int, int]
@@ -137,13 +137,16 @@ def _without_import(text: str, name: str) -> str:
     rest = Source(name, b"", "utf-8", b"", text)
     if uses_flor(symtable.symtable(text, name, "exec")):
         return text
-    first = anchor(rest.parse())
+    tree = rest.parse()
+    first = anchor(tree)
     if not isinstance(first, ast.Import):
         return text
     start = rest.start(first)
     line = rest.line_of(start)
     if rest.line(line) == LINE:
-        return text[: rest.line_start(line)] + text[rest.next_line(line) :]
+        after = anchor(ast.Module(tree.body[tree.body.index(first) + 1 :], []))
+        alone = after is not None and not is_import(after)
+        return text[: rest.line_start(line)] + text[rest.next_line(line + 1 if alone else line) :]
     if text.startswith(f"{LINE}; ", start):
         return text[:start] + text[start + len(LINE) + 2 :]
     return text

@@ -17,7 +17,8 @@ _BUILTINS = frozenset(dir(builtins))
 _LIBRARIES = frozenset(
     {"torch", "numpy", "math", "random", "os", "sys", "time", "json", "copy", "logging", "tqdm", "wandb", "matplotlib",
      "pandas", "PIL", "torchvision", "sklearn", "scipy", "jax", "optax", "shutil", "pathlib", "datetime", "itertools",
-     "functools", "collections", "pickle", "warnings", "cv2", "tensorflow", "keras", "transformers", "einops", "re", "gc"}
+     "functools", "collections", "pickle", "warnings", "cv2",
+     "tensorflow", "keras", "transformers", "einops", "re", "gc"}
 )  # fmt: skip
 
 
@@ -108,7 +109,7 @@ class Changes:
         outer: frozenset[str] | None = None
         result: list[str] = []
         for name in names:
-            if name in own and not hints.is_model(name) and not hints.is_optimizer(name):
+            if name in own and name not in hints.models and name not in hints.optimizers:
                 continue
             if name != "self" and not self._holds_state(function, name):
                 continue

@@ -140,7 +140,7 @@ class Reader:
             case ast.AnnAssign(target=target, annotation=annotation, value=value):
                 self.read(annotation, into, False)
                 self.read(value, into)
-                if value is not None or not isinstance(target, ast.Name):
+                if value is not None:
                     self.read(target, into)
             case ast.Global() | ast.Nonlocal():
                 pass

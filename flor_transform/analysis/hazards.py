@@ -114,15 +114,24 @@ def _host(loop: Loop, settings: Settings) -> Iterator[Hazard]:
 
 def _compiled(function: Function) -> Iterator[Hazard]:
     """`step = torch.compile(step)`: the function is handed to something that reads or compiles its source."""
-    for node in ast.walk(function.module.tree):
-        if (
-            isinstance(node, ast.Call)
-            and idioms.COMPILERS.search(dotted(node.func))
+    call = compiled_functions(function.module).get(function.name)
+    if call is not None and function.cls is None:
+        yield Hazard("decorator", call, dotted(call.func))
+
+
+def compiled_functions(module: Module) -> dict[str, ast.Call]:
+    """Names that a module hands to a compiler, and the calls that do so."""
+    if module.compiled is None:
+        module.compiled = {
+            node.args[0].id: node
+            for node in ast.walk(module.tree)
+            if isinstance(node, ast.Call)
+            and node.args
+            and isinstance(node.args[0], ast.Name)
             and dotted(node.func) != "re.compile"
-        ):
-            for arg in node.args[:1]:
-                if isinstance(arg, ast.Name) and arg.id == function.name and function.cls is None:
-                    yield Hazard("decorator", node, dotted(node.func))
+            and idioms.COMPILERS.search(dotted(node.func))
+        }
+    return module.compiled
 
 
 def _in_class_body(function: Function, loop: ast.stmt) -> bool:

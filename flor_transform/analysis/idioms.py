@@ -14,7 +14,7 @@ OPTIMIZER_NAME = re.compile(
     _I,
 )
 #: names that the pattern above would take for an optimizer, and that are none
-NOT_OPTIMIZER_NAME = re.compile(r"sched|^options?$|^opts?_?(parser|ions)|lr_|warmup", _I)
+NOT_OPTIMIZER_NAME = re.compile(r"sched|state|^options?$|^opts?_?(parser|ions)|lr_|warmup", _I)
 #: classes whose instances are optimizers (by last name), whatever the variable is called
 OPTIMIZER_CLASS = re.compile(
     r"^(SGD|ASGD|Adam\w*|NAdam|RAdam|RMSprop\w*|Adagrad|Adadelta|Adafactor|LBFGS|Rprop|SparseAdam|Lion|Lamb|LARS|Ranger\w*|"
@@ -172,17 +172,52 @@ STATELESS_CLASS = re.compile(
 
 #: (package roots, methods that run the loop, what to call it, what to use instead)
 MANAGED: tuple[tuple[frozenset[str], frozenset[str], str, str], ...] = (
-    (frozenset({"pytorch_lightning", "lightning"}), frozenset({"fit"}), "Lightning's Trainer.{method}", "a lightning.pytorch.Callback"),
-    (frozenset({"transformers", "trl", "sentence_transformers", "setfit"}), frozenset({"train"}), "the Hugging Face Trainer.{method}", "a transformers.TrainerCallback"),
-    (frozenset({"ignite"}), frozenset({"run"}), "an ignite Engine.{method}", "an ignite event handler (trainer.on(Events.EPOCH_COMPLETED))"),
-    (frozenset({"mmengine", "mmcv", "detectron2"}), frozenset({"train", "run"}), "a Runner's {method}", "a hook of the runner (register_hook)"),
-    (frozenset({"fastai"}), frozenset({"fit", "fit_one_cycle", "fine_tune"}), "fastai's Learner.{method}", "a fastai Callback"),
+    (
+        frozenset({"pytorch_lightning", "lightning"}),
+        frozenset({"fit"}),
+        "Lightning's Trainer.{method}",
+        "a lightning.pytorch.Callback",
+    ),
+    (
+        frozenset({"transformers", "trl", "sentence_transformers", "setfit"}),
+        frozenset({"train"}),
+        "the Hugging Face Trainer.{method}",
+        "a transformers.TrainerCallback",
+    ),
+    (
+        frozenset({"ignite"}),
+        frozenset({"run"}),
+        "an ignite Engine.{method}",
+        "an ignite event handler (trainer.on(Events.EPOCH_COMPLETED))",
+    ),
+    (
+        frozenset({"mmengine", "mmcv", "detectron2"}),
+        frozenset({"train", "run"}),
+        "a Runner's {method}",
+        "a hook of the runner (register_hook)",
+    ),
+    (
+        frozenset({"fastai"}),
+        frozenset({"fit", "fit_one_cycle", "fine_tune"}),
+        "fastai's Learner.{method}",
+        "a fastai Callback",
+    ),
     (frozenset({"skorch"}), frozenset({"fit", "partial_fit"}), "skorch's {method}", "a skorch.callbacks.Callback"),
     (frozenset({"catalyst"}), frozenset({"train"}), "a catalyst Runner.{method}", "a catalyst Callback"),
     (frozenset({"xgboost"}), frozenset({"train", "fit"}), "xgboost's {method}", "an xgboost.callback.TrainingCallback"),
     (frozenset({"lightgbm"}), frozenset({"train", "fit"}), "lightgbm's {method}", "a callback in callbacks=[...]"),
-    (frozenset({"stable_baselines3"}), frozenset({"learn"}), "stable-baselines3's {method}", "a stable_baselines3 BaseCallback"),
+    (
+        frozenset({"stable_baselines3"}),
+        frozenset({"learn"}),
+        "stable-baselines3's {method}",
+        "a stable_baselines3 BaseCallback",
+    ),
     (frozenset({"ultralytics"}), frozenset({"train"}), "ultralytics' {method}", "model.add_callback"),
-    (frozenset({"keras", "tensorflow", "tf_keras"}), frozenset({"fit", "fit_generator"}), "Keras' model.{method}", "a keras.callbacks.Callback"),
+    (
+        frozenset({"keras", "tensorflow", "tf_keras"}),
+        frozenset({"fit", "fit_generator"}),
+        "Keras' model.{method}",
+        "a keras.callbacks.Callback",
+    ),
     (frozenset({"sklearn"}), frozenset({"fit"}), "scikit-learn's {method}", "partial_fit in a loop of your own"),
-)  # fmt: skip
+)

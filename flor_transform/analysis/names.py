@@ -115,6 +115,8 @@ class Module:
     #: names given an instance of a class, by the class's (dotted) name, anywhere in the file
     instances: dict[str, set[str]] = field(default_factory=dict)
 
+    compiled: dict[str, ast.Call] | None = None  #: functions handed to a compiler, once somebody asked
+
     @property
     def body(self) -> Function:
         return self.functions[""]

@@ -27,7 +27,12 @@ def import_flor(source: Source, tree: ast.Module) -> Edit:
     start = source.line_start(source.line_of(offset))
     if source.text[start:offset].strip(" \t\f"):
         return Edit(offset, f"{LINE}; ", rank=1)
-    return Edit(start, f"{LINE}{source.newline}", rank=1)
+    return Edit(start, LINE + source.newline * (1 if is_import(first) else 2), rank=1)
+
+
+def is_import(node: ast.stmt) -> bool:
+    """Whether our import joins other imports; before anything else a blank line sets it off."""
+    return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def anchor(tree: ast.Module) -> ast.stmt | None:
