@@ -204,5 +204,15 @@ def _sweep_scratch() -> None:
     for left in Path(tempfile.gettempdir()).glob(f"{_SCRATCH}*-*"):
         owner = left.name.removeprefix(_SCRATCH).partition("-")[0]
         with contextlib.suppress(OSError):
-            if owner.isdigit() and left.lstat().st_uid == os.getuid() and not Path(f"/proc/{owner}").exists():
+            if owner.isdigit() and left.lstat().st_uid == os.getuid() and not _alive(int(owner)):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass
+    return True

@@ -17,7 +17,7 @@ from flor_runtime.replay.overlay import Overlay
 from flor_runtime.replay.redirect import text_of
 
 # module -> what in it takes a path: attribute, position, name, and what is done with the file: it is written anew,
-# changed (the old content matters) or read
+# changed (the old content matters) or read; or it is a folder to work in
 WRITERS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
     "torch.serialization": (
         ("_open_zipfile_writer_file.__init__", 1, "name", "new"),
@@ -28,6 +28,7 @@ WRITERS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
     "cv2": (("imwrite", 0, "filename", "new"), ("imread", 0, "filename", "read")),
     "h5py._hl.files": (("File.__init__", 1, "name", "mode"),),
     "pyarrow.parquet.core": (("ParquetWriter.__init__", 1, "where", "new"),),
+    "subprocess": (("Popen.__init__", 10, "cwd", "folder"),),
     "sqlite3.dbapi2": (("connect", 0, "database", "changed"),),
 }
 
@@ -95,6 +96,8 @@ def _writer(original: Callable[..., Any], position: int, name: str, use: str, ov
                 return value
             use = "read" if "mode=ro" in options else use
             return f"file:{redirect(head.removeprefix('//'), use)}{mark}{options}"
+        if use == "folder":
+            return overlay.for_folder(path)
         if use == "read":
             target = overlay.for_read(path)
             return value if target == path else target

@@ -377,6 +377,11 @@ def test_other_programs(replay: Callable[..., Workspace], request: pytest.Fixtur
         check(subprocess.run("cat data/x.csv; mkdir -p out/sub && echo 1 > out/sub/f", shell=True,
                              capture_output=True, text=True).stdout == "a,b\\n1,2\\n")
         check(Path("out/sub/f").read_text() == "1\\n")
+        subprocess.run("echo 2 > f2", shell=True, cwd=USER / "out/sub", check=True)
+        check(Path("out/sub/f2").read_text() == "2\\n")
+        subprocess.check_call([sys.executable, "-c", "open('by_child', 'w').write('c')"], cwd=USER)
+        check((USER / "by_child").read_text() == "c")
+        check(subprocess.run(["pwd"], cwd="/usr", capture_output=True).returncode == 0)
         """
     )
 

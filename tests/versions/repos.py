@@ -331,6 +331,17 @@ def shallow_clone(repo: Path) -> Path:
 
 
 @repo_state
+def partial_clone(repo: Path) -> Path:
+    """Blobs that were never checked out are at a remote that is gone by now."""
+    _two_sides(repo)
+    git(repo, "config", "uploadpack.allowFilter", "true")
+    git(repo.parent, "clone", "-q", "--filter=blob:none", repo.as_uri(), "partial")
+    repo.rename(repo.parent / "gone")
+    (repo.parent / "partial/helper.py").write_text("x = 'changed'\n")
+    return repo.parent / "partial"
+
+
+@repo_state
 def packed_refs_and_gc(repo: Path) -> None:
     git(repo, "gc", "-q")
     git(repo, "config", "gc.auto", "1")

@@ -302,6 +302,30 @@ class TestObjects:
             assert done.stdout == blob.data
 
 
+def test_four_processes_however_many_files(
+    repo: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a version costs is mostly the git processes: two questions, at once, then the objects, then the ref."""
+    for number in range(300):
+        (repo / f"pkg/m{number}.py").write_text(f"m = {number}\n")
+    git(repo, "add", "pkg")
+    git(repo, "commit", "-qm", "many")
+    (tmp_path / "bin").mkdir()
+    shim = tmp_path / "bin/git"
+    shim.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {shutil.which("git")} "$@"\n')
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shim.parent}:{os.environ['PATH']}")
+    (repo / "helper.py").write_text("x = 'dirty'\n")
+    taken = snapshot(repo / SCRIPT, {repo / SCRIPT: RAN}, RUN, home=home)
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert len(calls) == 4
+    extend(taken, {repo / SCRIPT: RAN, repo / "late.py": b"late\n"})
+    assert len((tmp_path / "calls").read_text().splitlines()) == 6
+    assert not any(
+        word in call.split() for call in calls for word in ("add", "commit", "stash", "checkout", "update-index")
+    )
+
+
 WRITER = """
 import sys, os
 from pathlib import Path
