@@ -211,11 +211,10 @@ class RunLog:
             ident = len(self._ids)
             line = json.dumps([ident, text, name_check(ident, text)]).encode("ascii") + b"\n"
             try:
-                written = os.write(self._file("names.jsonl"), line)
+                while line:
+                    line = line[os.write(self._file("names.jsonl"), line) :]
             except OSError as error:
                 raise self._fail("names.jsonl", error) from error
-            if written != len(line):
-                raise self._fail("names.jsonl", OSError(28, "No space left on device"))
             self._ids[text] = ident
             return ident
 
