@@ -30,7 +30,8 @@ EFFECT_METHODS = _words(
 #: Names above that are harmless on these modules or in these dotted forms.
 PURE_DOTTED = _words(
     """
-    os.path.join os.getenv os.environ.get torch.add np.add numpy.add torch.sort np.sort operator.add torch.cuda.get_rng_state
+    os.path.join os.getenv os.environ.get torch.add np.add numpy.add torch.sort np.sort
+    operator.add torch.cuda.get_rng_state
     """
 )
 #: In a helper statement that is brought along (not logged itself) every call must be known.

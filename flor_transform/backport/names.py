@@ -185,10 +185,9 @@ class Scopes:
         return found
 
     def read_free(self) -> frozenset[str]:
-        """Names that the file reads as globals and binds nowhere itself: a star import has to give them."""
+        """Globals that the file reads and never binds: a star import or an ``exec`` gives them."""
         if self._module_extra is None:
-            read = {n.id for n in ast.walk(self.root.stmt) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-            self._module_extra = frozenset(read - self.anywhere(self.root) - BUILTINS)
+            self._module_extra = frozenset(free_names(self.root.stmt) - self.anywhere(self.root) - BUILTINS)
         return self._module_extra
 
     def star(self) -> set[str]:

@@ -130,32 +130,20 @@ def _tail(call: Call) -> bytes:
 def _wrapped(header: ast.stmt, place: ast.expr, call: Call) -> str:
     """The dump of the header with the call round the expression."""
 
-    class Put(ast.NodeTransformer):
-        def visit(self, node: ast.AST) -> ast.AST:
-            if node is place:
-                rest = copy.deepcopy(call.node.args[2:])
-                keywords = [k for k in call.node.keywords if k.arg not in ("value", "default")]
-                return ast.Call(call.node.func, [call.node.args[0], copy.deepcopy(place), *rest], keywords)
-            return super().visit(node)
+    def twin(node: ast.AST) -> ast.AST:
+        """A copy of every node on the way, so that the tree itself stays."""
+        if node is place:
+            keywords = [k for k in call.node.keywords if k.arg not in ("value", "default")]
+            return ast.Call(call.node.func, [call.node.args[0], place, *call.node.args[2:]], keywords)
+        out = copy.copy(node)
+        for name, part in ast.iter_fields(node):
+            if isinstance(part, list):
+                setattr(out, name, [twin(x) if isinstance(x, ast.AST) else x for x in part])
+            elif isinstance(part, ast.AST):
+                setattr(out, name, twin(part))
+        return out
 
-    class Copy(ast.NodeTransformer):
-        """Copies every node on the way, so that the tree itself stays."""
-
-        def generic_visit(self, node: ast.AST) -> ast.AST:
-            twin = copy.copy(node)
-            for name, field in ast.iter_fields(node):
-                if isinstance(field, list):
-                    setattr(twin, name, [self.visit(x) if isinstance(x, ast.AST) else x for x in field])
-                elif isinstance(field, ast.AST):
-                    setattr(twin, name, self.visit(field))
-            return twin
-
-        def visit(self, node: ast.AST) -> ast.AST:
-            if node is place:
-                return Put().visit(node)
-            return self.generic_visit(node)
-
-    return ast.dump(Copy().visit(header))
+    return ast.dump(twin(header))
 
 
 def _reads_as(text: bytes, header: ast.stmt, target: str) -> bool:

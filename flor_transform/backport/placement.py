@@ -57,7 +57,8 @@ class Placer:
     def spot(self, block: Block, index: int, stop: int, reads: set[str], skip: Collection[Node], line: int = 0) -> Spot:
         """The gap of old for the gap ``index`` of a block of new (items ``index:stop`` being placed themselves).
 
-        ``line`` is where the statement stands in new. ``reads`` are names of old; ``skip`` are nodes of new that come along and so don't count.
+        ``line`` is where the statement stands in new. ``reads`` are names of old; ``skip`` are nodes of new that
+        come along and so don't count.
         """
         before = [n for n in block.items[:index] if n not in skip]
         after = [n for n in block.items[stop:] if n not in skip]
@@ -110,9 +111,9 @@ class Placer:
 
     def _contradicted(self, comment: bytes, block: Block, index: int) -> None:
         """Refuse if the comment above the statement stands elsewhere in old, and only there."""
-        if self._new_comments[comment] == 1 and self._old_comments[comment] == 1:
-            if comment not in self._gap_lines(block, index):
-                raise Refused("AMBIGUOUS", "the comment above it stands elsewhere there", block.items[index : index + 1])
+        alone = self._new_comments[comment] == self._old_comments[comment] == 1
+        if alone and comment not in self._gap_lines(block, index):
+            raise Refused("AMBIGUOUS", "the comment above it stands elsewhere there", block.items[index : index + 1])
 
     @cached_property
     def _new_comments(self) -> Counter[bytes]:

@@ -167,11 +167,9 @@ class Slicer:
         return there == "maybe" and self.new_scopes.status(name, block, index) != "bound"
 
     def _starred(self, name: str, block: Block, index: int) -> bool:
-        star = self.old_scopes.star()
-        if not star:
-            return False
         if name in self.old_scopes.read_free():
             return True
+        star = self.old_scopes.star()
         return self.new_scopes.status(name, block, index) == "no" and bool(self.new_scopes.star() & star)
 
     # -- what comes along
@@ -208,11 +206,9 @@ class Slicer:
         stmt = node.stmt
         module = holder is self.new.root
         if node in self.map.to_old:
-            raise Refused(
-                "UNBOUND",
-                f"{name} is not bound at its place: line {self.map.to_old[node].stmt.lineno} binds something else",
-                [self.map.to_old[node]],
-            )  # type: ignore[attr-defined]
+            other = self.map.to_old[node]
+            line = self.old.source.line_of(other.start)
+            raise Refused("UNBOUND", f"{name} is not bound at its place: line {line} binds something else", [other])
         if isinstance(stmt, (ast.Import, ast.ImportFrom)):
             if node.block is not self.new.root.blocks[0] and module:
                 raise refused

@@ -82,9 +82,9 @@ def _same(text: bytes, node: ast.AST, renames: Mapping[str, str]) -> bool:
 
 def _crosses_lines(node: ast.AST) -> bool:
     for n in ast.walk(node):
-        if isinstance(n, (ast.Constant, ast.JoinedStr)) and n.lineno != n.end_lineno:
-            if isinstance(n, ast.JoinedStr) or isinstance(n.value, (str, bytes)):
-                return True
+        text = isinstance(n, ast.JoinedStr) or (isinstance(n, ast.Constant) and isinstance(n.value, (str, bytes)))
+        if isinstance(n, ast.expr) and text and n.lineno != n.end_lineno:
+            return True
     return False
 
 
@@ -122,7 +122,7 @@ def reindent(lines: list[bytes], own: bytes, indent: bytes, keep: bool) -> list[
 
 
 def _line_indent(source: Source, offset: int) -> bytes:
-    line = source.lines[source.line_of(offset) - 1]
+    line: bytes = source.lines[source.line_of(offset) - 1]
     return line[: len(line) - len(line.lstrip(b" \t\f"))]
 
 

@@ -13,7 +13,8 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as made
 
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -84,7 +85,7 @@ class Source:
             decoded = data.decode(self.encoding)
             self.text = decoded.encode("utf-8")
         self.tree = ast.parse(decoded)
-        self.lines = _LINES.findall(self.text)
+        self.lines: list[bytes] = _LINES.findall(self.text)
         self.starts = [0]
         for line in self.lines:
             self.starts.append(self.starts[-1] + len(line))
@@ -144,7 +145,7 @@ class Unit:
     index: int
     order: int
     names: tuple[str, ...]
-    inner: list[Unit] = field(default_factory=list)
+    inner: list[Unit] = made(default_factory=list)
 
     @property
     def guard(self) -> bool:
@@ -167,8 +168,8 @@ class Node:
     key: bytes = b""
     full: int = 0
     size: int = 1
-    blocks: list[Block] = field(default_factory=list)
-    calls: list[Call] = field(default_factory=list)
+    blocks: list[Block] = made(default_factory=list)
+    calls: list[Call] = made(default_factory=list)
     #: the key in the names of the other version, where some were renamed
     alias: bytes = b""
     _words: frozenset[bytes] | None = None
@@ -230,12 +231,12 @@ class Block:
 
     owner: Node
     field: str
-    items: list[Node] = field(default_factory=list)
-    units: list[Unit] = field(default_factory=list)
+    items: list[Node] = made(default_factory=list)
+    units: list[Unit] = made(default_factory=list)
     closed: bool = False
     first: int = 0
     #: Statements that are no items, as (gap, start, end, unit or None for other instrumentation).
-    extras: list[tuple[int, int, int, Unit | None]] = field(default_factory=list)
+    extras: list[tuple[int, int, int, Unit | None]] = made(default_factory=list)
 
 
 def bare(stmt: ast.stmt) -> ast.stmt:
