@@ -20,7 +20,6 @@ import fnmatch
 import hashlib
 import os
 import re
-import shutil
 import stat
 import subprocess
 import tempfile
@@ -30,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from flor_runtime.errors import ReplayError
+from flor_runtime.gitcalls import TIMEOUT, GitFailed, GitMissing, blobs, git, start
 from flor_runtime.gitobjects import (
     EXECUTABLE,
     FILE,
@@ -78,27 +78,9 @@ SECRETS = (
 _HARMLESS = (".env.example", ".env.sample", ".env.template", ".env.dist")
 
 _LIMIT = 5_000_000
-_TIMEOUT = 60.0
 _HEX = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _RUN = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z_-]|\.(?!\.|lock$|$))*")
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
-
-# Everything that would make git look elsewhere goes; what says how this machine's git is set up stays.
-_KEEP = re.compile(r"GIT_(EXEC_PATH|CEILING_DIRECTORIES|DISCOVERY_ACROSS_FILESYSTEM|CONFIG_(?!PARAMETERS).*)")
-_OPTIONS = tuple(
-    part
-    for setting in (
-        "core.hooksPath=/dev/null",
-        "core.fsmonitor=false",
-        "core.untrackedCache=false",
-        "core.logAllRefUpdates=false",
-        "core.quotePath=false",
-        "gc.auto=0",
-        "maintenance.auto=false",
-        "protocol.allow=never",
-    )
-    for part in ("-c", setting)
-)
 
 
 class VersionError(ReplayError):
@@ -121,14 +103,6 @@ class Snapshot:
     run: str
     held: Mapping[str, Entry] = field(default_factory=dict, repr=False, compare=False)
     head: str | None = field(default=None, repr=False, compare=False)
-
-
-class _GitFailed(Exception):
-    """A git command failed; the text is its own last line."""
-
-
-class _GitMissing(_GitFailed):
-    """There is no git to run."""
 
 
 @dataclass
@@ -167,7 +141,7 @@ def snapshot(
         if place.git_dir is not None:
             try:
                 return _take(place, place.git_dir, place.head, name, compiled, run, limit, notes)
-            except (_GitFailed, OSError) as error:
+            except (GitFailed, OSError) as error:
                 notes[:] = [f"the repository could not be written ({error}): the code is kept in the store"]
         elif place.trouble:
             notes.append(f"git: {place.trouble}: only the script and the modules that it imports are kept")
@@ -175,9 +149,9 @@ def snapshot(
             notes.append("not in a git repository: only the script and the modules that it imports are kept")
         store = _store(home, place.root)
         return _take(replace(place, git_dir=None), store, None, name, compiled, run, limit, notes)
-    except _GitMissing:
+    except GitMissing:
         notes = ["git is not installed: the code of this run is not kept"]
-    except (_GitFailed, OSError, subprocess.SubprocessError) as error:
+    except (GitFailed, OSError, subprocess.SubprocessError) as error:
         notes.append(f"the code of this run is not kept: {error}")
     return Snapshot(None, None, place.root, tuple(notes), name, run)
 
@@ -209,7 +183,7 @@ def extend(taken: Snapshot, compiled: Mapping[Path, bytes], *, limit: int | None
             algorithm=algorithm,
             strict=False,
         )
-    except (_GitFailed, OSError, subprocess.SubprocessError) as error:
+    except (GitFailed, OSError, subprocess.SubprocessError) as error:
         note = f"modules imported later are not kept: {error}"
         return taken if note in notes else replace(taken, notes=(*notes, note))
     return replace(taken, vid=vid, held=held, notes=tuple(notes))
@@ -227,24 +201,24 @@ def export(repo: str, vid: str, to: Path) -> tuple[str, ...]:
     if any(to.iterdir()):
         raise VersionError(f"not empty: {to}")
     try:
-        listing = _git(["ls-tree", "-r", "-z", "--full-tree", vid], git_dir=repo)
+        listing = git(["ls-tree", "-r", "-z", "--full-tree", vid], git_dir=repo)
         entries = _tree_lines(listing)
         links = []
-        blobs = _blobs(repo, [entry.oid for _, entry in entries if entry.mode != GITLINK])
+        contents = blobs(repo, [entry.oid for _, entry in entries if entry.mode != GITLINK])
         for path, entry in entries:
             target = to / _safe(path)
             if entry.mode == GITLINK:
                 target.mkdir(parents=True, exist_ok=True)
                 continue
             target.parent.mkdir(parents=True, exist_ok=True)
-            data = next(blobs)
+            data = next(contents)
             if entry.mode == SYMLINK:
                 links.append((target, os.fsdecode(data)))
                 continue
             mode = 0o777 if entry.mode == EXECUTABLE else 0o666
             with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
                 file.write(data)
-    except (_GitFailed, OSError, subprocess.SubprocessError) as error:
+    except (GitFailed, OSError, subprocess.SubprocessError) as error:
         raise VersionError(f"version {vid[:12]} can't be read: {error}") from error
     return _make_links(to, links)
 
@@ -252,16 +226,16 @@ def export(repo: str, vid: str, to: Path) -> tuple[str, ...]:
 def current(repo: str, run: str) -> str | None:
     """The newest version of a run, as its ref has it; None when there is none."""
     try:
-        return _git(["rev-parse", "--verify", "-q", f"{RUNS}{run}^{{commit}}"], git_dir=repo).decode().strip()
-    except (_GitFailed, OSError, subprocess.SubprocessError):
+        return git(["rev-parse", "--verify", "-q", f"{RUNS}{run}^{{commit}}"], git_dir=repo).decode().strip()
+    except (GitFailed, OSError, subprocess.SubprocessError):
         return None
 
 
 def parent_of(repo: str, vid: str) -> str | None:
     """The user's HEAD when the version was taken; None if there was none."""
     try:
-        line = _git(["rev-list", "-1", "--parents", vid, "--"], git_dir=repo).decode().split()
-    except (_GitFailed, OSError, subprocess.SubprocessError):
+        line = git(["rev-list", "-1", "--parents", vid, "--"], git_dir=repo).decode().split()
+    except (GitFailed, OSError, subprocess.SubprocessError):
         return None
     return line[1] if len(line) > 1 else None
 
@@ -310,8 +284,8 @@ def _write(
     stream = b"".join(pack(new.values(), algorithm))
     # strict: all that the objects refer to is there. Where everything is written that is so, and git's
     # opinion on names and contents (a .gitmodules that is a link, …) should not cost the run its version
-    _git(["unpack-objects", "-q", *(["--strict"] if strict else [])], git_dir=repo, stdin=stream)
-    _git(["update-ref", "--no-deref", RUNS + run, made.oid, old], git_dir=repo)
+    git(["unpack-objects", "-q", *(["--strict"] if strict else [])], git_dir=repo, stdin=stream)
+    git(["update-ref", "--no-deref", RUNS + run, made.oid, old], git_dir=repo)
     return made.oid
 
 
@@ -363,8 +337,8 @@ def _add_submodule(
     if not (place.root / path / ".git").exists():
         return
     try:
-        listing = _git(["ls-files", "-z", "-s"], cwd=place.root / path)
-    except (_GitFailed, OSError):
+        listing = git(["ls-files", "-z", "-s"], cwd=place.root / path)
+    except (GitFailed, OSError):
         notes.append(f"submodule {_shown(path)} can't be read: left out")
         return
     prefix = os.fsencode(path) + b"/"
@@ -455,7 +429,7 @@ def _not_stored(repo: str, objects: dict[str, Object]) -> dict[str, Object]:
     """What has to be written. One question to git pays off only when there is much to write."""
     if len(objects) < 32 and sum(len(item.data) for item in objects.values()) < 200_000:
         return objects
-    answer = _git(["cat-file", "--batch-check=%(objectname)"], git_dir=repo, stdin="\n".join(objects).encode() + b"\n")
+    answer = git(["cat-file", "--batch-check=%(objectname)"], git_dir=repo, stdin="\n".join(objects).encode() + b"\n")
     stored = set(answer.decode().split("\n"))
     return {oid: item for oid, item in objects.items() if oid not in stored}
 
@@ -470,7 +444,7 @@ def _store(home: Path, root: Path) -> Path:
     # made aside and renamed: several first runs may start at once, and any may be killed
     with tempfile.TemporaryDirectory(dir=store.parent, prefix=".new-") as folder:
         made = Path(folder) / "git"
-        _git(["init", "-q", "--bare", "--template=", os.fspath(made)])
+        git(["init", "-q", "--bare", "--template=", os.fspath(made)])
         try:
             made.rename(store)
         except OSError:
@@ -480,30 +454,6 @@ def _store(home: Path, root: Path) -> Path:
 
 
 # -- reading a version --------------------------------------------------------------------------------------
-
-
-def _blobs(repo: str, oids: Sequence[str]) -> Iterator[bytes]:
-    """The bytes of the blobs, in order, from one process; never so many asked ahead as to fill the pipe."""
-    with _start(["cat-file", "--batch"], git_dir=repo, stdin=True) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        try:
-            for start in range(0, len(oids), 256):
-                chunk = oids[start : start + 256]
-                process.stdin.write("".join(f"{oid}\n" for oid in chunk).encode())
-                process.stdin.flush()
-                for oid in chunk:
-                    head = process.stdout.readline().split()
-                    if len(head) != 3 or head[1] != b"blob":
-                        raise _GitFailed(f"object {oid} is missing")
-                    data = process.stdout.read(int(head[2]))
-                    if len(data) != int(head[2]) or process.stdout.read(1) != b"\n":
-                        raise _GitFailed(f"object {oid} is cut short")
-                    yield data
-        finally:
-            process.stdin.close()
-            process.stdout.close()
-            process.kill()
 
 
 def _safe(path: str) -> str:
@@ -543,11 +493,11 @@ def _locate(folder: Path, *, with_index: bool = True) -> _Place:
     ask = ["rev-parse", "--show-object-format", "--git-common-dir", "--show-toplevel", "HEAD^{commit}"]
     questions = [ask, ["ls-files", "-z", "-s", "--full-name", ":/"]] if with_index else [ask]
     try:
-        first, *rest = [_start(question, cwd=folder) for question in questions]
-    except (_GitFailed, OSError) as error:
+        first, *rest = [start(question, cwd=folder) for question in questions]
+    except (GitFailed, OSError) as error:
         return _Place(folder, trouble=str(error))
     try:
-        answers = [process.communicate(timeout=_TIMEOUT) for process in (first, *rest)]
+        answers = [process.communicate(timeout=TIMEOUT) for process in (first, *rest)]
     except subprocess.TimeoutExpired:
         for process in (first, *rest):
             process.kill()
@@ -574,50 +524,6 @@ def _trouble(stderr: bytes) -> str:
     if "must be run in a work tree" in text:
         return "a repository without a working tree"
     return text.partition("\n")[0].removeprefix("fatal: ")
-
-
-def _environment() -> dict[str, str]:
-    kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or _KEEP.fullmatch(k)}
-    return kept | {
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_NO_LAZY_FETCH": "1",
-        "LC_ALL": "C",
-    }
-
-
-def _start(
-    args: Sequence[str], *, cwd: Path | None = None, git_dir: str | None = None, stdin: bool = False
-) -> subprocess.Popen[bytes]:
-    where = [] if git_dir is None else [f"--git-dir={git_dir}"]
-    try:
-        return subprocess.Popen(
-            ["git", *_OPTIONS, *where, *args],
-            cwd=cwd,
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-        )
-    except FileNotFoundError as error:
-        raise _GitMissing("git is not installed") if shutil.which("git") is None else error from None
-
-
-def _git(
-    args: Sequence[str], *, cwd: Path | None = None, git_dir: str | None = None, stdin: bytes | None = None
-) -> bytes:
-    process = _start(args, cwd=cwd, git_dir=git_dir, stdin=stdin is not None)
-    try:
-        out, err = process.communicate(stdin, timeout=_TIMEOUT)
-    except BaseException:
-        process.kill()
-        process.communicate()
-        raise
-    if process.returncode:
-        last = err.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
-        raise _GitFailed(f"git {args[0]}: {last[0].removeprefix('fatal: ')}")
-    return out
 
 
 def _index_lines(listing: bytes) -> Iterator[tuple[str, Entry]]:
