@@ -112,6 +112,9 @@ def _run(
 
 def _load(scripts: list[str], sources: Mapping[str, bytes]) -> tuple[dict[str, _File], dict[str, Diagnostic]]:
     """Parse the scripts and, along their imports, the files beside them."""
+    for path in scripts:
+        if path not in sources:
+            raise SourceError(path, 1, 1, "FT006", "is not among the files given")
     files: dict[str, _File] = {}
     broken: dict[str, Diagnostic] = {}
     pending = list(scripts)
@@ -244,6 +247,8 @@ def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: 
         objects=changes.objects(loop, main=True),
         globals=changes.globals(function, node, loop),
     )
+    for name, place in hazards.iterators_of(loop).items():
+        file.notes.append(_note("outside-iterator", file.module, place, what=f"next({name})"))
     if main.weak:
         file.notes.append(_note("unseen-step", file.module, node, what=main.weak))
     return Target(entry, loop)

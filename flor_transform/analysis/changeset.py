@@ -10,6 +10,7 @@ from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects, Loop
 from flor_transform.analysis.flow import Effects as FlowEffects
 from flor_transform.analysis.flow import Flow, Reader, bindings
+from flor_transform.analysis.hazards import is_iterator
 from flor_transform.analysis.names import Function, dotted, last_name, own_nodes, root_name
 
 _BUILTINS = frozenset(dir(builtins))
@@ -74,6 +75,8 @@ class Changes:
             Reader().read(node.target, targets)
             # The header rebinds its targets before every turn.
             names -= targets.defs
+        # An iterator can't be handed on as a value: it is run through again.
+        names = {name for name in names if not is_iterator(function, name)}
         names = {n for n in names & live if self._own(function, n) and not _only_defined(node, n)}
         return _in_order(names, node)
 

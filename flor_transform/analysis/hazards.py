@@ -186,6 +186,24 @@ def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator
         yield from _outside_iterable(loop, subject, flow, main, same_scope)
 
 
+def iterators_of(loop: Loop) -> dict[str, ast.expr]:
+    """Names that a turn of a main loop advances as iterators made before it, and a place where it does."""
+    found: dict[str, ast.expr] = {}
+    node, function = loop.node, loop.function
+    for inner in own_nodes(node.body):
+        if isinstance(inner, ast.Call) and isinstance(inner.func, ast.Name) and inner.func.id == "next" and inner.args:
+            name = dotted(inner.args[0])
+            makers = list(_assignments(function, name)) if name else []
+            if any(not node.lineno < maker.lineno <= (node.end_lineno or 0) for maker in makers):
+                found.setdefault(name, inner)
+    return found
+
+
+def is_iterator(function: Function, name: str) -> bool:
+    """Whether a name is given an iterator somewhere in its scope."""
+    return any(m.value is not None and _gives_iterator(function, m.value) for m in _assignments(function, name))
+
+
 def _outside_iterable(loop: Loop, subject: ast.expr, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
     name = dotted(subject)
     function = loop.function
