@@ -276,7 +276,11 @@ def _replay(path: Path, wanted: Sequence[str], chosen: str | None, jobs: int | N
     command += ["-j", str(jobs)] if jobs else []
     command += ["--yes"] if yes else []
     sys.stdout.flush()
-    return subprocess.run(command, check=False).returncode
+    return _run_replay(command).returncode
+
+
+def _run_replay(command: list[str]) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(command, check=False)
 
 
 def _say(text: str) -> None:
