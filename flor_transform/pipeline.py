@@ -171,7 +171,7 @@ def _imported(module: Module, sources: Mapping[str, bytes]) -> list[str]:
 
 
 def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) -> None:
-    project = Project({path: file.module for path, file in files.items()})
+    project = Project({path: file.module for path, file in files.items()}, scripts)
     effects = Effects(project, settings)
     changes = Changes(effects)
     mains = Finder(effects).find()

@@ -9,6 +9,7 @@ import os
 import re
 import tempfile
 import tokenize
+import warnings
 from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,7 +131,9 @@ class Source:
     def parse(self) -> ast.Module:
         """Parse with the standard library: the gate that every file goes through first."""
         try:
-            return ast.parse(self.text, self.name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return ast.parse(self.text, self.name)
         except SyntaxError as error:
             raise self._syntax_error(error) from None
         except ValueError as error:

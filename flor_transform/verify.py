@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import symtable
+import warnings
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -49,7 +50,9 @@ def verify(source: Source, code: bytes, insertions: tuple[Insertion, ...], again
 
 def _compiles(text: str, path: str) -> bool:
     try:
-        compile(text, path, "exec", dont_inherit=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the user's code, and not ours to pass on
+            compile(text, path, "exec", dont_inherit=True)
     except (SyntaxError, ValueError):
         return False
     return True

@@ -251,6 +251,8 @@ class _Scan:
             case ast.For() | ast.AsyncFor() | ast.While():
                 self._loop(node)
             case ast.If(test=test, body=body, orelse=orelse):
+                if _is_main_guard(test) and self.function.module.path not in self.project.scripts:
+                    body = []  # an imported module's own script never runs
                 self.visit(test)
                 saved = self.guarded
                 self.guarded = saved or not orelse
@@ -341,7 +343,10 @@ class _Scan:
             self.emit("weak", node, what=path or name)
 
     def _method(self, node: ast.Call, receiver: ast.expr, owner: str, name: str, known: bool) -> None:
-        if name in ("optimize", "optimizer_step", "opt_step") and any(
+        if name in ("update", "apply") and node.args and self.hints.is_optimizer(owner):
+            self.emit("step", node)  # optax, nnx, Keras 3
+            self.emit("backward", node)
+        elif name in ("optimize", "optimizer_step", "opt_step") and any(
             self.hints.is_optimizer(last_name(arg)) for arg in node.args
         ):
             self.emit("step", node)
@@ -394,6 +399,14 @@ class _Scan:
             "act",
         ):
             self.emit("forward", node)
+
+
+def _is_main_guard(test: ast.expr) -> bool:
+    match test:
+        case ast.Compare(left=ast.Name(id="__name__"), comparators=[ast.Constant(value="__main__")]):
+            return True
+        case _:
+            return False
 
 
 def _stops_grad(node: ast.expr) -> bool:

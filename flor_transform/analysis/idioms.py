@@ -27,7 +27,16 @@ SCALER_NAME = re.compile(r"scaler", _I)
 SCHEDULER_NAME = re.compile(r"sched|(^|_)lr_?(decay|policy)|warmup", _I)
 #: methods that update a model whoever the receiver is
 STEPPING_METHODS = frozenset(
-    {"partial_fit", "train_on_batch", "apply_gradients", "optimize_parameters", "minimize", "train_batch", "fused_step"}
+    {
+        "partial_fit",
+        "train_on_batch",
+        "apply_gradients",
+        "optimize_parameters",
+        "minimize",
+        "train_batch",
+        "fused_step",
+        "stateless_apply",
+    }
 )
 #: functions (by dotted name) that update parameters
 STEPPING_CALLS = re.compile(r"(^|\.)(apply_updates|opt_update|apply_gradients)$")
@@ -111,6 +120,8 @@ COMPILERS = re.compile(
     r"(^|\.)(jit\.\w+|script|script_if_tracing|compile|njit|jit|vectorize|guvectorize|pjit|pmap|vmap|function|kernel|"
     r"to_static|compile_fn|checkify|autojit|AutoGraph|trace)$"
 )
+#: functions that give back the function they are given, transformed
+TRANSFORMS = re.compile(r"(^|\.)(jit|njit|pmap|pjit|compile|partial|function|script|shard_map|cached_partial|remat)$")
 #: context managers known not to swallow exceptions
 NEVER_SWALLOWS = frozenset(
     {"no_grad", "enable_grad", "inference_mode", "set_grad_enabled", "autocast", "open", "tqdm", "trange",

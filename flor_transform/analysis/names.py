@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import symtable
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from flor_transform.analysis import idioms
 from flor_transform.analysis.flow import Scope
 from flor_transform.errors import SourceError
 from flor_transform.source import Source
@@ -112,6 +113,8 @@ class Module:
     #: local name -> (dotted module as written, level, attribute or "" for the module itself)
     imports: dict[str, tuple[str, int, str]] = field(default_factory=dict)
     stars: list[tuple[str, int]] = field(default_factory=list)
+    #: `step = jax.jit(train_step)`: names that stand for a function of the file, transformed
+    wrapped: dict[str, str] = field(default_factory=dict)
     #: names given an instance of a class, by the class's (dotted) name, anywhere in the file
     instances: dict[str, set[str]] = field(default_factory=dict)
 
@@ -274,6 +277,12 @@ def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnA
                 continue
             made = dotted(call.func)
             name = last_name(target)
+            if isinstance(target, ast.Name) and idioms.TRANSFORMS.search(made):
+                inner: ast.expr = call
+                while isinstance(inner, ast.Call) and inner.args and idioms.TRANSFORMS.search(dotted(inner.func)):
+                    inner = inner.args[0]
+                if isinstance(inner, ast.Name):
+                    module.wrapped[name] = inner.id
             if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and owner.cls is not None:
                 owner.cls.fields.setdefault(target.attr, set()).add(made)
             if name:
@@ -283,8 +292,10 @@ def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnA
 class Project:
     """The files that are looked at together, and how names in one refer to things in another."""
 
-    def __init__(self, modules: Mapping[str, Module]) -> None:
+    def __init__(self, modules: Mapping[str, Module], scripts: Iterable[str] = ()) -> None:
         self.modules = dict(modules)
+        #: files that are run, not only imported: what is under their `if __name__ == "__main__"` counts
+        self.scripts = frozenset(scripts)
 
     def functions(self) -> Iterator[Function]:
         for module in self.modules.values():
@@ -391,6 +402,8 @@ class Project:
         """The functions of the project that calling `callee` inside `function` may run."""
         if isinstance(callee, ast.Name):
             found = self.lookup(function, callee.id)
+            if found is None and callee.id in function.module.wrapped:
+                found = self.lookup(function, function.module.wrapped[callee.id])
         elif isinstance(callee, ast.Attribute):
             if isinstance(callee.value, ast.Name) and callee.value.id in ("self", "cls"):
                 cls = owner_class(function)

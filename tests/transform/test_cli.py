@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import stat
 from pathlib import Path
@@ -112,7 +111,7 @@ def test_mode_bits_and_links_stay(script: Path, tmp_path: Path) -> None:
     assert link.is_symlink()
     assert stat.S_IMODE(script.stat().st_mode) == 0o750
     assert b"flor.loop" in script.read_bytes()
-    assert sorted(os.listdir(tmp_path)) == ["link.py", "train.py"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link.py", "train.py"]
 
 
 def test_a_file_that_does_not_change_is_not_written(tmp_path: Path) -> None:

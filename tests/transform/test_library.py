@@ -7,7 +7,6 @@ import sys
 
 import pytest
 
-import flor_transform
 from flor_transform import instrument, instrument_project, strip
 from flor_transform.errors import SettingsError, SourceError
 from flor_transform.plan import Plan
@@ -53,8 +52,8 @@ def test_an_instrumented_script_still_leads_to_its_engine() -> None:
 
 
 def test_unique_names() -> None:
-    loop = b"for epoch in range(3):\n    for b in loader:\n        optimizer.step()\n    for b in loader:\n        optimizer.step()\n"
-    plan = instrument(loop + loop).plan
+    inner = b"    for b in loader:\n        optimizer.step()\n"
+    plan = instrument((b"for epoch in range(3):\n" + inner + inner) * 2).plan
     assert [entry.name for entry in plan.loops] == ["epoch", "epoch_2"]
     assert [entry.name for entry in plan.blocks] == ["train", "train_2", "train_3", "train_4"]
 
