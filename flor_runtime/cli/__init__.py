@@ -38,8 +38,10 @@ class _LazyGroup(click.Group):
         if name and not name.startswith("-") and name not in COMMANDS:
             from difflib import get_close_matches
 
+            from flor_runtime.errors import FlorError
+
             near = get_close_matches(name, COMMANDS, n=1)
-            ctx.fail(f"no command {name!r}" + (f": did you mean {near[0]!r}?" if near else ""))
+            raise FlorError(f"no command {name!r}: " + (f"did you mean {near[0]!r}?" if near else "see flor --help"))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:

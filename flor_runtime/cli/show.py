@@ -104,12 +104,12 @@ def _columns(table: Pivot, rows: Sequence[int]) -> list[Column]:
         if name in table.names:
             columns.append(_value_column(table, name, rows))
             continue
-        values = [frame[label].iloc[row] for row in rows]
+        values = [_python(frame[label].iloc[row]) for row in rows]
         if name == "projid" and frame[label].nunique() < 2:
             continue
         if name == "vid":
             values = [str(value)[:7] if value else "" for value in values]
-        texts = ["" if _missing(value) else cell(value) for value in values]
+        texts = ["" if value is None else cell(value) for value in values]
         if not any(texts) or name == "tstamp":
             continue
         numbers = name not in ("projid", "runid", "vid")
@@ -145,12 +145,6 @@ def _python(value: Any) -> Any:
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
-def _missing(value: Any) -> bool:
-    import pandas as pd
-
-    return value is None or value is pd.NA
-
-
 def _print_markdown(columns: list[Column]) -> None:
     click.echo("| " + " | ".join(_escape(column.title) for column in columns) + " |")
     click.echo("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
@@ -159,7 +153,7 @@ def _print_markdown(columns: list[Column]) -> None:
 
 
 def _escape(text: str) -> str:
-    return "".join("\\" + char if char in "\\|`*_<>[]" and len(text) > 1 else char for char in text)
+    return "".join("\\" + char if char in "\\|`*_<>[]" else char for char in text)
 
 
 def _rows(table: Pivot) -> Iterator[tuple[int, list[Any]]]:

@@ -66,7 +66,8 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest:02} s"
-    return f"{minutes // 60} h {minutes % 60:02} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24:02} h"
 
 
 def size(count: int) -> str:
@@ -113,7 +114,7 @@ def _print_rich(columns: Sequence[Column]) -> None:
 
     console = Console(highlight=False, markup=False, emoji=False)
     for part in _parts(columns, console.width):
-        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+        table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         for column in part:
             table.add_column(
                 Text(column.title),
