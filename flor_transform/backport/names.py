@@ -6,7 +6,7 @@ import ast
 import builtins
 from collections.abc import Iterable
 
-from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Node
+from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Node, statements
 
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__", "__spec__"}
 _INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -96,10 +96,11 @@ def header_binds(stmt: ast.AST) -> set[str]:
         return {stmt.name} if stmt.name else set()
     if isinstance(stmt, ast.match_case):
         return stored(stmt.pattern)
+    plain = stmt.__dict__.get("plain", False)
     if isinstance(stmt, (ast.For, ast.AsyncFor)):
-        return stored(stmt.target) | stored(stmt.iter)
+        return stored(stmt.target) | (set() if plain else stored(stmt.iter))
     if isinstance(stmt, (ast.While, ast.If)):
-        return stored(stmt.test)
+        return set() if plain else stored(stmt.test)
     if isinstance(stmt, (ast.With, ast.AsyncWith)):
         return {
             n
@@ -109,6 +110,12 @@ def header_binds(stmt: ast.AST) -> set[str]:
     if isinstance(stmt, ast.AnnAssign) and stmt.value is None:
         return set()
     if isinstance(stmt, (ast.Try, ast.Match, ast.Module)):
+        return set()
+    if plain:
+        if isinstance(stmt, ast.Assign):
+            return {n for t in stmt.targets for n in stored(t)}
+        if isinstance(stmt, (ast.AnnAssign, ast.AugAssign)):
+            return stored(stmt.target)
         return set()
     return stored(stmt)
 
@@ -161,9 +168,7 @@ class Scopes:
                 out |= set(arguments(stmt.args))
                 out -= self.declared(scope)
             elif scope is self.root:
-                for node in ast.walk(stmt):
-                    if isinstance(node, ast.Global):
-                        out |= set(node.names)
+                out |= {n for node in statements(stmt) if isinstance(node, ast.Global) for n in node.names}
             found = self._anywhere[scope] = frozenset(out)
         return found
 
@@ -230,9 +235,16 @@ def scope_of(block: Block) -> Node:
 def bound_before(block: Block, index: int) -> set[str]:
     """Names certainly bound at a gap, a loop's body taken as run at least once."""
     out: set[str] = set()
+    deleted: set[str] = set()
     while True:
+        here: set[str] = set()
         for node in block.items[:index]:
-            out |= certain(node)
+            here |= certain(node)
+            if isinstance(node.stmt, ast.Delete):
+                gone = {t.id for t in node.stmt.targets if isinstance(t, ast.Name)}
+                here -= gone
+                deleted |= gone
+        out |= here - (deleted - here)
         owner = block.owner
         out |= header_binds(owner.stmt) if not isinstance(owner.stmt, DEFS) else set()
         if isinstance(owner.stmt, FUNCTIONS):

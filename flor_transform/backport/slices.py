@@ -61,7 +61,15 @@ class Slicer:
                 out[name] = other
         return out
 
+    @cached_property
+    def _imported(self) -> frozenset[str]:
+        """Names that new imports: another module in the same place is no other name for it."""
+        stmts = (n.stmt for n in self.new if n.group == "import")
+        return frozenset(name for stmt in stmts for name in header_binds(stmt))
+
     def _voted(self, name: str, block: Block) -> str | None:
+        if name in self._imported:
+            return None
         scope = scope_of(block)
         votes = self.map.votes(name, scope if name in self.new_scopes.anywhere(scope) else None)
         if sum(votes.values()) < 2:
@@ -205,7 +213,7 @@ class Slicer:
             raise refused
         stmt = node.stmt
         module = holder is self.new.root
-        if node in self.map.to_old:
+        if node in self.map.to_old and node.group != "import":
             other = self.map.to_old[node]
             line = self.old.source.line_of(other.start)
             raise Refused("UNBOUND", f"{name} is not bound at its place: line {line} binds something else", [other])

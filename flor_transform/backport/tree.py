@@ -250,6 +250,18 @@ def bare(stmt: ast.stmt) -> ast.stmt:
     return out
 
 
+def statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """All statements (handlers and cases too) of a tree; expressions are not entered."""
+    todo: list[ast.AST] = [tree]
+    while todo:
+        node = todo.pop()
+        yield node
+        for name in FIELDS:
+            inner = getattr(node, name, None)
+            if inner and isinstance(inner, list):
+                todo.extend(inner)
+
+
 class Aliases:
     """The names under which a file knows flor."""
 
@@ -258,7 +270,7 @@ class Aliases:
         self.direct: dict[str, str] = {}
         if b"flor" not in text:
             return
-        for node in ast.walk(tree):
+        for node in statements(tree):
             if isinstance(node, ast.Import):
                 self.modules.update(a.asname for a in node.names if a.name == "flor" and a.asname)
             elif isinstance(node, ast.ImportFrom) and node.module == "flor" and not node.level:
@@ -373,6 +385,8 @@ class Version:
         self.flor_imports: list[ast.stmt] = []
         self._order = 0
         text = self.source.text
+        #: no ``:=`` anywhere: only targets bind names, which spares looking into expressions
+        self._plain = b":=" not in text
         self.root = Node(self.source.tree, "module", 0, 0, len(text), None, 0, -1)
         self._block(self.root, "body", self.source.tree.body)
 
@@ -504,6 +518,7 @@ class Version:
 
     def _add(self, block: Block, stmt: ast.AST, start: int, end: int) -> None:
         self._order += 1
+        stmt.__dict__["plain"] = self._plain
         group = GROUPS.get(type(stmt)) or type(stmt).__name__
         node = Node(stmt, group, start, end, end, block, len(block.items), self._order)
         block.items.append(node)
