@@ -22,6 +22,7 @@ import os
 import posix
 import shutil
 import stat
+import sysconfig
 from collections.abc import Iterator, Sequence
 
 PARTIAL = stat.S_ISVTX
@@ -43,6 +44,8 @@ class Overlay:
         self.upper = upper
         self._roots = {upper: True} | dict.fromkeys(protected, False) | dict.fromkeys(allowed, True)
         self._fill = fill
+        # Libraries are read where they are installed: importing one looks at thousands of paths.
+        self._as_they_are = _PASS + tuple({f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "purelib", "platlib")})
 
     # -- questions
 
@@ -79,7 +82,7 @@ class Overlay:
 
     def for_read(self, path: str) -> str:
         """The path to read from: the replay's own file if there is one, else the path as it is."""
-        if path.startswith(_PASS):
+        if path.startswith(self._as_they_are):
             return path
         absolute = path if path.startswith("/") else f"{posix.getcwd()}/{path}"
         if self.inside(absolute):
