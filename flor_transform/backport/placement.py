@@ -11,6 +11,7 @@ from functools import cached_property
 from flor_transform.backport.effects import disturbs
 from flor_transform.backport.mapping import Mapping
 from flor_transform.backport.names import Scopes, bound_anywhere, header_binds
+from flor_transform.backport.remainder import align
 from flor_transform.backport.tree import DEFS, Block, Node
 
 
@@ -64,6 +65,9 @@ class Placer:
         after = [n for n in block.items[stop:] if n not in skip]
         prev = self._anchor(block, before[::-1], reads)
         following = self._anchor(block, after, reads)
+        if prev is None and following is None and block.owner not in self.map.to_old and align(self.map, block):
+            prev = self._anchor(block, before[::-1], reads)
+            following = self._anchor(block, after, reads)
         owner = self.map.to_old.get(block.owner)
         home = next((b for b in owner.blocks if b.field == block.field), None) if owner is not None else None
         target, lo, hi, glued_lo, glued_hi, why = self._range(home, prev, following, before, after)
