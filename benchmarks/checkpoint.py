@@ -63,7 +63,13 @@ def run() -> Iterator[Figure]:
             save()
             copy()
             ours, floor = interleaved(change_and_save, copy, 7)
-            yield Figure(f"one checkpoint, {nbytes / 1e6:.0f} MB ({size})", ours * 1e3, floor * 1e3, "a copy of the same bytes (both + an update)", "ms")
+            yield Figure(
+                f"one checkpoint, {nbytes / 1e6:.0f} MB ({size})",
+                ours * 1e3,
+                floor * 1e3,
+                "a copy of the same bytes (both + an update)",
+                "ms",
+            )
 
             def restore(m: Any = model, o: Any = optimizer, last: int = count - 1, where: str = folder) -> None:
                 reader = Reader(Path(where))
@@ -72,5 +78,7 @@ def run() -> Iterator[Figure]:
 
             restore()
             ours, floor = interleaved(restore, copy, 5)
-            yield Figure(f"one restoration, {nbytes / 1e6:.0f} MB", ours * 1e3, floor * 1e3, "a copy of the same bytes", "ms")
+            yield Figure(
+                f"one restoration, {nbytes / 1e6:.0f} MB", ours * 1e3, floor * 1e3, "a copy of the same bytes", "ms"
+            )
             writer.close()

@@ -26,10 +26,13 @@ class Figure:
 
     def __str__(self) -> str:
         ratio = self.ours / self.floor if self.floor else float("inf")
-        return f"{self.name:<52} {ratio:8.3f} x  ({self.ours:.4g} {self.unit} against {self.floor:.4g} {self.unit}: {self.against})"
+        times = f"{self.ours:.4g} {self.unit} against {self.floor:.4g} {self.unit}"
+        return f"{self.name:<52} {ratio:8.3f} x  ({times}: {self.against})"
 
 
-def interleaved(ours: Callable[[], object], floor: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
+def interleaved(
+    ours: Callable[[], object], floor: Callable[[], object], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> tuple[float, float]:
     """Median seconds of both, taken in turn, so that a busy machine is busy for both."""
     mine: list[float] = []
     theirs: list[float] = []

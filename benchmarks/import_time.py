@@ -12,7 +12,10 @@ _CODE = "import time; t = time.process_time(); import {}; print(time.process_tim
 
 
 def _cost(module: str) -> float:
-    runs = [subprocess.run([sys.executable, "-c", _CODE.format(module)], capture_output=True, text=True, check=True) for _ in range(7)]
+    runs = [
+        subprocess.run([sys.executable, "-c", _CODE.format(module)], capture_output=True, text=True, check=True)
+        for _ in range(7)
+    ]
     return min(float(run.stdout) for run in runs)
 
 

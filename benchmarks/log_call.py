@@ -52,4 +52,6 @@ def run() -> Iterator[Figure]:
             on, floor = interleaved(_logged, _bare, 7, time.process_time)
         finally:
             sessions.use(None)
-    yield Figure("flor.log(name, float), recording, a call", on / COUNT * 1e6, floor / COUNT * 1e6, "an empty call", "us")
+    yield Figure(
+        "flor.log(name, float), recording, a call", on / COUNT * 1e6, floor / COUNT * 1e6, "an empty call", "us"
+    )

@@ -12,17 +12,15 @@ from pathlib import Path
 
 from benchmarks.figures import Figure
 
-SCRIPT = '''
+SCRIPT = """
 import sys, time
 import torch
 torch.set_num_threads(1)
 torch.manual_seed(0)
 width, batches, epochs = map(int, sys.argv[1:])
-model = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 10))
-optimizer = torch.optim.Adam(model.parameters())
-x, y = torch.randn(64, 64), torch.randint(0, 10, (64,))
-began = time.process_time()
-for epoch in range(epochs):
+model = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU(),
+torch.nn.Linear(width, 10)) optimizer = torch.optim.Adam(model.parameters()) x, y = torch.randn(64, 64),
+torch.randint(0, 10, (64,)) began = time.process_time() for epoch in range(epochs):
     total = 0.0
     for step in range(batches):
         loss = torch.nn.functional.cross_entropy(model(x), y)
@@ -32,7 +30,7 @@ for epoch in range(epochs):
         total += loss.item()
     print(epoch, total)
 print("loop", time.process_time() - began)
-'''
+"""
 
 
 def _loop_seconds(command: list[str], folder: str) -> float:
@@ -46,7 +44,10 @@ def _loop_seconds(command: list[str], folder: str) -> float:
 def run() -> Iterator[Figure]:
     """CPU time of the loop, in turn, the median of three rounds."""
     flor = str(Path(sys.executable).with_name("flor"))
-    for label, arguments in (("epochs of about 1 s, 50 MB", ["2000", "12", "8"]), ("epochs of about 60 ms, 1 MB", ["256", "60", "40"])):
+    for label, arguments in (
+        ("epochs of about 1 s, 50 MB", ["2000", "12", "8"]),
+        ("epochs of about 60 ms, 1 MB", ["256", "60", "40"]),
+    ):
         with tempfile.TemporaryDirectory() as folder:
             Path(folder, "train.py").write_text(SCRIPT)
             plain: list[float] = []

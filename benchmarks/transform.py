@@ -10,12 +10,22 @@ from benchmarks.figures import Figure, interleaved
 
 DEMO = Path(__file__).parent.parent / "demo" / "train.py"
 
+FILLER = """def helper_{0}(values, weight={0}):
+    total = 0
+    for value in values:
+        if value > weight:
+            total += value * weight
+    return total
+
+
+"""
+
 
 def _long(lines: int) -> bytes:
     """The demo's script with as many further functions in it as make up the length."""
     text = DEMO.read_text()
     head, tail = text.split("def main", 1)
-    filler = "def helper_{0}(values, weight={0}):\n    total = 0\n    for value in values:\n        if value > weight:\n            total += value * weight\n    return total\n\n\n"
+    filler = FILLER
     count = max(0, (lines - text.count("\n")) // 8)
     return (head + "".join(filler.format(n) for n in range(count)) + "def main" + tail).encode()
 

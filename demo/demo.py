@@ -1,8 +1,8 @@
 """The main job, from beginning to end, on real data: `make demo`.
 
-In a temporary git repository: five versions of a raw training script are run and recorded; then two statements are added to the newest
-one only; `flor-backport --replay` recovers their values for every version; at last every version is retrained with the statements in
-it, and the recovered values are compared with what retraining gives, bit for bit.
+In a temporary git repository: five versions of a raw training script are run and recorded; then two statements are
+added to the newest one only; `flor-backport --replay` recovers their values for every version; at last every version is
+retrained with the statements in it, and the recovered values are compared with what retraining gives, bit for bit.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def move_function(text: str) -> str:
     return text[:start] + text[stop:guard] + text[start:stop] + text[guard:]
 
 
-EVALUATE = '''def evaluate(model, loader):
+EVALUATE = """def evaluate(model, loader):
     model.eval()
     correct = 0
     with torch.no_grad():
@@ -47,7 +47,7 @@ EVALUATE = '''def evaluate(model, loader):
     return correct / len(loader.dataset)
 
 
-'''
+"""
 
 
 def split_evaluation(text: str) -> str:
@@ -81,8 +81,10 @@ def versions(text: str) -> Iterator[tuple[str, str]]:
 def add_statements(text: str) -> str:
     """What the user wants to know now, in the newest version only."""
     text = replace(text, "import argparse\n", "import argparse\n\nimport flor\n")
-    norm = 'sum(p.grad.pow(2).sum() for p in model.parameters()).sqrt())'
-    text = replace(text, "        loss.backward()\n", f'        loss.backward()\n        flor.log("grad_norm", {norm}\n')
+    norm = "sum(p.grad.pow(2).sum() for p in model.parameters()).sqrt())"
+    text = replace(
+        text, "        loss.backward()\n", f'        loss.backward()\n        flor.log("grad_norm", {norm}\n'
+    )
     after = "        acc = evaluate(net, test_loader)\n"
     return replace(text, after, f'{after}        flor.log("accuracy", acc)\n')
 
@@ -102,7 +104,9 @@ class Demo:
         own = BIN / program
         began = time.perf_counter()
         out = None if show else subprocess.DEVNULL
-        done = subprocess.run([str(own) if own.exists() else program, *rest], cwd=self.repo, env={**self.env, **env}, stdout=out)
+        done = subprocess.run(
+            [str(own) if own.exists() else program, *rest], cwd=self.repo, env={**self.env, **env}, stdout=out
+        )
         if done.returncode:
             raise SystemExit(f"demo: {program} ended with {done.returncode}")
         return time.perf_counter() - began
@@ -120,8 +124,8 @@ class Demo:
         script.write_text(text)
         self.git("add", ".")
         self.git("commit", "-q", "-m", "digits")
-        for number, (change, text) in enumerate(versions(text), 1):
-            script.write_text(text)
+        for number, (change, version) in enumerate(versions(text), 1):
+            script.write_text(version)
             self.git("commit", "-q", "-a", "-m", change)
             print(f"\nVersion {number}: {change}")
             self.do("flor", "run", "--name", f"v{number}", "train.py")
@@ -134,7 +138,9 @@ class Demo:
         values: dict[str, dict[Key, object]] = {}
         for run in runs:
             name = str(run.manifest()["name"])
-            script = next(patched.rglob(f"*{run.manifest()['vid'][:7]}*/train.py"), None) or next(patched.rglob(f"*{name}*/train.py"))
+            script = next(patched.rglob(f"*{run.manifest()['vid'][:7]}*/train.py"), None) or next(
+                patched.rglob(f"*{name}*/train.py")
+            )
             where = str(script.relative_to(self.repo) if script.is_relative_to(self.repo) else script)
             seconds += self.do("python", where, show=False)
             self.do("flor", "run", "--name", name, where, show=False, FLOR_HOME=str(home.root))
@@ -170,7 +176,9 @@ def main() -> None:
                     equal += key in expected and same_bits(expected[key], value)
     total = sum(1 for values in truth.values() for key in values if key[1] in NAMES.split(","))
     print(f"\nreplay of five versions    {replay:6.1f} s  (`flor-backport --vars {NAMES} --replay`, start to end)")
-    print(f"retraining of five versions {retraining:5.1f} s  (`python train.py` with the statements, one after the other)")
+    print(
+        f"retraining of five versions {retraining:5.1f} s  (`python train.py` with the statements, one after the other)"
+    )
     print(f"recovered values equal to retraining, bit for bit: {equal} of {recovered}; retraining logged {total}")
     print(f"\nThe repository is in {demo.repo}, its runs in {demo.root / 'flor'}. To look at it:")
     print(f"  cd {demo.repo} && export FLOR_HOME={demo.root / 'flor'} PATH={BIN}:$PATH")

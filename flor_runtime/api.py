@@ -18,7 +18,8 @@ T = TypeVar("T")
 def log(name: str, value: T) -> T:
     """Record a value under a name, at the current turn of the open loops; hands the value back.
 
-    Scalars (also 0-d tensors and arrays) keep their type and bits; strings, lists, dictionaries and arrays are kept whole.
+    Scalars (also 0-d tensors and arrays) keep their type and bits; strings, lists, dictionaries and arrays are kept
+    whole.
     """
     if sessions.current is not None:
         sessions.current.log(name, value)
@@ -26,7 +27,8 @@ def log(name: str, value: T) -> T:
 
 
 def loop(name: str, iterable: Iterable[T]) -> Iterable[T]:
-    """The main loop of a run: `for epoch in flor.loop("epoch", range(n))`. Inside another `flor.loop`: a level of the table."""
+    """The main loop of a run: `for epoch in flor.loop("epoch", range(n))`. Inside another `flor.loop`: a level of the
+    table."""
     session = sessions.current
     return iterable if session is None else Loop(session, name, iterable)
 

@@ -1,7 +1,7 @@
 """`flor.loop` and the loop of a SkipBlock: transparent iterators.
 
-One element is drawn a turn, never ahead; no `len()` is asked for and no reference to an element is kept; `break`, exceptions and
-the end leave the session as they found it.
+One element is drawn a turn, never ahead; no `len()` is asked for and no reference to an element is kept; `break`,
+exceptions and the end leave the session as they found it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The one object that knows the mode, the open loops and blocks, and where log records go.
 
-Mode off is `current is None`: then an instrumented program is the raw program. A `Session` records or replays; what to do at a
-boundary is its keeper's matter (`record.py`, `replay/replayer.py`).
+Mode off is `current is None`: then an instrumented program is the raw program. A `Session` records or replays; what to
+do at a boundary is its keeper's matter (`record.py`, `replay/replayer.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from flor_runtime.store.runlog import RunLog
 
 
 class Level:
-    """One open loop. Its context in the log is made when something is logged in the turn: a silent turn costs nothing."""
+    """One open loop. Its context in the log is made when something is logged in the turn: a silent turn costs
+    nothing."""
 
     __slots__ = ("_context", "_log", "index", "name", "parent")
 
@@ -172,7 +173,8 @@ class Session:
     # -- main loops ----------------------------------------------------------------------------------------------
 
     def open_main(self, advance: Callable[[int], None]) -> MainLoop | None:
-        """Begin a main loop; None if one is open already (or this is another thread): then it is only a level of the log."""
+        """Begin a main loop; None if one is open already (or this is another thread): then it is only a level of the
+        log."""
         if self.main is not None or self._blocks or not self.in_main_thread():
             return None
         self.main = MainLoop(len(self.entries), advance)
@@ -258,7 +260,8 @@ class Session:
                 return
 
     def begin_block_level(self, block: Block) -> Level:
-        """The loop level `step` for what is logged in a block; the part behind `@` keeps blocks apart, tables don't show it."""
+        """The loop level `step` for what is logged in a block; the part behind `@` keeps blocks apart, tables don't
+        show it."""
         suffix = f"#{block.occurrence + 1}" if block.occurrence else ""
         block.level = self.open_level(f"step@{block.name}{suffix}")
         return block.level
@@ -279,7 +282,9 @@ class _While:
         self._turn = 0
 
     def covers(self, frame: FrameType) -> bool:
-        return id(frame) == self._frame_id and frame.f_code is self._code and self._start <= position(frame) < self._stop
+        if id(frame) != self._frame_id or frame.f_code is not self._code:
+            return False
+        return self._start <= position(frame) < self._stop
 
     def test(self, condition: Any, frame: FrameType) -> Any:
         session, loop = self._session, self._loop

@@ -14,7 +14,8 @@ from flor_runtime.loop import BlockLoop
 class SkipBlock:
     """Round a loop: `for x in SkipBlock.loop(name, xs): ...` and `SkipBlock.end(...)` on the line after it.
 
-    By hand also `if SkipBlock.step_into(name): ...` and `SkipBlock.end(...)` after it. A block outside a `flor.loop` always runs.
+    By hand also `if SkipBlock.step_into(name): ...` and `SkipBlock.end(...)` after it. A block outside a `flor.loop`
+    always runs.
     """
 
     @staticmethod
@@ -38,8 +39,8 @@ class SkipBlock:
 
         Args:
             objects: what the block changes, for who reads the code; what a checkpoint holds is found from the frame.
-            values: names of the calling frame whose values are handed back: a tuple in their order, or the value itself for a
-                single string.
+            values: names of the calling frame whose values are handed back: a tuple in their order, or the value itself
+                for a single string.
 
         Raises:
             NameError: one of `values` is not bound.

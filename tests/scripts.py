@@ -67,7 +67,12 @@ class Project:
         program, *rest = command
         executable = [sys.executable] if program == "python" else [str(Path(sys.executable).with_name(program))]
         done = subprocess.run(
-            [*executable, *rest], cwd=cwd or self.folder, env={**self.env, **env}, capture_output=True, text=True, stdin=subprocess.DEVNULL
+            [*executable, *rest],
+            cwd=cwd or self.folder,
+            env={**self.env, **env},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
         )
         return Done(done.returncode, done.stdout, done.stderr)
 

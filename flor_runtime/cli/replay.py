@@ -18,8 +18,17 @@ if TYPE_CHECKING:
 @click.option("--runs", "chosen", help="Only these runs: ids or names, separated by commas.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and what it costs.")
-def command(names: tuple[str, ...], script: str | None, chosen: str | None, jobs: int | None, yes: bool, dry_run: bool) -> None:
+def command(
+    names: tuple[str, ...],
+    script: str | None,
+    chosen: str | None,
+    jobs: int | None,
+    yes: bool,
+    again: bool,
+    dry_run: bool,
+) -> None:
     """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
 
     Nothing of yours is written: each old version runs from an export of its own, in the store.
@@ -27,7 +36,7 @@ def command(names: tuple[str, ...], script: str | None, chosen: str | None, jobs
     from flor_runtime.errors import FlorError
 
     try:
-        code = _replay(names, script, chosen, jobs, yes, dry_run)
+        code = _replay(names, script, chosen, jobs, yes, again, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
@@ -35,7 +44,13 @@ def command(names: tuple[str, ...], script: str | None, chosen: str | None, jobs
 
 
 def _replay(
-    names: tuple[str, ...], script: str | None, chosen: str | None, jobs: int | None, yes: bool, dry_run: bool
+    names: tuple[str, ...],
+    script: str | None,
+    chosen: str | None,
+    jobs: int | None,
+    yes: bool,
+    again: bool,
+    dry_run: bool,
 ) -> int:
     from flor_runtime import knobs
     from flor_runtime.errors import ReplayError
@@ -53,7 +68,7 @@ def _replay(
     if not runs:
         raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
     slots = jobs or int(knobs.get("REPLAY_JOBS")) or campaign.default_slots(runs)
-    plans, others = campaign.make_plans(runs, path, list(names), slots)
+    plans, others = campaign.make_plans(runs, path, list(names), slots, again)
     for result in others:
         _say(result)
     for plan in plans:
@@ -61,7 +76,9 @@ def _replay(
         what = ", ".join(plan.placed.names)
         click.echo(f"{_label(plan.run.id, plan.manifest)}  {what}: about {plan.estimate:.1f} s{segments}", err=True)
     if plans:
-        total = max(sum(plan.estimate * len(plan.goals) for plan in plans) / slots, max(plan.estimate for plan in plans))
+        total = max(
+            sum(plan.estimate * len(plan.goals) for plan in plans) / slots, max(plan.estimate for plan in plans)
+        )
         click.echo(f"{len(plans)} runs to replay, about {total:.0f} s on {slots} workers", err=True)
     if dry_run or not plans:
         return 1 if any(result.refused or result.error for result in others) else 0
@@ -71,7 +88,10 @@ def _replay(
     values = sum(result.values for result in results)
     checked = sum(result.checked for result in results)
     different = sum(result.mismatched for result in results)
-    click.echo(f"{values} values recovered; {checked - different} of {checked} comparisons equal; `flor show` has the table", err=True)
+    click.echo(
+        f"{values} values recovered; {checked - different} of {checked} comparisons equal; `flor show` has the table",
+        err=True,
+    )
     return 1 if any(result.error or result.refused for result in (*results, *others)) else 0
 
 
@@ -90,6 +110,8 @@ def _say(result: RunResult) -> None:
         click.echo(f"{label}  {text}", err=True)
     for name in result.recorded:
         click.echo(f"{label}  {name}: recorded by the run itself", err=True)
+    for name in result.recovered:
+        click.echo(f"{label}  {name}: recovered before, by the same statement (--again does it once more)", err=True)
     for name, why in result.refused.items():
         click.echo(f"{label}  {name}: refused: {why}", err=True)
     if result.label and result.label != "exact":

@@ -32,6 +32,7 @@ class RunResult:
     manifest: dict[str, Any]
     names: list[str] = field(default_factory=list)
     recorded: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     values: int = 0
     checked: int = 0
@@ -55,8 +56,10 @@ def runs_of(script: Path, home: Home) -> list[RunFolder]:
 
 
 def default_slots(runs: Iterable[RunFolder]) -> int:
-    """Workers at a time: a core for each thread that the runs computed with. A replay must use as many, and more than there are
-    cores would make them wait for one another."""
+    """Workers at a time: a core for each thread that the runs computed with.
+
+    A replay must use as many threads, and more than there are cores would make them wait for one another.
+    """
     threads = max((int(read_facts(run).get("threads") or 1) for run in runs), default=1)
     return max(1, available_cores() // threads)
 
@@ -81,9 +84,13 @@ def newest_script(folder: Path, home: Home) -> Path:
 
 
 def make_plans(
-    runs: Iterable[RunFolder], script: Path, names: list[str], slots: int
+    runs: Iterable[RunFolder], script: Path, names: list[str], slots: int, again: bool
 ) -> tuple[list[RunPlan], list[RunResult]]:
-    """Plan each run; gives the plans of those with something to do, and the results of the others."""
+    """Plan each run; gives the plans of those with something to do, and the results of the others.
+
+    Args:
+        again: recover also what an earlier replay has recovered.
+    """
     plans: list[RunPlan] = []
     others: list[RunResult] = []
     chosen = list(runs)
@@ -93,14 +100,22 @@ def make_plans(
         try:
             with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
                 new = project_files(Path(manifest["project"]), manifest["script"])
-                plan = plan_run(run, new, names, each, Path(scratch) / "code")
+                plan = plan_run(run, new, names, each, Path(scratch) / "code", again)
         except FlorError as error:
             others.append(RunResult(run, manifest, error=str(error)))
             continue
         if plan.placed.names:
             plans.append(plan)
         else:
-            others.append(RunResult(run, manifest, recorded=plan.placed.recorded, refused=plan.placed.refused))
+            others.append(
+                RunResult(
+                    run,
+                    manifest,
+                    recorded=plan.placed.recorded,
+                    recovered=plan.placed.recovered,
+                    refused=plan.placed.refused,
+                )
+            )
     return plans, others
 
 
@@ -124,7 +139,7 @@ def carry_out(plans: list[RunPlan], slots: int, on_done: Callable[[RunResult], N
 
 
 def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor) -> RunResult:
-    """Replay one run: from checkpoints, and if that doesn't lead back to the recorded states, by stepping through, then in full."""
+    """Replay one run: from checkpoints; if that doesn't lead to the recorded states, stepping through; then in full."""
     began = time.time()
     folder = plan.run.path / "replays" / f"{time.strftime('%Y%m%dT%H%M%S')}-{Home().new_run_id()[:8]}"
     values = {name: value for (path, name, _), value in keyed(read(plan.run.log)).items() if not path}
@@ -132,10 +147,10 @@ def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor) -> RunRe
     verdict = Verdict()
     outcomes: list[dict[str, Any]] = []
     mode = ""
+    surroundings = surroundings_of(plan.manifest, plan.facts)
     for goals in _attempts(plan.goals):
         mode = goals[0].mode
         jobs = [_job(plan, goal, folder / f"{mode}-{n}", values) for n, goal in enumerate(goals)]
-        surroundings = surroundings_of(plan.manifest, plan.facts)
         outcomes = list(workers.map(lambda job: engine.run(job, surroundings), jobs))
         logs = [Path(job.folder) / "log" for job in jobs]
         verdict = judge(plan.run.log, logs, outcomes, plan.placed.names)
@@ -146,7 +161,8 @@ def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor) -> RunRe
         if verdict.label in (EXACT, VERIFIED):
             break
     result = RunResult(
-        plan.run, plan.manifest, plan.placed.names, plan.placed.recorded, plan.placed.refused, len(verdict.recovered),
+        plan.run, plan.manifest, plan.placed.names, plan.placed.recorded, plan.placed.recovered, plan.placed.refused,
+        len(verdict.recovered),
         verdict.checked, verdict.mismatched, verdict.label, mode, notes=verdict.notes,
     )  # fmt: skip
     if not verdict.recovered and verdict.label == INEXACT:
@@ -158,7 +174,7 @@ def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor) -> RunRe
         {
             "format": FORMAT, "id": folder.name, "vars": plan.placed.names, "started": began, "ended": time.time(),
             "source": source, "checked": verdict.checked, "mismatched": verdict.mismatched, "label": verdict.label,
-            "mode": mode, "notes": verdict.notes, "parts": [RECORDS],
+            "mode": mode, "texts": plan.placed.texts, "notes": verdict.notes, "parts": [RECORDS],
         },
     )  # fmt: skip
     for part in folder.iterdir():

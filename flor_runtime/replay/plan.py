@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ class Placed:
     Attributes:
         patched: texts with the statements in them, by path relative to the project.
         lines: of the new statements, by the same paths.
-        names: found a place. `refused`: reasons by name. `recorded`: the run logged them itself.
+        names: found a place. `refused`: reasons by name. `recorded`: the run logged them itself. `recovered`: an
+            earlier replay has their values, from the same statements.
+        texts: of the new statements, by name.
     """
 
     patched: dict[str, bytes] = field(default_factory=dict)
@@ -36,6 +39,8 @@ class Placed:
     names: list[str] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
     recorded: list[str] = field(default_factory=list)
+    recovered: list[str] = field(default_factory=list)
+    texts: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -64,8 +69,32 @@ def project_files(folder: Path, script: str) -> dict[str, bytes]:
     return {script: source} | {(beside / name).as_posix(): text for name, text in read_siblings(path, source).items()}
 
 
-def place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str]) -> Placed:
-    """Put the statements for `names` of today's files into a version's files."""
+def place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str], again: bool) -> Placed:
+    """Put the statements for `names` of today's files into a version's files.
+
+    Args:
+        again: also those whose values an earlier replay has recovered.
+    """
+    placed = _place(run, old, new, names)
+    known = {} if again else _recovered_texts(run)
+    placed.recovered = [name for name in placed.names if known.get(name) == placed.texts[name]]
+    if placed.recovered:
+        rest = _place(run, old, new, [name for name in names if name not in placed.recovered])
+        rest.recorded, rest.refused, rest.recovered = placed.recorded, placed.refused, placed.recovered
+        return rest
+    return placed
+
+
+def _recovered_texts(run: RunFolder) -> dict[str, list[str]]:
+    """The statements whose values were recovered and can be trusted, by name."""
+    found: dict[str, list[str]] = {}
+    for replay in run.replays():
+        if replay.manifest.get("label") != "inexact":
+            found |= replay.manifest.get("texts") or {}
+    return found
+
+
+def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str]) -> Placed:
     from flor_transform import backport
 
     placed = Placed()
@@ -78,6 +107,7 @@ def place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: l
         result = backport(old[path], text, wanted)
         for placement in result.placements:
             placed.lines.setdefault(path, []).append(placement.line)
+            placed.texts.setdefault(placement.name, []).append(placement.text.strip())
             if placement.name not in placed.names:
                 placed.names.append(placement.name)
         for refusal in result.refusals:
@@ -121,10 +151,17 @@ class Timing:
         self.turn = max(0.0, span) / done if done else 0.0
         self.rest = max(0.0, total - self.startup - self.turn * turns)
         self.blocks: dict[str, float] = {}  # seconds a turn
-        turn = next((k for k in boundaries if any(b.block and (b.entry, b.turn) == (k.entry, k.turn) for b in reader.entries)), None)
+        turn = next(
+            (k for k in boundaries if any(b.block and (b.entry, b.turn) == (k.entry, k.turn) for b in reader.entries)),
+            None,
+        )
         if turn is not None:
             at = boundaries[turn]
-            inside = [(e.when, k.block) for k, e in reader.entries.items() if k.block and (k.entry, k.turn) == (turn.entry, turn.turn)]
+            inside = [
+                (e.when, k.block)
+                for k, e in reader.entries.items()
+                if k.block and (k.entry, k.turn) == (turn.entry, turn.turn)
+            ]
             for when, block in sorted(inside):
                 self.blocks[block] = self.blocks.get(block, 0.0) + when - at
                 at = when
@@ -162,7 +199,9 @@ def make_goals(sites: Sites, reader: Reader, timing: Timing, slots: int) -> tupl
     wanted = {entry: list(range(count)) for entry, count in enumerate(counts)} if sites.turn or sites.blocks else {}
     skipped = sum(seconds for block, seconds in timing.blocks.items() if block not in sites.blocks)
     usable = [e for e in reader.entries.values() if e.usable and e.key.block]
-    share = len({(e.key.entry, e.key.turn) for e in usable}) / max(1, sum(counts))  # of the turns whose blocks can be skipped
+    share = len({(e.key.entry, e.key.turn) for e in usable}) / max(
+        1, sum(counts)
+    )  # of the turns whose blocks can be skipped
     cost = max(_RESTORE, timing.turn - skipped * min(1.0, share))
     total = cost * sum(map(len, wanted.values()))
     to_end = sites.after
@@ -173,26 +212,31 @@ def make_goals(sites: Sites, reader: Reader, timing: Timing, slots: int) -> tupl
     starts = [0]
     for n in range(1, parts):
         ideal = round(counts[0] * n / parts)
-        candidates = [t for t in range(starts[-1] + 1, counts[0]) if (e := reader.entries.get(Key(0, t))) is not None and e.usable]
+        candidates = [
+            t for t in range(starts[-1] + 1, counts[0]) if (e := reader.entries.get(Key(0, t))) is not None and e.usable
+        ]
         if candidates:
             starts.append(min(candidates, key=lambda t: abs(t - ideal)))
     if len(starts) == 1:
         return [Goal(wanted, counts, sites.blocks, to_end, WEAK)], timing.startup + total + tail
     bounds = [*starts, counts[0]]
     goals = []
-    for n, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False)):
+    for n, (start, stop) in enumerate(itertools.pairwise(bounds)):
         last = n == len(starts) - 1
         goals.append(Goal({0: list(range(start, stop))}, counts, sites.blocks, to_end and last, WEAK))
     longest = max(len(g.turns[0]) for g in goals)
     return goals, timing.startup + cost * longest + tail
 
 
-def plan_run(run: RunFolder, new: dict[str, bytes], names: list[str], slots: int, scratch: Path) -> RunPlan:
+def plan_run(
+    run: RunFolder, new: dict[str, bytes], names: list[str], slots: int, scratch: Path, again: bool
+) -> RunPlan:
     """Plan the replay of one run.
 
     Args:
         new: today's files with the statements, by path relative to the project.
         scratch: an empty folder for the version's files.
+        again: as for `place`.
 
     Raises:
         ReplayError: the run's code is not there.
@@ -205,10 +249,8 @@ def plan_run(run: RunFolder, new: dict[str, bytes], names: list[str], slots: int
     except versions.VersionError as error:
         raise ReplayError(str(error)) from None
     old = project_files(scratch, manifest["script"])
-    placed = place(run, old, new, names)
+    placed = place(run, old, new, names, again)
     sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines)
     reader = Reader(run.ckpt)
     goals, estimate = make_goals(sites, reader, Timing(run, reader), slots) if placed.names else ([], 0.0)
     return RunPlan(run, manifest, read_facts(run), placed, sites, goals, estimate)
-
-

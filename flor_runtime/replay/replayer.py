@@ -134,7 +134,8 @@ class Replayer:
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
         key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
-        self._compare(key, frame, block.start, position(frame), position(frame), f"after {block.name} of turn {loop.turn}")
+        here = position(frame)
+        self._compare(key, frame, block.start, here, here, f"after {block.name} of turn {loop.turn}")
 
     # -- comparing -----------------------------------------------------------------------------------------------
 

@@ -19,8 +19,9 @@ class Verdict:
     Attributes:
         recovered: the new values.
         checked: values and states that were compared with recorded ones; `mismatched` of them were different.
-        label: EXACT: every state and value that could be compared is the recorded one, bit for bit. VERIFIED: every state is, but a
-            value that the script logs is not (a clock, say). INEXACT: a state is not, or nothing could be compared.
+        label: EXACT: every state and value that could be compared is the recorded one, bit for bit. VERIFIED: every
+            state is, but a value that the script logs is not (a clock, say). INEXACT: a state is not, or nothing could
+            be compared.
         notes: what was different.
     """
 

@@ -1,4 +1,4 @@
-"""One worker: re-executes a part of one recorded run, in a process of its own, and leaves records and an outcome behind."""
+"""One worker: re-executes a part of one recorded run in a process of its own; leaves records and an outcome behind."""
 
 from __future__ import annotations
 
@@ -112,7 +112,12 @@ class _Worker:
         sessions.use(self._session)
         try:
             typed = manifest["typed"]
-            execute(program, [str(place.script) if os.path.isabs(typed) else typed, *manifest["argv"]], project.owns, lambda path, text: None)
+            execute(
+                program,
+                [str(place.script) if Path(typed).is_absolute() else typed, *manifest["argv"]],
+                project.owns,
+                lambda path, text: None,
+            )
         except SystemExit:
             self._done()
         except BaseException as error:

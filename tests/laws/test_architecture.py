@@ -16,7 +16,15 @@ HEAVY = ["torch", "pandas", "git", "libcst", "click", "rich", "numpy"]
 #: Rooms of flor_runtime, lower ones first: a room imports only itself and lower ones at module level.
 ROOMS = [
     {"errors", "knobs"},
-    {"store.layout", "store.logformat", "store.values", "store.logreader", "store.runlog", "store.policy", "gitobjects"},
+    {
+        "store.layout",
+        "store.logformat",
+        "store.values",
+        "store.logreader",
+        "store.runlog",
+        "store.policy",
+        "gitobjects",
+    },
     {"state"},
     {"store.checkpoints", "versions"},
     {"session"},
@@ -44,11 +52,13 @@ def imported(tree: ast.AST, *, everywhere: bool) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test) and not everywhere:
-            continue
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not everywhere:
+        elif not everywhere and (_is_for_checking_only(node) or isinstance(node, ast.FunctionDef)):
             continue
         stack += list(ast.iter_child_nodes(node))
+
+
+def _is_for_checking_only(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
 
 
 def room(module: str) -> int | None:
@@ -83,7 +93,9 @@ def test_no_arrow_points_up() -> None:
                 assert depth is None or depth <= own, f"{name} imports {target}"
 
 
-@pytest.mark.parametrize("statement", ["import flor", "import flor; flor.log('a', 1); list(flor.loop('epoch', range(3)))"])
+@pytest.mark.parametrize(
+    "statement", ["import flor", "import flor; flor.log('a', 1); list(flor.loop('epoch', range(3)))"]
+)
 def test_import_flor_is_light(statement: str) -> None:
     code = f"{statement}; import sys; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -91,6 +103,7 @@ def test_import_flor_is_light(statement: str) -> None:
 
 
 def test_import_flor_transform_is_light() -> None:
-    code = "import flor_transform, sys; print([m for m in ('torch', 'pandas', 'numpy', 'flor_runtime') if m in sys.modules])"
+    heavy = ["torch", "pandas", "numpy", "flor_runtime"]
+    code = f"import flor_transform, sys; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,4 +1,5 @@
-"""Laws 3 to 5 on whole scripts, in processes: off and recorded are the raw run; a replay gives what retraining gives."""
+"""Laws 3 to 5 on whole scripts, in processes: off and recorded are the raw run; a replay gives what retraining
+gives."""
 
 from __future__ import annotations
 
@@ -22,7 +23,7 @@ def test_record_is_raw_and_replay_is_retraining(tmp_path: Path, shape: str, epsi
     raw = project.run("python", project.script)
     assert raw.code == 0, raw.err
     run = project.run("flor", "run", "--epsilon", epsilon, project.script)
-    assert (0, "") == (run.code, run.err)
+    assert (run.code, run.err) == (0, "")
     if shape not in UNSEEDED:
         assert raw.out == run.out
 
@@ -95,5 +96,7 @@ def probes(project: Project) -> list[str]:
 
 def changed(project: Project) -> list[Path]:
     """Files that `add_probes` has changed."""
-    tracked = subprocess.run(["git", "diff", "--name-only"], cwd=project.folder, capture_output=True, text=True, check=True)
+    tracked = subprocess.run(
+        ["git", "diff", "--name-only"], cwd=project.folder, capture_output=True, text=True, check=True
+    )
     return [Path(line) for line in tracked.stdout.split()]

@@ -7,7 +7,7 @@ import pytest
 from flor_transform import instrument_project
 from flor_transform.analysis.sites import Sites, find_sites
 
-SCRIPT = '''
+SCRIPT = """
 import torch
 from engine import validate
 def norm(m):
@@ -37,8 +37,8 @@ def main():
 print("begin")                                  # 28
 main()
 print("end")                                    # 30
-'''
-ENGINE = '''
+"""
+ENGINE = """
 def score(model, x):
     return model(x).item()                      # 3
 def validate(model, loader):
@@ -46,7 +46,7 @@ def validate(model, loader):
     for x in loader:
         total += score(model, x)                # 7
     return total
-'''
+"""
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,10 @@ def test_regions(file: str, line: int, expected: Sites) -> None:
 
 
 def test_a_method_that_torch_calls_is_reached_from_everywhere() -> None:
-    source = SCRIPT.replace("def only_after(model):", "class M(torch.nn.Module):\n  def forward(self, x):\n    return x\ndef only_after(model):")
+    source = SCRIPT.replace(
+        "def only_after(model):",
+        "class M(torch.nn.Module):\n  def forward(self, x):\n    return x\ndef only_after(model):",
+    )
     line = source.splitlines().index("    return x") + 1
     plans = {"train.py": instrument_project("train.py", {"train.py": source.encode()})["train.py"].plan}
     sites = find_sites({"train.py": source.encode()}, plans, {"train.py": [line]})

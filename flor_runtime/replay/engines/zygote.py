@@ -1,7 +1,7 @@
-"""A process that has imported the heavy libraries and forks a worker for each job: a start costs milliseconds, not seconds.
+"""A process that has imported the heavy libraries and forks a worker for each job: a start costs milliseconds.
 
-It has run no operation of torch, so that forking is safe. Jobs come as lines on stdin, `{"id": n, "path": job file}`; each end goes
-out as a line on stdout, `{"id": n, "code": exit code}`. When stdin closes, its workers are killed.
+It has run no operation of torch, so that forking is safe. Jobs come as lines on stdin, `{"id": n, "path": job file}`;
+each end goes out as a line on stdout, `{"id": n, "code": exit code}`. When stdin closes, its workers are killed.
 """
 
 from __future__ import annotations
