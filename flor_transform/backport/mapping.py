@@ -56,7 +56,7 @@ class Mapping:
         if self._by_word is None:
             self._by_word = defaultdict(list)
             for node in self.to_old:
-                for word in set(parts_of(node.key)):
+                for word in set(identifiers(node.key)):
                     self._by_word[word].append(node)
         word, out = name.encode(), Counter[str]()
         for node in self._by_word.get(word, ()):

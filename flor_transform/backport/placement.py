@@ -199,6 +199,12 @@ class Placer:
                 return target, lo, lo, True, False, "order-lo"
             if following.skipped == 0 and prev.skipped > 0:
                 return target, hi, hi, False, True, "order-hi"
+            if prev.defines:
+                return target, lo, lo, True, False, "definition-order"
+            if prev.moved != following.moved:
+                return (
+                    (target, hi, hi, False, True, "stay-hi") if prev.moved else (target, lo, lo, True, False, "stay-lo")
+                )
             raise Refused("AMBIGUOUS", "its two neighbours stand in the other order there", nodes)
         why = (
             ""

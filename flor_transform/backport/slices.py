@@ -92,7 +92,9 @@ class Slicer:
             voted = self._voted(name, block)
             if voted is not None and (there == "no" or self.map.votes(name)[name] == 0):
                 status = self.old_scopes.status(voted, spot.block, spot.index)
-                if self._fits(status, name, block, index) and self._same_thing(name, voted, block, spot.block):
+                if self._same_thing(name, voted, block, spot.block):
+                    if not self._fits(status, name, block, index):
+                        raise Refused("UNBOUND", f"{name} is {voted} there, which is not bound at its place")
                     renames[name] = voted
                     continue
             if self._fits(there, name, block, index):
