@@ -3,52 +3,88 @@
 from __future__ import annotations
 
 import atexit
+import dis
+import os
 import sys
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
+from flor_runtime import boot
 from flor_runtime import session as sessions
-from flor_runtime.errors import FlorError
+
+if TYPE_CHECKING:
+    from flor_runtime.recording import Recording
 
 
 def attach() -> None:
     """Take `--flor NAME [EPSILON]` out of `sys.argv` and begin recording. Never fails for the script."""
-    from flor_runtime.recording import Recording, warn
-
+    if sessions.current is not None or boot.under_flor_run():
+        return  # then the option is the script's own
     name, epsilon = _take_option(sys.argv)
-    file = getattr(sys.modules["__main__"], "__file__", None)
-    if sessions.current is not None or file is None:
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if not isinstance(file, str):
         return
+    from flor_runtime.recording import Prepared, Recording, warn
+
     script = Path(file).absolute()
     try:
         compiled = {script: script.read_bytes()}
-        recording = Recording.begin(
-            script, sys.argv[1:], compiled, name=name, epsilon=epsilon, typed=sys.argv[0], hooked=False
+        seed = os.environ.get("PYTHONHASHSEED")
+        prepared = Prepared.create(
+            script, sys.argv[1:], compiled, name=name, epsilon=epsilon, typed=sys.argv[0], hash_seed=seed
         )
-    except (FlorError, OSError) as error:
+        recording = Recording(prepared, compiled)
+    except Exception as error:
         warn(f"this run is not recorded: {error}")
         return
-    failure: list[BaseException] = []
-    shown = sys.excepthook
+    _Ending(recording, main).install()
 
-    def excepthook(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-        from flor_runtime.runner import without_our_frames
 
-        failure.append(error)
-        without_our_frames(error)
-        shown(kind, error, error.__traceback__)
+class _Ending:
+    """Finds out how the script ended, from what the interpreter leaves behind when it has."""
 
-    def end() -> None:
-        error = failure[0] if failure else None
-        if error is None:
-            recording.finish("finished", 0)
-        elif isinstance(error, KeyboardInterrupt):
-            recording.finish("interrupted", 130)
+    def __init__(self, recording: Recording, main: ModuleType) -> None:
+        self._recording = recording
+        self._frame = _module_frame(main)
+        self._last = getattr(sys, "last_value", None)
+        self._exit: SystemExit | None = None
+        self._sys_exit = sys.exit
+
+    def install(self) -> None:
+        sys.exit = self.exit
+        atexit.register(self.end)
+
+    def exit(self, status: Any = None, /) -> NoReturn:
+        """`sys.exit`, remembered."""
+        self._exit = SystemExit(status)
+        self._sys_exit(status)
+
+    def end(self) -> None:
+        uncaught = getattr(sys, "last_value", None)
+        if uncaught is not None and uncaught is not self._last:
+            self._recording.finish(*boot.ending_of(uncaught))
+        elif self._left_early():
+            # SystemExit: nothing of it is left but what went through `sys.exit`.
+            self._recording.finish(*(boot.ending_of(self._exit) if self._exit is not None else ("failed", None, None)))
         else:
-            recording.finish("failed", 1, f"{type(error).__name__}: {error}"[:500])
+            self._recording.finish("finished", 0)
 
-    sys.excepthook = excepthook
-    atexit.register(end)
+    def _left_early(self) -> bool:
+        """True if the script's module did not run to its last instruction."""
+        if self._frame is None:
+            return self._exit is not None
+        code = self._frame.f_code.co_code
+        last = self._frame.f_lasti
+        return last >= 0 and dis.opname[code[last]] not in ("RETURN_VALUE", "RETURN_CONST")
+
+
+def _module_frame(main: ModuleType) -> FrameType | None:
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and not (frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"):
+        frame = frame.f_back
+    return frame
 
 
 def _take_option(argv: list[str]) -> tuple[str | None, float | None]:

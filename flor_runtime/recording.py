@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flor_runtime import knobs, versions
+from flor_runtime import inputs, knobs, versions
 from flor_runtime import session as sessions
-from flor_runtime.errors import FlorError
+from flor_runtime.gitobjects import Entry
 from flor_runtime.record import Recorder
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
@@ -24,8 +26,8 @@ from flor_runtime.store.runlog import RunLog
 
 #: Variables that a result may hang on; a replay runs under the recorded ones.
 ENVIRONMENT = (
-    "PYTHONHASHSEED", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS", "KMP_AFFINITY",
-    "OMP_PROC_BIND", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
+    "PYTHONHASHSEED", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
+    "KMP_AFFINITY", "OMP_PROC_BIND", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
     "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "PYTHONPATH",
 )  # fmt: skip
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -42,11 +44,24 @@ class Project:
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
         self._known: dict[str, bool] = {}
+        self._folders: dict[str, bool] = {}
+        prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
+        self._elsewhere = [
+            p for p in prefixes if p != self.root and p.is_relative_to(self.root)
+        ]  # an interpreter in the project
 
     def owns(self, path: str | Path) -> bool:
         """True for a file of the project: below its root, and not installed there."""
         path = Path(path).resolve()
-        return path.is_relative_to(self.root) and not _INSTALLED & set(path.parts)
+        if not path.is_relative_to(self.root) or _INSTALLED & set(path.parts):
+            return False
+        return not any(path.is_relative_to(prefix) for prefix in self._elsewhere)
+
+    def holds(self, folder: str) -> bool:
+        """True if an entry of `sys.path` is a folder of the project."""
+        if folder not in self._folders:
+            self._folders[folder] = bool(folder) and self.owns(folder)
+        return self._folders[folder]
 
     def __call__(self, namespace: dict[str, Any]) -> bool:
         name = namespace.get("__name__", "")
@@ -59,26 +74,18 @@ class Project:
         return self._known[name]
 
 
-class Recording:
-    """A run that is being recorded. Make one with `begin`."""
+class Prepared(NamedTuple):
+    """A run that has its folder, its code and its manifest, and no process yet that records it.
 
-    def __init__(self, folder: RunFolder, manifest: dict[str, Any], taken: versions.Snapshot, compiled: dict[Path, bytes], hooked: bool) -> None:
-        self.folder = folder
-        self._manifest = manifest
-        self._taken = taken
-        self._compiled = compiled
-        self._pid = os.getpid()
-        self._hooked = hooked
-        self._trouble: str | None = None
-        self.project = Project(taken.root)
-        self.notes = taken.notes
-        self.session = Session(RunLog(folder.log), self._stopped)
-        self._writer = Writer(folder.ckpt)
-        policy = Policy(float(manifest["epsilon"]), int(knobs.get("DISK_BUDGET_MB") * 1_000_000))
-        self.session.keeper = Recorder(self.session, self._writer, policy, self.project, self._first_turn)
+    `flor run` prepares it; the program, in the same process by `exec`, takes it over.
+    """
+
+    folder: RunFolder
+    manifest: dict[str, Any]
+    taken: versions.Snapshot
 
     @classmethod
-    def begin(
+    def create(
         cls,
         script: Path,
         argv: list[str],
@@ -88,50 +95,97 @@ class Recording:
         epsilon: float | None = None,
         plans: Mapping[str, Any] | None = None,
         typed: str | None = None,
-        hooked: bool = True,
-    ) -> Recording:
-        """Start recording in this process: the run's code, its manifest, its session.
+        hash_seed: str | None = None,
+    ) -> Prepared:
+        """Write down what runs, and how.
 
         Args:
             script: absolute path.
             argv: the script's arguments, without its name.
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
-            typed: the script's path as it was typed.
-            hooked: an import hook calls `add_module`; else loaded modules are looked for.
             plans: what was instrumented, by file; kept for the replay.
+            typed: the script's path as it was typed.
+            hash_seed: PYTHONHASHSEED of the run, whoever set it.
 
         Raises:
             FlorError, OSError: the store can't be written.
         """
         home = Home()
         folder = home.create_run()
-        taken = versions.snapshot(script, compiled, folder.id, home=home.root)
-        manifest: dict[str, Any] = {
-            "projid": taken.root.name,
-            "project": str(taken.root),
-            "script": taken.script,
-            "typed": typed or str(script),
-            "name": name,
-            "argv": argv,
-            "cwd": os.getcwd(),
-            "started": time.time(),
-            "python": platform.python_version(),
-            "executable": sys.executable,
-            "hash_seed": os.environ.get("PYTHONHASHSEED"),
-            "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
-            "vid": taken.vid,
-            "repo": taken.repo,
-            "notes": list(taken.notes),
-            "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
-            "plans": dict(plans or {}),
+        try:
+            taken = versions.snapshot(script, compiled, folder.id, home=home.root)
+            manifest: dict[str, Any] = {
+                "projid": taken.root.name,
+                "project": str(taken.root),
+                "script": taken.script,
+                "typed": typed or str(script),
+                "name": name,
+                "argv": argv,
+                "cwd": str(Path.cwd()),
+                "started": time.time(),
+                "pid": os.getpid(),
+                "python": platform.python_version(),
+                "executable": sys.executable,
+                "hash_seed": hash_seed,
+                "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
+                "vid": taken.vid,
+                "repo": taken.repo,
+                "notes": list(taken.notes),
+                "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
+                "plans": dict(plans or {}),
+            }
+            inputs.keep(taken.root, folder.path)
+            folder.begin(manifest)
+        except BaseException:
+            shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        return cls(folder, manifest, taken)
+
+    def to_plain(self) -> dict[str, Any]:
+        """As dictionaries, lists and atoms."""
+        taken = {field.name: getattr(self.taken, field.name) for field in fields(self.taken)}
+        held = {path: tuple(entry) for path, entry in self.taken.held.items()}
+        return {
+            "folder": str(self.folder.path),
+            "manifest": self.manifest,
+            "taken": {**taken, "root": str(self.taken.root), "held": held},
         }
-        folder.begin(manifest)
-        (folder.path / "random.bin").write_bytes(codec.pack(rng.capture()["python"]))
-        recording = cls(folder, manifest, taken, dict(compiled), hooked)
+
+    @classmethod
+    def from_plain(cls, data: dict[str, Any]) -> Prepared:
+        """What `to_plain` gave."""
+        taken = data["taken"]
+        held = {path: Entry(*entry) for path, entry in taken["held"].items()}
+        snapshot = versions.Snapshot(**{**taken, "root": Path(taken["root"]), "held": held})
+        return cls(RunFolder(Path(data["folder"])), data["manifest"], snapshot)
+
+
+class Recording:
+    """A run that is being recorded, by this process.
+
+    Args:
+        prepared: the run.
+        compiled: as for `Prepared.create`.
+
+    Raises:
+        FlorError, OSError: the store can't be written.
+    """
+
+    def __init__(self, prepared: Prepared, compiled: Mapping[Path, bytes]) -> None:
+        self.folder, self._manifest, self._taken = prepared
+        self._compiled = dict(compiled)
+        self.pid = os.getpid()
+        self._trouble: str | None = None
+        self._log = RunLog(self.folder.log)
+        self.project = Project(self._taken.root)
+        self.session = Session(self._log, self._stopped)
+        self._writer = Writer(self.folder.ckpt)
+        policy = Policy(float(self._manifest["epsilon"]), int(knobs.get("DISK_BUDGET_MB") * 1_000_000))
+        self.session.keeper = Recorder(self.session, self._writer, policy, self.project, self._first_turn)
+        (self.folder.path / "random.bin").write_bytes(codec.pack(rng.capture()["python"]))
         for module, read, _ in rng.SELF_SEEDED:
-            rng.when_imported(module, partial(recording._seeded, module, read))
-        sessions.use(recording.session)
-        return recording
+            rng.when_imported(module, partial(self._seeded, module, read))
+        sessions.use(self.session)
 
     def add_module(self, path: Path, source: bytes) -> None:
         """A project module was compiled: it belongs to the version of the run."""
@@ -146,7 +200,10 @@ class Recording:
     def _first_turn(self) -> None:
         """What is known once a main loop begins: the libraries in use, and all modules that it took to get there."""
         torch: Any = sys.modules.get("torch")
-        facts: dict[str, Any] = {"platform": platform.platform(), "loaded": [m for m in ("numpy", "torch", "pandas") if m in sys.modules]}
+        facts: dict[str, Any] = {
+            "platform": platform.platform(),
+            "loaded": [m for m in ("numpy", "torch", "pandas") if m in sys.modules],
+        }
         if torch is not None:
             facts |= {
                 "torch": torch.__version__,
@@ -158,18 +215,20 @@ class Recording:
         self._extend()
 
     def add_loaded_modules(self) -> None:
-        """Find the project modules that are loaded, where no import hook has seen them compiled."""
+        """Find the project modules that are loaded and that no import hook has seen compiled."""
+        root = str(self.project.root) + os.sep
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str) and file.endswith(".py") and Path(file) not in self._compiled and self.project.owns(file):
+            if not isinstance(file, str) or not file.endswith(".py") or not file.startswith(root):
+                continue
+            if Path(file) not in self._compiled and self.project.owns(file):
                 try:
                     self._compiled[Path(file)] = Path(file).read_bytes()
                 except OSError:
                     continue
 
     def _extend(self) -> None:
-        if not self._hooked:
-            self.add_loaded_modules()
+        self.add_loaded_modules()
         taken = versions.extend(self._taken, self._compiled)
         if taken.vid != self._taken.vid:
             self._taken = taken
@@ -178,20 +237,32 @@ class Recording:
 
     def _stopped(self, error: Exception) -> None:
         """An error of ours: the training goes on, unrecorded."""
+        if self._trouble is not None:
+            return
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._trouble = f"recording stopped: {text}"
         try:
             warn(f"{self._trouble}; the program goes on, what was recorded up to here is kept")
-        except (OSError, ValueError):
+        except (OSError, ValueError, AttributeError):  # stderr is closed or gone
             pass
 
     def finish(self, status: Status, exit: int | None, error: str | None = None) -> None:
         """The program has ended. Nothing here may fail for the user."""
-        if os.getpid() != self._pid:
+        if os.getpid() != self.pid:
             return
+        self.session.stop()
+        entries = {"entries": self.session.entries}
+        for step in (
+            partial(write_json, self.folder.ckpt / "turns.json", entries),
+            self._extend,
+            self._log.close,
+            self._writer.close,
+        ):
+            try:
+                step()
+            except Exception as problem:
+                self._stopped(problem)
         try:
-            write_json(self.folder.ckpt / "turns.json", {"entries": self.session.entries})
-            self._extend()
             self.folder.finish(status, exit, error or self._trouble)
-        except (OSError, FlorError) as problem:
+        except Exception as problem:
             self._stopped(problem)

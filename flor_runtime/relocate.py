@@ -1,7 +1,7 @@
 """Gives instrumented code the line and column numbers of the source that the user knows.
 
-Instrumentation only inserts text. So a position in the result is a position in the source once the text inserted before it is
-taken off; what lies inside inserted text gets the place where it was inserted.
+Instrumentation only inserts text. So a position in the result is a position in the source once the text inserted before
+it is taken off; what lies inside inserted text gets the place where it was inserted.
 """
 
 from __future__ import annotations
@@ -9,13 +9,18 @@ from __future__ import annotations
 import ast
 import io
 import re
+import sys
 import tokenize
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import CodeType
 from typing import Protocol
 
 _NEWLINE = re.compile(rb"\r\n|\r|\n")
+#: Nodes that have a position.
+Placed = (ast.expr, ast.stmt, ast.excepthandler, ast.arg, ast.keyword, ast.alias, ast.pattern)
+if sys.version_info >= (3, 12):
+    Placed += (ast.type_param,)
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -28,19 +33,32 @@ class Inserted(Protocol):
     def text(self) -> bytes: ...
 
 
-def compile_as_source(code: bytes, source: bytes, insertions: Iterable[Inserted], filename: str) -> CodeType:
+def compile_as_source(
+    code: bytes,
+    source: bytes,
+    insertions: Iterable[Inserted],
+    filename: str,
+    wrap: Callable[[ast.Module], ast.Module] | None = None,
+) -> CodeType:
     """Compile instrumented `code` so that its tracebacks, warnings and `inspect.getsource` speak of `source`.
+
+    Args:
+        wrap: changes the tree once its positions are those of the source.
 
     Raises:
         SyntaxError: as `compile`.
     """
     tree = ast.parse(code, filename)
-    place = _Places(source, insertions)
-    for node in ast.walk(tree):
-        if hasattr(node, "lineno"):
-            node.lineno, node.col_offset = place(node.lineno, node.col_offset)
-            if node.end_lineno is not None and node.end_col_offset is not None:
-                node.end_lineno, node.end_col_offset = place(node.end_lineno, node.end_col_offset)
+    insertions = tuple(insertions)
+    if insertions:
+        place = _Places(source, insertions)
+        for node in ast.walk(tree):
+            if isinstance(node, Placed):
+                node.lineno, node.col_offset = place(node.lineno, node.col_offset)
+                if node.end_lineno is not None and node.end_col_offset is not None:
+                    node.end_lineno, node.end_col_offset = place(node.end_lineno, node.end_col_offset)
+    if wrap is not None:
+        tree = wrap(tree)
     return compile(tree, filename, "exec", dont_inherit=True)
 
 
@@ -50,9 +68,7 @@ class _Places:
         codec = "utf-8" if encoding == "utf-8-sig" else encoding
         shift = len(_BOM) if source.startswith(_BOM) else 0
 
-        def utf8(
-            part: bytes,
-        ) -> bytes:  # the compiler counts columns in UTF-8, whatever the file is written in
+        def utf8(part: bytes) -> bytes:  # the compiler counts columns in UTF-8, whatever the file is written in
             return part if codec == "utf-8" else part.decode(codec).encode()
 
         text = utf8(source[shift:])

@@ -1,28 +1,37 @@
-"""Runs a script as `python SCRIPT` would, instrumented in memory: the process behind `flor run` and behind a replay.
+"""Runs a script as `python SCRIPT` would, instrumented in memory: for `flor run` (`launch`) and a replay (`execute`).
 
-`sys.argv`, `sys.path[0]`, `__main__`, `__file__`, exit code and exceptions are those of a plain run; tracebacks show the user's own
-lines; processes that the script spawns run the raw script.
+`launch` compiles the script with its instrumentation and replaces the process by `python FILE.pyc ARGS`: the interpreter
+runs that file as it runs a script, and `boot.begin`, called before the first statement, gives `sys.argv`, `sys.path`,
+`__file__` and the rest the values of a plain run. Positions in the code are those of the user's own lines. Processes that
+the script spawns run the raw script.
 """
 
 from __future__ import annotations
 
-import argparse
+import ast
 import builtins
 import importlib.machinery
+import importlib.util
+import marshal
 import os
-import signal
+import random
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from importlib.abc import MetaPathFinder
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from types import CodeType, ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from flor_runtime.boot import Launch
+from flor_runtime.boot import without_our_frames as without_our_frames
+from flor_runtime.importing import Finder
 
 if TYPE_CHECKING:
-    from flor_runtime.recording import Recording
+    from flor_runtime.recording import Prepared, Project
 
-PINNED = "FLOR_PINNED_HASH"  # set by `flor run` when it chose the hash seed, so that it can be hidden from the script
-_HERE = str(Path(__file__).parent)
+_ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 class Program:
@@ -31,22 +40,28 @@ class Program:
     Args:
         script: absolute path.
         source: its bytes; for a replay, with the new statements.
-        patched: other files with new statements, by absolute path.
+        instrument: False: everything is left as it is.
+
+    Raises:
+        TransformError: the script can't be worked on.
     """
 
-    def __init__(self, script: Path, source: bytes, patched: Mapping[Path, bytes] | None = None) -> None:
+    def __init__(self, script: Path, source: bytes, *, instrument: bool = True) -> None:
+        self.script = script
+        self.source = source
+        self.folder = script.resolve().parent  # imports look beside the file, not beside a link to it
+        self._name = script.resolve().name
+        self.sources: dict[str, bytes] = {self._name: source}
+        self.results: dict[str, Any] = {}
+        if not instrument:
+            return
         import flor_transform
         from flor_transform.siblings import read_siblings
 
-        self.script = script
-        self.source = source
-        folder = script.parent
-        self.sources: dict[str, bytes] = {script.name: source}
-        self.sources |= read_siblings(script, source)
-        for path, text in (patched or {}).items():
-            if path.is_relative_to(folder):
-                self.sources[path.relative_to(folder).as_posix()] = text
-        self.results = flor_transform.instrument_project(script.name, self.sources)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.sources |= read_siblings(self.folder / self._name, source)
+            self.results = flor_transform.instrument_project(self._name, self.sources)
 
     @property
     def plans(self) -> dict[str, Any]:
@@ -55,60 +70,53 @@ class Program:
 
         return {name: json.loads(result.plan.to_json()) for name, result in self.results.items()}
 
-    def code_of(self, path: Path, source: bytes) -> CodeType | None:
-        """Compile a file with its instrumentation; None if it has none, or is not the file that was looked at."""
+    @property
+    def changed(self) -> bool:
+        """True if any file has instrumentation that its bytes on disk have not."""
+        return any(result.changed for result in self.results.values())
+
+    @property
+    def has_main_loop(self) -> bool:
+        """True if a main loop will be recorded."""
+        plans = [result.plan for result in self.results.values()]
+        return any(plan.instrumented or any(not loop.refused for loop in plan.loops) for plan in plans)
+
+    def code_of(self, path: str, source: bytes) -> CodeType | None:
+        """Compile an imported file with its instrumentation; None if it has none, or other bytes than were looked at."""
+        place = Path(path)
+        if not place.is_relative_to(self.folder):
+            return None
+        name = place.relative_to(self.folder).as_posix()
+        result = self.results.get(name)
+        if result is None or not result.changed or self.sources[name] != source:
+            return None
+        return self._compile(name, path)
+
+    def main_code(self, filename: str, wrap: Callable[[ast.Module], ast.Module] | None = None) -> CodeType:
+        """Compile the script itself; `wrap` may change its tree."""
+        return self._compile(self._name, filename, wrap)
+
+    def _compile(self, name: str, filename: str, wrap: Callable[[ast.Module], ast.Module] | None = None) -> CodeType:
         from flor_runtime.relocate import compile_as_source
 
-        if not path.is_relative_to(self.script.parent):
-            return None
-        name = path.relative_to(self.script.parent).as_posix()
-        result = self.results.get(name)
-        if result is None or (not result.changed and name != self.script.name) or self.sources[name] != source:
-            return None
-        return compile_as_source(result.code, source, result.insertions, str(path))
+        source, result = self.sources[name], self.results.get(name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if result is None or not result.changed:
+                return compile_as_source(source, source, (), filename, wrap)
+            return compile_as_source(result.code, source, result.insertions, filename, wrap)
 
 
-class _Finder(MetaPathFinder):
-    """Gives project modules their instrumentation, and tells which bytes were compiled."""
-
-    def __init__(self, program: Program, owns: Callable[[str], bool], compiled: Callable[[Path, bytes], None]) -> None:
-        self._program, self._owns, self._compiled = program, owns, compiled
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            return None
-        if spec.origin is None or not self._owns(spec.origin):
-            return None
-        spec.loader = _Loader(spec.loader.name, spec.loader.path, self._program, self._compiled)
-        return spec
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: str, program: Program, compiled: Callable[[Path, bytes], None]) -> None:
-        super().__init__(name, path)
-        self._program, self._compiled = program, compiled
-
-    def get_code(self, fullname: str) -> CodeType | None:
-        path = Path(self.path)
-        source = self.get_data(self.path)
-        self._compiled(path, source)
-        code = self._program.code_of(path, source)
-        return super().get_code(fullname) if code is None else code
-
-
-def execute(program: Program, argv: list[str], owns: Callable[[str], bool], compiled: Callable[[Path, bytes], None]) -> None:
+def execute(program: Program, argv: list[str], project: Project, compiled: Callable[[Path, bytes], None]) -> None:
     """Run the program in this process as `__main__`. Whatever it raises comes out.
 
     Args:
         argv: `sys.argv` of the script, its name as it was typed first.
-        owns: tells project files by path.
+        project: tells project files by path.
         compiled: told of each project module's path and bytes.
     """
     script = str(program.script)
-    code = program.code_of(program.script, program.source)
-    if code is None:
-        code = compile(program.source, script, "exec", dont_inherit=True)
+    code = program.main_code(script)
     main = ModuleType("__main__")
     main.__file__ = script
     main.__builtins__ = builtins  # type: ignore[attr-defined]
@@ -119,113 +127,212 @@ def execute(program: Program, argv: list[str], owns: Callable[[str], bool], comp
     sys.modules["__flor_runner__"] = sys.modules["__main__"]  # else its globals would be cleared under our feet
     sys.modules["__main__"] = main
     sys.argv[:] = argv
-    sys.path[0] = str(Path(script).resolve().parent)
-    sys.meta_path.insert(0, _Finder(program, owns, compiled))
+    sys.path[0] = str(program.folder)
+    sys.meta_path.insert(0, Finder(project, program.code_of, compiled))
     exec(code, vars(main))
 
 
-def without_our_frames(error: BaseException | None) -> None:
-    """Take the frames of this package out of an exception's traceback, and of those that led to it."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        error.__traceback__ = _filtered(error.__traceback__)
-        without_our_frames(error.__cause__)
-        error = error.__context__
+# -- flor run ------------------------------------------------------------------------------------------------------
 
 
-def _filtered(traceback: TracebackType | None) -> TracebackType | None:
-    if traceback is None:
-        return None
-    rest = _filtered(traceback.tb_next)
-    if traceback.tb_frame.f_code.co_filename.startswith((_HERE, "<frozen runpy>")):
-        return rest
-    traceback.tb_next = rest
-    return traceback
+def launch(typed: str, args: list[str], *, name: str | None, epsilon: float | None, quiet: bool) -> int:
+    """Record a run: replaces this process by the program. Returns only if there is nothing to run: 2."""
+    from flor_runtime.recording import warn
 
-
-def run(program: Program, argv: list[str], recording: Recording) -> int:
-    """Run a recorded program to its end; gives the exit code (an exception has been printed by then)."""
+    shown = absolute(typed)
     try:
-        execute(program, argv, recording.project.owns, recording.add_module)
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        recording.finish("finished" if code == 0 else "failed", code)
-        raise
-    except KeyboardInterrupt as error:
-        recording.finish("interrupted", 128 + signal.SIGINT)
-        _show(error)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # as the interpreter does: the caller sees a death by signal
-        os.kill(os.getpid(), signal.SIGINT)
-        return 128 + signal.SIGINT
-    except BaseException as error:
-        recording.finish("failed", 1, f"{type(error).__name__}: {error}"[:500])
-        _show(error)
-        return 1
-    recording.finish("finished", 0)
-    return 0
-
-
-def _show(error: BaseException) -> None:
-    without_our_frames(error)
-    sys.excepthook(type(error), error, error.__traceback__)
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The process of `flor run`: exit code 2 for what can't be run, else the script's own."""
-    parser = argparse.ArgumentParser(prog="flor run")
-    parser.add_argument("--name")
-    parser.add_argument("--epsilon", type=float)
-    parser.add_argument("--quiet", action="store_true")
-    parser.add_argument("script")
-    parser.add_argument("rest", nargs=argparse.REMAINDER)
-    given = parser.parse_args(arguments)
-    if os.environ.pop(PINNED, None):
-        hash_seed: str | None = os.environ.get("PYTHONHASHSEED")
-    else:
-        hash_seed = None
-
-    from flor_runtime.errors import FlorError
-    from flor_runtime.recording import Recording, warn
-    from flor_transform.errors import TransformError
-
-    script = Path(given.script).absolute()
-    try:
-        source = script.read_bytes()
-        program = Program(script, source)
-    except (OSError, TransformError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        warn(f"{given.script}: {reason}" if isinstance(error, OSError) else str(reason))
+        source = Path(shown).read_bytes()
+    except OSError as error:
+        warn(f"{typed}: {error.strerror}")
         return 2
+    program = _program(Path(shown), source, typed)
+    if program is None:
+        return 2
+    options = _interpreter_options()
+    if _warns(source) and not _compiles(source, shown):
+        _plain(options, typed, args)  # a warning is an error here: Python says so best
     try:
-        recording = Recording.begin(
-            script, given.rest, {script: source}, name=given.name, epsilon=given.epsilon, plans=program.plans,
-            typed=given.script,
-        )
-    except (FlorError, OSError) as error:
-        warn(f"this run is not recorded: {error}")
-        return _plain(given.script, given.rest)
-    finally:
-        if hash_seed is not None:
-            del os.environ["PYTHONHASHSEED"]
-    talk = not given.quiet and sys.stderr.isatty()
-    for note in recording.notes:
-        if talk:
-            warn(note)
-    if not any(loop for result in program.results.values() for loop in result.plan.loops if not loop.refused):
+        _record(program, shown, typed, args, options, name, epsilon, quiet)
+    except Exception as error:  # whatever it was: the training runs
+        warn(f"this run is not recorded: {_reason(error)}")
+    _plain(options, typed, args)
+
+
+def absolute(typed: str) -> str:
+    """A script's path as Python shows it: absolute, otherwise as it was typed."""
+    path = typed.removeprefix("./")
+    return path if path.startswith("/") else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _program(script: Path, source: bytes, typed: str) -> Program | None:
+    """The program with what instrumentation it can have; None, after one line, if it is not Python."""
+    from flor_runtime.recording import warn
+    from flor_transform.errors import SourceError
+
+    folder = script.resolve().parent
+    own = folder / "flor.py" if (folder / "flor.py").is_file() else folder / "flor" / "__init__.py"
+    if own.is_file() and own.parent not in (Path(_ROOT), Path(_ROOT) / "flor"):
+        warn(f"{typed}: not instrumented: {own} has the name that instrumentation uses")
+        return Program(script, source, instrument=False)
+    try:
+        return Program(script, source)
+    except SourceError as error:
+        if not _compiles(source, str(script), quietly=True):
+            path = os.path.join(os.path.dirname(typed), error.path)  # noqa: PTH118, PTH120
+            warn(f"{path}:{error.line}:{error.column}: {error.code} {error.message}")
+            return None
+        reason: Exception = error
+    except Exception as error:
+        reason = error
+    warn(f"{typed}: not instrumented: {_reason(reason)}")
+    return Program(script, source, instrument=False)
+
+
+def _warns(source: bytes) -> bool:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _compiles(source, "")
+    return bool(caught)
+
+
+def _compiles(source: bytes, filename: str, *, quietly: bool = False) -> bool:
+    with warnings.catch_warnings():
+        if quietly:
+            warnings.simplefilter("ignore")
+        try:
+            compile(source, filename, "exec", dont_inherit=True)
+        except (SyntaxError, ValueError):
+            return False
+        except (RecursionError, MemoryError):
+            pass
+        return True
+
+
+def _record(
+    program: Program,
+    shown: str,
+    typed: str,
+    args: list[str],
+    options: list[str],
+    name: str | None,
+    epsilon: float | None,
+    quiet: bool,
+) -> NoReturn:
+    from flor_runtime.recording import Prepared
+
+    modules: dict[str, tuple[bytes, CodeType]] = {}
+    for file, source in program.sources.items():
+        path = str(program.folder / file)
+        if program.script.resolve() != Path(path) and (code := program.code_of(path, source)) is not None:
+            modules[path] = (source, code)
+    program.main_code(shown)  # what can't be compiled must fail before there is a run
+    env = dict(os.environ)
+    before = None
+    if not sys.flags.ignore_environment and env.get("PYTHONHASHSEED", "random") in ("", "random"):
+        # The order of sets hangs on it: it is drawn here, so that it is known, and hidden from the program again.
+        before = env.get("PYTHONHASHSEED", "")
+        env["PYTHONHASHSEED"] = str(random.SystemRandom().randrange(1, 1 << 32))
+    prepared = Prepared.create(
+        program.script,
+        args,
+        {program.script: program.source},
+        name=name,
+        epsilon=epsilon,
+        plans=program.plans,
+        typed=typed,
+        hash_seed=None if sys.flags.ignore_environment else env.get("PYTHONHASHSEED"),
+    )
+    try:
+        launch: Launch = {
+            "script": shown,
+            "typed": typed,
+            "path0": str(program.folder),
+            "options": options,
+            "source": program.source,
+            "modules": modules,
+            "prepared": prepared.to_plain(),
+            "instrumented": program.changed,
+            "hash_seed": before,
+            "talk": not quiet,
+        }
+        compiled = _write(prepared, program.main_code(shown, lambda tree: _wrapped(tree, marshal.dumps(dict(launch)))))
+    except BaseException:
+        shutil.rmtree(prepared.folder.path, ignore_errors=True)
+        raise
+    _say(program, typed, prepared.taken.notes if not quiet and sys.stderr.isatty() else ())
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, *options, compiled, *args], env)
+
+
+def _say(program: Program, typed: str, notes: tuple[str, ...]) -> None:
+    from dataclasses import replace
+
+    from flor_runtime.recording import warn
+
+    for note in notes:
+        warn(note)
+    if program.results and not program.has_main_loop:
+        folder = os.path.dirname(typed)  # noqa: PTH120
         for result in program.results.values():
             for diagnostic in result.diagnostics:
-                warn(str(diagnostic))
+                warn(str(replace(diagnostic, path=os.path.join(folder, diagnostic.path))))  # noqa: PTH118
         warn("no main loop found: only what the script logs itself is recorded")
-    code = run(program, [given.script, *given.rest], recording)
-    if talk:
-        warn(f"recorded run {recording.folder.id[:8]}; `flor show` has its table")
-    return code
 
 
-def _plain(script: str, rest: list[str]) -> int:
-    os.execv(sys.executable, [sys.executable, script, *rest])
+def _wrapped(tree: ast.Module, launch: bytes) -> ast.Module:
+    """The program between `boot.begin` and `boot.ended`; its docstring and `__future__` imports stay first."""
+    from flor_runtime.relocate import Placed
+
+    start = 1 if ast.get_docstring(tree, clean=False) is not None else 0
+    while start < len(tree.body) and _is_future(tree.body[start]):
+        start += 1
+    frame = ast.parse(
+        f"__import__('sys').path.append({_ROOT!r})\n"
+        f"__import__('flor_runtime.boot').boot.begin(LAUNCH, {_ROOT!r})\n"
+        "try:\n    pass\n"
+        "except:\n    __import__('flor_runtime.boot').boot.ended()\n    raise\n"
+    )
+    line = tree.body[start].lineno if start < len(tree.body) else 1
+    for node in ast.walk(frame):
+        if isinstance(node, Placed):
+            node.lineno = node.end_lineno = line
+            node.col_offset = node.end_col_offset = 0
+        if isinstance(node, ast.Call):
+            node.args = [_constant(launch, a) if isinstance(a, ast.Name) else a for a in node.args]
+    guarded = frame.body[-1]
+    assert isinstance(guarded, ast.Try)
+    guarded.body = tree.body[start:] or guarded.body
+    tree.body[start:] = frame.body
+    return tree
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level
+
+
+def _constant(value: bytes, place: ast.expr) -> ast.expr:
+    return ast.copy_location(ast.Constant(value), place)
+
+
+def _write(prepared: Prepared, code: CodeType) -> str:
+    """A compiled file, in the run's folder until the program has begun."""
+    path = prepared.folder.path / f"{Path(prepared.manifest['script']).stem}.pyc"
+    path.write_bytes(importlib.util.MAGIC_NUMBER + bytes(12) + marshal.dumps(code))
+    return str(path)
+
+
+def _interpreter_options() -> list[str]:
+    """The options that this interpreter was started with."""
+    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    if getattr(sys.stdout, "write_through", False) and not os.environ.get("PYTHONUNBUFFERED"):
+        options.append("-u")
+    return options
+
+
+def _plain(options: list[str], typed: str, args: list[str]) -> NoReturn:
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *options, typed, *args])

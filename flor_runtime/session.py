@@ -138,6 +138,11 @@ class Session:
             self.keeper = Idle()
             self._on_error(error)
 
+    def stop(self) -> None:
+        """Go off, silently: the program has ended."""
+        self._failed = True
+        self.keeper = Idle()
+
     # -- log -----------------------------------------------------------------------------------------------------
 
     def log(self, name: str, value: Any) -> None:

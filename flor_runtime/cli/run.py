@@ -7,7 +7,9 @@ import click
 
 @click.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.option("--name", help="A name for this run, shown in tables.")
-@click.option("--epsilon", type=click.FloatRange(0, 1), help="Share of the run time that checkpoints may cost (default 0.01).")
+@click.option(
+    "--epsilon", type=click.FloatRange(0, 1), help="Share of the run time that checkpoints may cost (default 0.01)."
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flor_runtime import session as sessions
+from flor_runtime.inputs import read_inputs
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
@@ -90,7 +91,9 @@ class _Worker:
             Path(self._manifest["cwd"]),
             self._folder / "work",
             {name: text.encode("utf-8", "surrogateescape") for name, text in job.patched.items()},
+            read_inputs(run.path),
         )
+        self._stale: set[str] = set()
         self._log = RunLog(self._folder / "log")
         self._session = Session(self._log, self._failed, job.values)
         self._replayer: Replayer | None = None
@@ -108,14 +111,17 @@ class _Worker:
         self._replayer = Replayer(self._session, Reader(self._run.ckpt), self._job.goal, project, self._done)
         self._session.keeper = self._replayer
         self._seed()
-        guard.install(place, allowed=[self._folder])
+        overlay = guard.install(place, allowed=[self._folder]).overlay
+        # A state that is the recorded one was not led astray by what was read before it.
+        self._stale = overlay.stale
+        self._replayer.when_same = overlay.stale.clear
         sessions.use(self._session)
         try:
             typed = manifest["typed"]
             execute(
                 program,
                 [str(place.script) if Path(typed).is_absolute() else typed, *manifest["argv"]],
-                project.owns,
+                project,
                 lambda path, text: None,
             )
         except SystemExit:
@@ -151,7 +157,8 @@ class _Worker:
         self._log.close()
         sys.stdout.flush()
         sys.stderr.flush()
-        text = json.dumps({**asdict(self._replayer.outcome), "error": self._error})
+        stale = sorted(self._stale)
+        text = json.dumps({**asdict(self._replayer.outcome), "stale": stale, "error": self._error})
         descriptor = os.open(self._folder / OUTCOME, os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(descriptor, text.encode())
         os._exit(code)
