@@ -144,8 +144,8 @@ def _without_import(text: str, name: str) -> str:
     start = rest.start(first)
     line = rest.line_of(start)
     if rest.line(line) == LINE:
-        after = anchor(ast.Module(tree.body[tree.body.index(first) + 1 :], []))
-        alone = after is not None and not is_import(after)
+        after = tree.body[tree.body.index(first) + 1 :]
+        alone = bool(after) and not is_import(after[0])
         return text[: rest.line_start(line)] + text[rest.next_line(line + 1 if alone else line) :]
     if text.startswith(f"{LINE}; ", start):
         return text[:start] + text[start + len(LINE) + 2 :]

@@ -58,7 +58,7 @@ class Changes:
         if _reads_everything(function):
             live |= names
         names = {n for n in names & live if self._own(function, n) and not _only_defined(node, n)}
-        return _in_order(names, node)
+        return _in_order({name for name in names if not self._stays(loop, name)}, node)
 
     def carry(self, loop: Loop) -> tuple[str, ...]:
         """Names that a turn of the main loop hands to the next (or to the code after the last)."""
@@ -76,9 +76,24 @@ class Changes:
             # The header rebinds its targets before every turn.
             names -= targets.defs
         # An iterator can't be handed on as a value: it is run through again.
-        names = {name for name in names if not is_iterator(function, name)}
+        names = {name for name in names if not is_iterator(function, name) and not self._stays(loop, name)}
         names = {n for n in names & live if self._own(function, n) and not _only_defined(node, n)}
         return _in_order(names, node)
+
+    def _stays(self, loop: Loop, name: str) -> bool:
+        """Whether all that binds a model's name in the loop is `model = model.train()`: the same object again."""
+        found = [n for n in own_nodes([loop.node]) if isinstance(n, ast.Name) and n.id == name and not _loaded(n)]
+        again = [
+            node
+            for node in own_nodes([loop.node])
+            if isinstance(node, ast.Assign)
+            and len(node.targets) == 1
+            and isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id == name
+            and isinstance(node.value, ast.Call)
+            and dotted(node.value.func).partition(".")[::2] in {(name, method) for method in idioms.FLUENT_METHODS}
+        ]
+        return bool(found) and len(found) == len(again)
 
     def globals(self, function: Function, node: ast.AST, loop: Loop | None) -> tuple[str, ...]:
         """Module variables that are rebound from inside a function, where no assignment can hand them back."""
@@ -110,11 +125,12 @@ class Changes:
         own = bindings(part)
         hints = self.effects.hints(function.module)
         outer: frozenset[str] | None = None
+        stepped = _advanced(part)
         result: list[str] = []
         for name in names:
             if name in own and name not in hints.models and name not in hints.optimizers:
                 continue
-            if name != "self" and not self._holds_state(function, name):
+            if name != "self" and name not in stepped and not self._holds_state(function, name):
                 continue
             if name in bound:
                 result.append(name)
@@ -269,6 +285,23 @@ class Changes:
             if function is target or target in self.effects.reachable(function):
                 names.add(function.name)
         return names
+
+
+def _advanced(nodes: Iterable[ast.AST]) -> set[str]:
+    """Loaders of the script's own making, that know where they are: `x, y = train_loader.next_batch()`."""
+    return {
+        inner.func.value.id
+        for node in nodes
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Call)
+        and isinstance(inner.func, ast.Attribute)
+        and isinstance(inner.func.value, ast.Name)
+        and inner.func.attr in idioms.ADVANCING_METHODS
+    }
+
+
+def _loaded(node: ast.Name) -> bool:
+    return isinstance(node.ctx, ast.Load)
 
 
 def _arguments(callee: Function, call: ast.Call) -> Iterable[tuple[str, ast.expr]]:

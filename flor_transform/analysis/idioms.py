@@ -151,6 +151,10 @@ PURE_METHODS = frozenset(
      "__len__", "get_rank", "autocast", "decode_batch", "gather_for_metrics", "accumulate", "no_sync",
      "softmax", "sigmoid", "tanh", "masked_fill", "masked_select", "narrow", "select", "ge", "gt", "le", "lt"}
 )  # fmt: skip
+#: methods that give back the object itself
+FLUENT_METHODS = frozenset({"train", "eval", "to", "cuda", "cpu", "float", "half", "double", "partial_fit"})
+#: methods that move a loader of the script's own making on
+ADVANCING_METHODS = frozenset({"next_batch", "get_next", "next_train_batch"})
 #: receivers that hold no training state
 NO_STATE_NAME = re.compile(
     r"(^|_)(log|logger|logging|writer|tb|tensorboard|wandb|viz|vis|pbar|bar|progress|timer|args|arg|opt|config|cfg|conf|hparams|device|"

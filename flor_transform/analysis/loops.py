@@ -138,6 +138,8 @@ class Finder:
 
     def _whole_training(self, loop: Loop) -> bool:
         """Whether a loop in a callee looks like a main loop itself."""
+        if any(_INNER_EPOCHS.search(name) for name in _header_names(loop)):
+            return False
         return is_epoch_named(loop) or (not is_data_loop(loop) and self._steps_below(loop))
 
     # -- blocks -------------------------------------------------------------------------------------------------------
@@ -256,12 +258,15 @@ def ast_names(node: ast.expr) -> str:
     )
 
 
-def is_epoch_named(loop: Loop) -> bool:
+def _header_names(loop: Loop) -> list[str]:
     node = loop.node
     if isinstance(node, ast.While):
-        names = ast_names(node.test).split()
-    else:
-        names = [n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)] + ast_names(node.iter).split()
+        return ast_names(node.test).split()
+    return [n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)] + ast_names(node.iter).split()
+
+
+def is_epoch_named(loop: Loop) -> bool:
+    names = _header_names(loop)
     if any(_INNER_EPOCHS.search(name) for name in names):
         return False
     return any(idioms.EPOCH_NAME.search(name) for name in names)

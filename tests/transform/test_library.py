@@ -111,6 +111,7 @@ def test_our_import_joins_the_imports() -> None:
         b"import os\nimport flor\nflor.log('a', 1)\n",
         b"import flor, os\nflor.arg('a', 1)\n",
         b"import flor; import os\n",
+        b"'doc'\n'a second string'\n",
         b"'''doc'''; import flor\n",
         b"import flor as f\nf.log('a', 1)\n",
         b"from flor import log\nlog('a', 1)\n",
