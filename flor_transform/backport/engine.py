@@ -352,17 +352,17 @@ class Backport:
         source = self.old.source
         edits = sorted(self.edits, key=lambda e: (e.offset, e.order))
         out: list[bytes] = []
-        at = 0
+        done = 0
         lines: dict[int, int] = {}
         count = 0
         for edit in edits:
-            piece = source.data[source.raw_offset(at) if at else 0 : source.raw_offset(edit.offset)]
-            at = edit.offset
-            out.append(piece)
+            at = source.raw_offset(edit.offset)
+            out.append(source.data[done:at])
+            done = at
             lines[id(edit)] = source.line_of(edit.offset) + count + (1 if edit.text[:1] in b"\r\n" else 0)
             count += edit.text.count(source.newline)
             out.append(source.encode(edit.text))
-        out.append(source.data[source.raw_offset(at) :])
+        out.append(source.data[done:])
         code = b"".join(out)
         try:
             ast.parse(code)

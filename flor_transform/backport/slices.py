@@ -289,9 +289,11 @@ class Slicer:
 
     def settle(self, part: Brought, spot: Spot, placer: Placer) -> Brought:
         """Find the place of a statement that comes along; it has to come before the log statement."""
-        if part.module or isinstance(part.node.stmt, (ast.Import, ast.ImportFrom)):
-            return part
         node = part.node
+        if isinstance(node.stmt, (ast.Import, ast.ImportFrom)) and node.block is self.new.root.blocks[0]:
+            return replace(part, spot=self._among_imports(node, placer))
+        if part.module or isinstance(node.stmt, (ast.Import, ast.ImportFrom)):
+            return part
         assert node.block is not None
         renames = dict(part.renames)
         reads = {renames.get(n, n) for n in part.needs}
@@ -306,11 +308,26 @@ class Slicer:
                 raise Refused("UNBOUND", f"{part.names[0]} would not be bound at its place")
         return replace(part, spot=own)
 
+    def _among_imports(self, node: Node, placer: Placer) -> Spot | None:
+        """The place of an import where only imports come before it; else it goes on top."""
+        assert node.block is not None
+        try:
+            spot = placer.spot(node.block, node.index, node.index + 1, set(), (node,))
+        except Refused:
+            return None
+        items = spot.block.items[spot.block.first : spot.index]
+        top = spot.block is self.old.root.blocks[0] and all(i.group == "import" for i in items)
+        return spot if top and spot.block.items else None
+
     def edit(self, part: Brought) -> Edit:
         """The insertion that brings a statement."""
         node = part.node
         stmt = node.stmt
         if isinstance(stmt, (ast.Import, ast.ImportFrom)):
+            if part.spot is not None:
+                place = splice.locate(self.old, part.spot, (), (), ([], []))
+                text = splice.written(self.old.source, place, [part.what.encode("utf-8")])
+                return Edit(place.offset, (0, node.order), text, place.form in ("after", "ahead"))
             return self.at_imports([part.what.encode("utf-8")], (0, node.order))
         if part.module:
             lines = splice.lines_of(self.new, stmt, dict(part.renames), b"")
@@ -360,22 +377,26 @@ class Slicer:
         return last + 1
 
     def at_imports(self, texts: list[bytes], order: tuple[int, ...]) -> Edit:
-        """Imports go before the first ordinary import of old, else behind docstring and future imports."""
+        """Imports go before the first statement that is neither docstring nor future import.
+
+        That is where instrumentation puts ``import flor``, too, and before anything that could need them.
+        """
         source = self.old.source
-        block = self.old.root.blocks[0]
+        body = self.old.source.tree.body
+        index = 0
+        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
+            index = int(isinstance(body[0].value.value, str))
+        while index < len(body):
+            stmt = body[index]
+            if not (isinstance(stmt, ast.ImportFrom) and stmt.module == "__future__" and not stmt.level):
+                break
+            index += 1
         nl = source.newline
         text = nl.join(texts) + nl
-        for item in block.items[block.first :]:
-            if isinstance(item.stmt, (ast.Import, ast.ImportFrom)) and splice.indentation(source, item.start) == b"":
-                line = source.line_of(item.start)
-                return Edit(source.starts[line - 1], order, text)
-        if block.first:
-            line = source.line_of(block.items[block.first - 1].end - 1) + 1
-            if line > len(source.lines):
-                ends = source.lines[-1].endswith((b"\n", b"\r"))
-                return Edit(len(source.text), order, text if ends else nl + text.rstrip(b"\r\n"))
-            return Edit(source.starts[line - 1], order, text)
-        if block.items:
-            line = source.line_of(block.items[0].start)
-            return Edit(source.starts[line - 1], order, text)
-        return Edit(0, order, text)
+        if index == len(body):
+            ends = not source.lines or source.lines[-1].endswith((b"\n", b"\r"))
+            return Edit(len(source.text), order, text if ends else nl + text.rstrip(b"\r\n"))
+        first = source.span(body[index])[0]
+        if splice.indentation(source, first) is None:
+            return Edit(first, order, b"; ".join(texts) + b"; ", True)
+        return Edit(source.starts[source.line_of(first) - 1], order, text)

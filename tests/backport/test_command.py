@@ -33,7 +33,9 @@ def git(folder: Path, *args: str, data: bytes | None = None, **more: str) -> str
     env = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", **more}
     for who in ("AUTHOR", "COMMITTER"):
         env |= {f"GIT_{who}_NAME": "a", f"GIT_{who}_EMAIL": "a@b", f"GIT_{who}_DATE": "1700000000 +0000"}
-    return subprocess.run(["git", *args], cwd=folder, env=env, input=data, capture_output=True, check=True).stdout.decode()
+    return subprocess.run(
+        ["git", *args], cwd=folder, env=env, input=data, capture_output=True, check=True
+    ).stdout.decode()
 
 
 class Project:
@@ -117,7 +119,9 @@ def test_diff(project: Project) -> None:
     assert '+    flor.log("loss", value)\n' in result.stdout
     subprocess.run(["git", "apply", "--check", "-"], input=b"", cwd=project.root, check=False)
     project.script.write_text(V1)
-    done = subprocess.run(["git", "apply", "--check"], input=result.stdout.encode(), cwd=project.root, capture_output=True)
+    done = subprocess.run(
+        ["git", "apply", "--check"], input=result.stdout.encode(), cwd=project.root, capture_output=True
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -208,7 +212,19 @@ def test_replay_is_handed_on(project: Project, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(command, "_run_replay", run)
     result = call("--vars", "loss", "--replay", "--yes", "-j", "2", "--runs", "one")
     assert result.exit_code == 7
-    assert seen[0][1:] == ["-m", "flor", "replay", "loss", "--script", str(project.script), "--runs", "one", "-j", "2", "--yes"]
+    assert seen[0][1:] == [
+        "-m",
+        "flor",
+        "replay",
+        "loss",
+        "--script",
+        str(project.script),
+        "--runs",
+        "one",
+        "-j",
+        "2",
+        "--yes",
+    ]
 
 
 def test_the_repository_stays_as_it_is(project: Project) -> None:
@@ -232,7 +248,10 @@ def test_versions_from_references_alone(project: Project) -> None:
 def test_a_path_that_a_version_lacks(project: Project) -> None:
     project.run(V1)
     assert history.versions(project.root, "absent.py") == []
-    assert history.read_blobs(str(project.root / ".git"), ["HEAD:src/train.py", "HEAD:no such", "HEAD"])[1:] == [None, None]
+    assert history.read_blobs(str(project.root / ".git"), ["HEAD:src/train.py", "HEAD:no such", "HEAD"])[1:] == [
+        None,
+        None,
+    ]
 
 
 def test_manifests_that_are_torn_or_foreign_are_left_out(project: Project) -> None:

@@ -77,7 +77,9 @@ def mutated(lines: list[tuple[int, str]], seed: int, k: int) -> list[tuple[int, 
         if kind < 0.4:
             out[at] = (indent, re.sub(r"(?<![\w.])\d+(?!\w)", lambda m: str(int(m[0]) + 1), text, count=1))
         elif kind < 0.6:
-            out.insert(at + (not text.endswith(":")), (indent + text.endswith(":"), f"out.append({r.randint(1000, 9999)})"))
+            out.insert(
+                at + (not text.endswith(":")), (indent + text.endswith(":"), f"out.append({r.randint(1000, 9999)})")
+            )
             if text.endswith(":"):
                 out[at], out[at + 1] = (indent, text), (indent + 1, f"out.append({r.randint(1000, 9999)})")
         elif kind < 0.8 and text.startswith("out.append("):
@@ -172,3 +174,19 @@ def test_values_of_unchanged_definitions(seed: int, k: int) -> None:
         assert logged is not None
         before = [t for t in lines[: placement.line - 1] if "flor.log" not in t][-1]
         assert before.strip().startswith(f"{logged[1]} ="), (before, lines[placement.line - 1])
+
+
+def test_imports_that_come_along_do_so_in_any_order() -> None:
+    new = (
+        b"import flor\nimport math\nimport os\nimport torch\nx = f()\n"
+        b"flor.log('a', math.pi)\nflor.log('b', os.sep)\ng(x)\n"
+    )
+    for old in (
+        b"import torch\nx = f()\ng(x)\n",
+        b"x = f()\nimport torch\ng(x)\n",
+        b"import flor\nimport torch\nx = f()\ng(x)\n",
+    ):
+        both = backport(old, new, ["a", "b"]).code
+        check_laws(old, new, ["a", "b"], backport(old, new, ["a", "b"]))
+        assert backport(backport(old, new, ["a"]).code, new, ["b"]).code == both
+        assert backport(backport(old, new, ["b"]).code, new, ["a"]).code == both
