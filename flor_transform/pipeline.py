@@ -96,7 +96,7 @@ def _run(
     results = {path: Result(data, Plan(path)) for path, data in sources.items()}
     files, broken = _load(scripts, sources)
     for path, note in broken.items():
-        results[path] = replace(results[path], diagnostics=(note,))
+        results[path] = Result(sources[path], Plan(path), (note,))
     try:
         # An instrumented file is left alone, whatever it holds; there may be nothing else to look at.
         if not all(file.instrumented for file in files.values()):

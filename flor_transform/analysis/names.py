@@ -201,9 +201,27 @@ def root_name(node: ast.AST) -> str:
     return dotted(node).partition(".")[0]
 
 
+#: nodes below one another in a syntax tree; every walk over it has to stay within the recursion limit
+MAX_DEPTH = 200
+
+
+def depth(tree: ast.AST) -> int:
+    """How deep a syntax tree is."""
+    deepest = 0
+    pending = [(tree, 1)]
+    while pending:
+        node, level = pending.pop()
+        deepest = max(deepest, level)
+        pending.extend((child, level + 1) for child in ast.iter_child_nodes(node))
+    return deepest
+
+
 def load_module(source: Source) -> Module:
     """Parse a file and list its functions, classes and imports."""
-    module = Module(source.name, source, source.parse())
+    tree = source.parse()
+    if depth(tree) > MAX_DEPTH:
+        raise SourceError(source.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed")
+    module = Module(source.name, source, tree)
     module.functions[""] = Function(module, "", module.tree)
     module.every.append(module.body)
     try:

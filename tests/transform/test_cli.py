@@ -144,6 +144,13 @@ def test_a_module_beside_the_script_is_read_and_reported(two_files: Path) -> Non
     assert b'flor.loop("epoch"' in (two_files / "train.py").read_bytes()
 
 
+def test_a_module_that_is_broken_does_not_stop_the_script(two_files: Path) -> None:
+    script = two_files / "train.py"
+    script.write_bytes(b"import other\n" + script.read_bytes())
+    assert run(script).exit_code == 0
+    assert b"flor.loop" in script.read_bytes()
+
+
 def test_a_module_that_is_given_gets_its_blocks(two_files: Path) -> None:
     result = run(two_files / "train.py", two_files / "engine.py")
     assert result.stderr == "2 files instrumented (1 main loop, 1 block).\n"

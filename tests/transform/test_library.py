@@ -36,6 +36,13 @@ def test_a_sibling_that_does_not_parse_is_left_out() -> None:
     assert not results["lib/engine.py"].changed
 
 
+def test_a_sibling_that_is_too_deep_is_left_out() -> None:
+    deep = b"x = " + b"1+" * 900 + b"1\n" + ENGINE
+    results = instrument_project("train.py", {"train.py": SCRIPT, "lib/engine.py": deep})
+    [note] = results["lib/engine.py"].diagnostics
+    assert note.code == "FT004"
+
+
 def test_siblings_inform_and_are_not_returned() -> None:
     alone = instrument(SCRIPT, filename="train.py")
     assert "unseen-step" in {note.slug for note in alone.diagnostics} or not alone.changed

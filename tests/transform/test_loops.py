@@ -55,7 +55,7 @@ CASES = {
         """,
     "iterations above an update's own epochs": """
         def update():
-            for epoch in range(update_epochs):
+            for epoch in range(update_epochs):  # TRAIN
                 for batch in batches:
                     optimizer.step()
         for iteration in range(100):  # MAIN

@@ -93,6 +93,7 @@ BAD = {
     "not utf-8": (b"x = 1\ny = '\xe9'\n", "FT003", 2),
     "unknown cookie": (b"# coding: klingon\n", "FT003", 1),
     "too deep": (b"x = " + b"(" * 300 + b"1" + b")" * 300 + b"\n", "FT004", 1),
+    "a long sum": (b"x = " + b"1+" * 900 + b"1\nfor e in r:\n    optimizer.step()\n", "FT004", 1),
     "a very long sum": (b"x = " + b"1+" * 20000 + b"1\n", "FT004", 1),
 }
 
