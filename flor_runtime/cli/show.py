@@ -88,10 +88,9 @@ def _last_rows(frame: pd.DataFrame) -> list[int]:
     """About as many rows as a screen or two hold: the last ones of each run."""
     if len(frame) <= _LIMIT:
         return list(range(len(frame)))
-    starts = [0]
-    keys = list(zip(frame["projid"], frame["runid"], frame["tstamp"], strict=True))
-    starts += [row for row in range(1, len(keys)) if keys[row] != keys[row - 1]]
-    spans = list(zip(starts, [*starts[1:], len(keys)], strict=True))[-_LIMIT:]
+    changes = frame["runid"].ne(frame["runid"].shift()) | frame["tstamp"].ne(frame["tstamp"].shift())
+    starts = changes.to_numpy().nonzero()[0].tolist()
+    spans = list(zip(starts, [*starts[1:], len(frame)], strict=True))[-_LIMIT:]
     share = max(_LIMIT // len(spans), 1)
     return [row for start, end in spans for row in range(max(start, end - share), end)]
 
