@@ -154,8 +154,8 @@ class TestRecovered:
     def test_only_the_names_asked_for(self, home):
         run = make_run(home, training())
         before = log_records(home=home)
-        add_replay(run, "r1", ["grad"], recovering(10.0))
-        assert self.records(home) == [(1, "grad", 11.0, "exact", "r1"), (2, "grad", 12.0, "exact", "r1")]
+        add_replay(run, "r1", ["grad"], recovering(10.0, epochs=[1, 3]))  # its `acc` of the third turn is not asked for
+        assert self.records(home) == [(1, "grad", 11.0, "exact", "r1"), (3, "grad", 13.0, "exact", "r1")]
         after = log_records(home=home)
         pd.testing.assert_frame_equal(after[after.name != "grad"].reset_index(drop=True), before)
 
@@ -186,7 +186,7 @@ class TestRecovered:
 
             return logging
 
-        add_replay(run, "r1", ["grad", "parameters"], part([1]), part([1, 2]))
+        add_replay(run, "r1", ["grad", "parameters"], part([1]), part([2, 1]))
         found = self.records(home)
         assert [row[1:3] for row in found] == [("parameters", 1234), ("grad", 11.0), ("grad", 12.0)]
 
