@@ -33,8 +33,11 @@ def loop(name: str, iterable: Iterable[T]) -> Iterable[T]:
     return iterable if session is None else Loop(session, name, iterable)
 
 
-def it(condition: T, name: str = "step") -> T:
-    """A main loop that is a `while`: `while flor.it(condition):`."""
+def it(condition: T, name: str | None = None) -> T:
+    """A main loop that is a `while`: `while flor.it(condition):`.
+
+    Its level in the table is `name`: by default "epoch" if it holds a SkipBlock, else "step".
+    """
     session = sessions.current
     return condition if session is None else session.it(condition, sys._getframe(1), name)
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from flor_runtime.session import Block, Level, MainLoop, Session
+from flor_runtime.session import Block, Level, MainLoop, Session, main_level
 
 
 class Loop:
@@ -37,7 +37,8 @@ class Loop:
         session = self._session
         if self._level is None:
             self._main = session.open_main(self._advance)
-            self._level = session.open_level(self._name)
+            name = self._name if self._main is None else main_level(self._name, self._main)
+            self._level = session.open_level(name)
         session.close_above(self._level)
         if self._main is not None:
             session.guard(session.keeper.turn, self._main, sys._getframe(1))

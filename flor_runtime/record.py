@@ -47,7 +47,7 @@ class Recorder:
         self._taking = self._policy.take(now - self._began, self._writer.nbytes)
         if self._taking:
             start, stop = loop.range(frame)
-            self._save(key, frame, start, stop, start, self._session.objects, now)
+            self._save(key, frame, (start, stop, start), self._session.objects, (), now)
         elif self._policy.affords_note(now - self._began):
             self._writer.note(key, now - self._start, rng.capture())
             self._policy.noted(time.perf_counter() - now)
@@ -55,22 +55,22 @@ class Recorder:
     def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
         return True
 
-    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
         if self._taking:
             now = time.perf_counter()
             key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
-            self._save(key, frame, block.start, position(frame), position(frame), (), now)
+            here = position(frame)
+            self._save(key, frame, (block.start, here, here), (), values, now)
 
     def _save(
         self,
         key: Key,
         frame: FrameType,
-        start: int,
-        stop: int,
-        point: int,
+        span: tuple[int, int, int],
         objects: tuple[Any, ...],
+        values: tuple[str, ...],
         now: float,
     ) -> None:
-        graph = frames.capture(frame, start, stop, point, objects, self._is_project)
+        graph = frames.capture(frame, *span, objects, self._is_project, values)
         self._writer.save(key, now - self._start, rng.capture(), graph)
         self._policy.paid(time.perf_counter() - now)

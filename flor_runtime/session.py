@@ -13,8 +13,14 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
-from flor_runtime.state.liveness import loop_range, position
+from flor_runtime.state.liveness import loop_range, mentions, position
 from flor_runtime.store.runlog import RunLog
+
+
+def main_level(name: str, loop: MainLoop) -> str:
+    """The level of a main loop: from its second entry on a part behind `@`, which tables don't show, keeps them
+    apart."""
+    return f"{name}@{loop.entry}" if loop.entry else name
 
 
 class Level:
@@ -79,8 +85,8 @@ class Keeper(Protocol):
     def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
         """Before a block: True to run it; False: it has been restored."""
 
-    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
-        """After a block has run."""
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
+        """After a block has run; `values` are the names that it hands back."""
 
 
 class Idle:
@@ -91,7 +97,7 @@ class Idle:
     def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
         return True
 
-    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None: ...
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None: ...
 
 
 class Session:
@@ -200,7 +206,7 @@ class Session:
 
     # -- while loops ---------------------------------------------------------------------------------------------
 
-    def it(self, condition: Any, frame: FrameType, name: str) -> Any:
+    def it(self, condition: Any, frame: FrameType, name: str | None) -> Any:
         """One evaluation of the test of a `while` loop."""
         self._drop_left_whiles(frame)
         loop = self._whiles[-1] if self._whiles else None
@@ -252,8 +258,8 @@ class Session:
         return [b for b in self._blocks if (b.frame_id, b.code) in alive and not (
             b.frame_id == id(frame) and b.start >= position(frame))]  # fmt: skip
 
-    def close_block(self, frame: FrameType) -> None:
-        """Leave the innermost block of this frame."""
+    def close_block(self, frame: FrameType, values: tuple[str, ...]) -> None:
+        """Leave the innermost block of this frame; `values` are the names that it hands back."""
         for depth in range(len(self._blocks) - 1, -1, -1):
             block = self._blocks[depth]
             if block.frame_id == id(frame) and block.code is frame.f_code:
@@ -261,7 +267,7 @@ class Session:
                 if block.level is not None:
                     self.close_level(block.level)
                 if block.kept and not block.skipped and self.main is not None:
-                    self.guard(self.keeper.leave, block, self.main, frame)
+                    self.guard(self.keeper.leave, block, self.main, frame, values)
                 return
 
     def begin_block_level(self, block: Block) -> Level:
@@ -275,7 +281,7 @@ class Session:
 class _While:
     """An open `while flor.it(...)` loop."""
 
-    def __init__(self, session: Session, frame: FrameType, name: str) -> None:
+    def __init__(self, session: Session, frame: FrameType, name: str | None) -> None:
         self._session = session
         self._frame_id, self._code = id(frame), frame.f_code
         try:
@@ -283,7 +289,9 @@ class _While:
         except LookupError:  # not in the test of a loop
             self._start, self._stop = position(frame), position(frame) + 1
         self._loop = session.open_main(lambda turn: None)
-        self._level = session.open_level(name)
+        if name is None:
+            name = "epoch" if mentions(frame.f_code, self._start, self._stop, "SkipBlock") else "step"
+        self._level = session.open_level(name if self._loop is None else main_level(name, self._loop))
         self._turn = 0
 
     def covers(self, frame: FrameType) -> bool:

@@ -48,7 +48,7 @@ class SkipBlock:
         frame = sys._getframe(1)
         session = sessions.current
         if session is not None:
-            session.close_block(frame)
+            session.close_block(frame, (values,) if isinstance(values, str) else values)
         if not values:
             return None
         return _read(frame, values)

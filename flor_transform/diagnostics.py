@@ -54,7 +54,7 @@ CODES: tuple[Code, ...] = (
     Code("FT302", "block-yield", _R, "'yield' in the loop hands control away"),
     Code("FT303", "block-await", _R, "'await' or an async statement in the loop"),
     Code("FT304", "block-exit", _R, "'{what}' can end the program inside the loop"),
-    Code("FT305", "block-outer-jump", _R, "'{what}' in the 'else' of the loop jumps in the loop around it"),
+    Code("FT305", "block-else", _R, "the loop has an 'else', which would run again after its effect was restored"),
     Code("FT306", "block-import-star", _R, "'import *' in the loop binds names that no analysis sees"),
     Code(
         "FT307",

@@ -188,7 +188,7 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
         if file.instrumented or (isinstance(what, Found) and (found[id(owner)] or not settings.blocks)):
             continue
         if isinstance(what, Main):
-            file.targets.append(_main_target(file, what, found[id(owner)], changes, names))
+            file.targets.append(_main_target(file, what, found[id(owner)], changes))
         else:
             file.targets.append(_block_target(file, what, effects, changes, names))
     for path in scripts:
@@ -232,7 +232,7 @@ def _refusal(file: _File, loop: Loop, found: list[hazards.Hazard], consequence: 
     return note.code, note.message
 
 
-def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: Changes, names: _Names) -> Target:
+def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: Changes) -> Target:
     loop = main.loop
     node, function = loop.node, loop.function
     kind = "while" if isinstance(node, ast.While) else "for"
@@ -242,7 +242,6 @@ def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: 
         return Target(replace(entry, code=code, reason=reason), loop)
     entry = replace(
         entry,
-        name=names.unique(main.name),
         carry=changes.carry(loop),
         objects=changes.objects(loop, main=True),
         globals=changes.globals(function, node, loop),

@@ -11,7 +11,8 @@ _MOST = 500  # modules; a script that imports more has them installed
 
 
 def read_siblings(script: Path, source: bytes) -> dict[str, bytes]:
-    """Files below the script's folder that it imports, directly or through one another, by path relative to that folder.
+    """Files below the script's folder that it imports, directly or through one another, by path relative to that
+    folder.
 
     What can't be read or parsed is left out: it is not ours to judge.
     """

@@ -91,6 +91,7 @@ def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kern
     os.environ[_JOIN] = json.dumps([str(workspace.upper), free, [str(workspace.user_root)]])
     os.chdir(workspace.cwd)
     overlay = join()
+    overlay.changed = workspace.changed
     held = False
     if kernel and os.environ.get("FLOR_SANDBOX", "1") != "0":
         roots = [*free, "/dev", "/proc", "/sys"]

@@ -44,6 +44,8 @@ class Overlay:
         self.upper = upper
         self._roots = {upper: True} | dict.fromkeys(protected, False) | dict.fromkeys(allowed, True)
         self._fill = fill
+        self.changed: frozenset[str] = frozenset()  # the user's files that are not what the run found
+        self.stale: set[str] = set()  # those of them that were read
         # Libraries are read where they are installed: importing one looks at thousands of paths.
         self._as_they_are = _PASS + tuple({f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "purelib", "platlib")})
 
@@ -99,6 +101,13 @@ class Overlay:
         if _lexists(mirrored):
             return mirrored
         return path if self._unknown(mirrored) else mirrored
+
+    def note_read(self, path: str) -> None:
+        """Remember that a file is read which has changed since the run."""
+        if self.changed:
+            real = resolve(path if path.startswith("/") else f"{posix.getcwd()}/{path}")
+            if real in self.changed:
+                self.stale.add(real)
 
     def _unknown(self, mirrored: str) -> bool:
         """Whether the mirror can't tell if the missing path exists."""

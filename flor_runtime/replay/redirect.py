@@ -121,7 +121,9 @@ class Calls:
         with _as_given(path):
             if not set(mode).isdisjoint("wax+"):
                 return self.overlay.for_write(path, keep="w" not in mode, follow="x" not in mode)
-            return self.overlay.for_read(path)
+            target = self.overlay.for_read(path)
+            self.overlay.note_read(target)
+            return target
 
     def os_open(self, path: str, flags: int) -> str:
         """Where `os.open` with these flags goes."""
@@ -131,6 +133,7 @@ class Calls:
             only_new = flags & os.O_CREAT and flags & os.O_EXCL
             return self.overlay.for_write(path, keep=not flags & os.O_TRUNC, follow=not only_new)
         target = self.overlay.for_read(path)
+        self.overlay.note_read(target)
         if flags & os.O_NOFOLLOW:
             return self.overlay.outer(self._whole(target)) or target
         return target

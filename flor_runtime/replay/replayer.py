@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
+from typing import Any
 
 from flor_runtime.errors import CheckpointError, RestoreError
 from flor_runtime.session import Block, MainLoop, Session
@@ -72,12 +73,14 @@ class Replayer:
         self._is_project = is_project
         self._finish = finish
         self.outcome = Outcome()
+        self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
 
     # -- turns ---------------------------------------------------------------------------------------------------
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
         start, stop = loop.range(frame)
-        self._compare(Key(loop.entry, loop.turn), frame, start, stop, start, f"before turn {loop.turn + 1}")
+        where = f"before turn {loop.turn + 1}"
+        self._compare(Key(loop.entry, loop.turn), frame, (start, stop, start), self._session.objects, (), where)
         destination = self._destination(loop)
         if destination is None:
             self._finish()
@@ -132,14 +135,23 @@ class Replayer:
         self.outcome.blocks_skipped += 1
         return False
 
-    def leave(self, block: Block, loop: MainLoop, frame: FrameType) -> None:
+    def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
         key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
         here = position(frame)
-        self._compare(key, frame, block.start, here, here, f"after {block.name} of turn {loop.turn}")
+        where = f"after {block.name} of turn {loop.turn}"
+        self._compare(key, frame, (block.start, here, here), (), values, where)
 
     # -- comparing -----------------------------------------------------------------------------------------------
 
-    def _compare(self, key: Key, frame: FrameType, start: int, stop: int, point: int, where: str) -> None:
+    def _compare(
+        self,
+        key: Key,
+        frame: FrameType,
+        span: tuple[int, int, int],
+        objects: tuple[Any, ...],
+        values: tuple[str, ...],
+        where: str,
+    ) -> None:
         entry: Entry | None = self._reader.entries.get(key)
         if entry is None:
             return
@@ -147,16 +159,19 @@ class Replayer:
         if not same:
             self._note(f"the random state {where} is not the recorded one")
         if entry.tensors:
-            objects = () if key.block else self._session.objects
-            graph = frames.capture(frame, start, stop, point, objects, self._is_project)
+            graph = frames.capture(frame, *span, objects, self._is_project, values)
             if not set(entry.tensors) <= set(frames.tensor_digests(graph)):
                 self._note(f"tensors {where} are not the recorded ones")
                 same = False
         if same:
             self.outcome.same += 1
+            self.when_same()
         else:
             self.outcome.different += 1
 
     def _note(self, text: str) -> None:
         if text not in self.outcome.notes and len(self.outcome.notes) < 20:
             self.outcome.notes.append(text)
+
+
+def _nothing() -> None: ...

@@ -61,6 +61,10 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
                 odd.add(key[1])
         elif key[1] in names:
             verdict.recovered[key] = value
+    stale = sorted({path for outcome in outcomes for path in outcome.get("stale", [])})
+    if stale:  # read after the last state that could be compared
+        states_different += 1
+        verdict.notes.append("was read, and has changed since the run: " + ", ".join(stale))
     verdict.checked += states_same + states_different
     if odd:
         verdict.notes.append("logged differently this time: " + ", ".join(sorted(odd)))

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flor_runtime.errors import ReplayError
+from flor_runtime.inputs import Listing, came_later, changed
 from flor_runtime.replay.overlay import Overlay
 from flor_runtime.versions import export, parent_of
 
@@ -28,7 +29,7 @@ class Workspace:
     """A version, ready to run. All paths are absolute; `script` and `cwd` are inside `root` or above it.
 
     `user_root` is the project's folder as the run recorded it, and `folder` the replay's own folder, which
-    has all the rest.
+    has all the rest. `changed` are the user's files that are not what they were when the run began.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Workspace:
     root: Path
     script: Path
     cwd: Path
+    changed: frozenset[str] = frozenset()
 
     @property
     def upper(self) -> Path:
@@ -52,11 +54,12 @@ class Workspace:
         cwd: Path,
         folder: Path,
         patched: Mapping[str, bytes],
+        then: Listing | None = None,
     ) -> Workspace:
         """Export the version into `folder`, which is made and must be empty, and link the user's data to it.
 
         `script` and the keys of `patched` are relative to the project's root. A version that can't be read is
-        a VersionError.
+        a VersionError. `then` are the project's files as the run found them: what came later is hidden.
         """
         folder = folder.resolve()
         project_root = project_root.resolve()
@@ -66,14 +69,16 @@ class Workspace:
         for name, code in patched.items():
             _write(root, name, code)
         overlay = Overlay(str(folder / "fs"))
-        _link_project(overlay, root, project_root, folder)
+        later = frozenset() if then is None else came_later(project_root, then)
+        _link_project(overlay, root, project_root, folder, later)
         _link_above(overlay, project_root, folder)
         if (project_root / _GIT).exists():
             _make_repository(root / _GIT, Path(repo), vid)
         there = _mirrored(folder / "fs", cwd if cwd.is_absolute() else project_root / cwd)
         there = Path(overlay.for_folder(str(there)))
         there.mkdir(parents=True, exist_ok=True)
-        return cls(folder, project_root, root, root / script, there)
+        stale = frozenset() if then is None else changed(project_root, then)
+        return cls(folder, project_root, root, root / script, there, stale)
 
 
 def _mirrored(upper: Path, path: Path) -> Path:
@@ -92,7 +97,7 @@ def _write(root: Path, name: str, code: bytes) -> None:
     path.write_bytes(code)
 
 
-def _link_project(overlay: Overlay, root: Path, user: Path, folder: Path) -> None:
+def _link_project(overlay: Overlay, root: Path, user: Path, folder: Path, later: frozenset[str]) -> None:
     """Real folders with a link a file, nearest first, until the number is used up; then whole folders.
 
     A real folder is the safer one: a program that the script starts may create files in it.
@@ -103,7 +108,11 @@ def _link_project(overlay: Overlay, root: Path, user: Path, folder: Path) -> Non
         place, lower = todo.popleft()
         own = {entry.name for entry in place.iterdir()}
         names = sorted(_names(lower))
-        leave = [name for name in names if name in _LEAVE or folder.is_relative_to(lower / name)]
+        leave = [
+            name
+            for name in names
+            if name in _LEAVE or str(lower / name) in later or folder.is_relative_to(lower / name)
+        ]
         for name in names:
             below = lower / name
             if name in leave or not _plain_folder(below):

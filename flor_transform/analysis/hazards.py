@@ -51,7 +51,8 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
         yield Hazard("block-while", node)
         return
     yield from _host(loop, effects.settings)
-    yield from _jumps(node)
+    if node.orelse:
+        yield Hazard("block-else", node.orelse[0])
     for inner in own_nodes([node]):
         match inner:
             case ast.Return():
@@ -144,19 +145,6 @@ def _in_class_body(function: Function, loop: ast.stmt) -> bool:
                 for inner in ast.walk(node)
             )
     return False
-
-
-def _jumps(node: ast.For | ast.AsyncFor) -> Iterator[Hazard]:
-    """`break` and `continue` in the loop's `else` belong to the loop around it."""
-    pending: list[ast.AST] = list(node.orelse)
-    while pending:
-        inner = pending.pop()
-        if isinstance(inner, (ast.Break, ast.Continue)):
-            yield Hazard("block-outer-jump", inner, "break" if isinstance(inner, ast.Break) else "continue")
-        elif isinstance(inner, (ast.For, ast.AsyncFor, ast.While)):
-            pending.extend(inner.orelse)
-        elif not isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            pending.extend(ast.iter_child_nodes(inner))
 
 
 def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:

@@ -1,8 +1,8 @@
 """Where new statements stand in relation to the main loop and its blocks: what a replay has to re-execute for them.
 
-A call graph by name: a function is reached from every place that mentions its name, as a variable or as an attribute; methods that
-Python or torch calls by itself (`forward`, `__getitem__`) are reached from everywhere. That names more places than will run, never
-fewer, so a replay may do more than it must, and misses nothing.
+A call graph by name: a function is reached from every place that mentions its name, as a variable or as an attribute;
+methods that Python or torch calls by itself (`forward`, `__getitem__`) are reached from everywhere. That names more
+places than will run, never fewer, so a replay may do more than it must, and misses nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _IMPLICIT = frozenset({"forward", "training_step", "closure", "collate_fn", "hoo
 
 @dataclass(frozen=True)
 class Sites:
-    """Regions that hold a marked statement: before the main loop, in a turn outside its blocks, in blocks (by name), after it."""
+    """Regions that hold a marked statement: before the main loop, in a turn outside its blocks, in blocks (by name),
+    after it."""
 
     before: bool = False
     turn: bool = False
@@ -122,7 +123,7 @@ class _Graph:
             return Sites(before=True, turn=True, blocks=every, after=True)
         for other in self._bodies:
             for name, line in self._mentions[id(other)]:
-                if name == body.name and not (other is body):
+                if name == body.name and other is not body:
                     sites |= self.at(other.file, line, seen)
         return sites
 

@@ -61,7 +61,7 @@ CASES = {
                 print(e)
                 if e == 2: break
         """,
-        refused="block-outer-jump",
+        refused="block-else",
     ),
     "H03 the else of a loop belongs to the block": Case(
         """
@@ -75,7 +75,7 @@ CASES = {
                 print("no break")
             print(e, y)
         """,
-        values=("y",),
+        refused="block-else",
         carry=("y",),
     ),
     "H04 return": Case(
