@@ -27,15 +27,42 @@ from flor_runtime.store.runlog import RunLog
 #: Variables that a result may hang on; a replay runs under the recorded ones.
 ENVIRONMENT = (
     "PYTHONHASHSEED", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS",
-    "KMP_AFFINITY", "OMP_PROC_BIND", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES", "CUBLAS_WORKSPACE_CONFIG",
+    "KMP_AFFINITY", "OMP_PROC_BIND", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES",
+    "CUBLAS_WORKSPACE_CONFIG",
     "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", "PYTHONPATH",
 )  # fmt: skip
+#: Libraries whose import is slow and does nothing else.
+HEAVY = frozenset(
+    [
+        "numpy",
+        "scipy",
+        "pandas",
+        "sklearn",
+        "torch",
+        "torchvision",
+        "torchaudio",
+        "transformers",
+        "datasets",
+        "accelerate",
+        "timm",
+        "PIL",
+        "tqdm",
+    ]
+)
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def warn(text: str) -> None:
     """One line on stderr, marked as ours."""
     print(f"flor: {text}", file=sys.stderr, flush=True)
+
+
+def loaded_libraries() -> list[str]:
+    """Modules that take long to import and are loaded, in the order of their import: a replay imports them once."""
+    found = [name for name in sys.modules if name.partition(".")[0] in HEAVY and name.count(".") < 2]
+    return [
+        name for name in found if not any(part.startswith("_") for part in name.split(".")) or name == "torch._dynamo"
+    ]
 
 
 class Project:
@@ -202,7 +229,7 @@ class Recording:
         torch: Any = sys.modules.get("torch")
         facts: dict[str, Any] = {
             "platform": platform.platform(),
-            "loaded": [m for m in ("numpy", "torch", "pandas") if m in sys.modules],
+            "loaded": loaded_libraries(),
         }
         if torch is not None:
             facts |= {

@@ -343,7 +343,11 @@ def _choose(records: Records, wanted: set[str] | None, names: Collection[str] | 
 
 
 def turns_of(records: Records) -> dict[str, NDArray[np.int64]]:
-    """For each loop level, outer ones first: its turn in each context. A loop in one of its own name is `name_2`."""
+    """For each loop level, outer ones first: its turn in each context. A loop in one of its own name is `name_2`.
+
+    What a loop's name has behind `@` tells blocks and entries apart (see `session.py`) and is no part of the level.
+    Where a main loop was entered several times, a level `entry` counts that.
+    """
     import numpy as np
 
     count = len(records.parent)
@@ -361,7 +365,7 @@ def turns_of(records: Records) -> dict[str, NDArray[np.int64]]:
             turns[here] = turns[parents]
         for code in np.unique(records.loop[here]).tolist():
             inside = here[records.loop[here] == code]
-            name = level = records.names[code] if code < len(records.names) else ""
+            name = level = (records.names[code] if code < len(records.names) else "").partition("@")[0]
             number = 1
             while len(inside) and name:
                 turns = levels.setdefault(level, np.zeros(count, np.int64))
@@ -370,7 +374,25 @@ def turns_of(records: Records) -> dict[str, NDArray[np.int64]]:
                 inside = inside[~np.isin(inside, free)] if len(free) < len(inside) else inside[:0]
                 number += 1
                 level = f"{name}_{number}"
+    entry = _entries(records, depth)
+    if entry is not None:
+        levels.setdefault("entry", entry)
     return {level: turns for level, turns in levels.items() if turns.any()}
+
+
+def _entries(records: Records, depth: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """Which entry into a main loop each context is in, from 1; None if there was only one."""
+    import numpy as np
+
+    numbers = [name.partition("@")[2] for name in records.names]
+    again = np.array([int(number) + 1 if number.isdigit() else 1 for number in numbers] or [1], np.int64)
+    if not (again[records.loop[depth == 1]] > 1).any():
+        return None
+    entry = np.zeros(len(records.parent), np.int64)
+    for step in range(1, int(depth.max()) + 1):
+        here = np.flatnonzero(depth == step)
+        entry[here] = again[records.loop[here]] if step == 1 else entry[records.parent[here]]
+    return entry
 
 
 def _resolve(records: Records, chosen: Any, facts: Facts) -> tuple[Any, Any]:

@@ -229,3 +229,25 @@ class TestRecovered:
         assert column(df, "step") == [1, 2, 1, 2]
         assert df.acc.tolist() == [0.1, 0.1, 0.2, 0.2]
         assert df.grad.tolist() == [1.1, 1.2, 2.1, 2.2]
+
+
+def test_blocks_are_steps_and_a_loop_entered_again_has_an_entry(home):
+    def logging(log):
+        for entry, loop in enumerate(("epoch", "epoch@1")):
+            for epoch in (1, 2):
+                turn = log.context(0, loop, epoch)
+                for block in ("step@train", "step@evaluate#2"):
+                    log.append(log.context(turn, block, 1), f"{block[5:]} acc@5", 10 * entry + epoch)
+
+    make_run(home, logging)
+    df = log_records(home=home)
+    assert ["epoch", "step", "entry"] == list(df.columns[4:7])
+    assert [1, 1, 1, 1, 2, 2, 2, 2] == column(df, "entry")
+    assert [1, 1, 2, 2, 1, 1, 2, 2] == column(df, "epoch")
+    assert {1} == set(column(df, "step"))
+    assert 4 == len(full_pivot(home=home))
+
+
+def test_a_name_with_an_at_sign_makes_no_entry(home):
+    make_run(home, lambda log: log.append(log.context(0, "epoch", 1), "acc@5", 0.5))
+    assert "entry" not in log_records(home=home).columns

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flor_runtime.recording import ENVIRONMENT, HEAVY
 from flor_runtime.replay.worker import OUTCOME, Job
 
 # By path, not by -m: nothing in the current folder may shadow a module.
 _ZYGOTE = str(Path(__file__).with_name("zygote.py"))
-_PRELOADABLE = ("numpy", "torch")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,8 @@ def surroundings_of(manifest: dict[str, Any], facts: dict[str, Any]) -> Surround
     env = dict(manifest["env"])
     if manifest.get("hash_seed"):
         env["PYTHONHASHSEED"] = manifest["hash_seed"]
-    preload = tuple(name for name in _PRELOADABLE if name in facts.get("loaded", ()))
+    loaded = [name for name in facts.get("loaded", ()) if isinstance(name, str)]
+    preload = tuple(name for name in loaded if name.partition(".")[0] in HEAVY)
     executable = manifest.get("executable") or sys.executable
     return Surroundings(
         executable if os.access(executable, os.X_OK) else sys.executable, tuple(sorted(env.items())), preload
@@ -74,8 +75,6 @@ def surroundings_of(manifest: dict[str, Any], facts: dict[str, Any]) -> Surround
 
 class _Zygote:
     def __init__(self, surroundings: Surroundings) -> None:
-        from flor_runtime.recording import ENVIRONMENT
-
         env = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
         self._process = subprocess.Popen(
             [surroundings.executable, _ZYGOTE, *surroundings.preload],

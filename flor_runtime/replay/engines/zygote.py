@@ -22,7 +22,7 @@ def serve(preload: list[str]) -> None:
     for name in preload:
         try:
             importlib.import_module(name)
-        except ImportError:
+        except Exception:  # then the script meets it, or does not
             pass
     import flor_runtime.replay.worker  # noqa: F401  (for the forks)
 
