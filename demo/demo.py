@@ -161,9 +161,9 @@ def main() -> None:
     demo.do("flor-backport", "--vars", NAMES, "--out", str(demo.root / "patched"), "train.py", show=False)
     replay = demo.do("flor-backport", "--vars", NAMES, "--replay", "train.py")
     print()
-    demo.do("flor", "show", "accuracy")
-    print()
     demo.do("flor", "show", *NAMES.split(","))
+    print()
+    demo.do("flor", "show", "accuracy")
     print("\nIs it right? Every version is retrained with the statements in it:")
     retraining, truth = demo.retrain(demo.root / "patched", runs)
     recovered = equal = 0

@@ -14,12 +14,12 @@ torch.set_num_threads(1)  # the batches are small: threads would only wait for o
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv1 = nn.Conv2d(1, 32, 3, padding=1)
-        self.bn1 = nn.BatchNorm2d(32)
-        self.conv2 = nn.Conv2d(32, 64, 3, padding=1)
-        self.bn2 = nn.BatchNorm2d(64)
+        self.conv1 = nn.Conv2d(1, 64, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.conv2 = nn.Conv2d(64, 128, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(128)
         self.dropout = nn.Dropout(0.4)
-        self.fc = nn.Linear(64 * 4 * 4, 10)
+        self.fc = nn.Linear(128 * 4 * 4, 10)
 
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
@@ -51,7 +51,7 @@ def load_data(batch_size):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--lr", type=float, default=3e-3)
     parser.add_argument("--batch-size", type=int, default=32)
     args = parser.parse_args()

@@ -1,0 +1,50 @@
+"""What the documents show exists: every command and every option in a code span or block."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from flor_runtime.cli import main
+from flor_transform.cli import backport_command, transform_command
+
+ROOT = Path(__file__).parent.parent.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+_COMMAND = re.compile(r"\b(flor-transform|flor-backport|flor (?:run|runs|show|replay))\b([^`\n#]*)")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+
+
+def options(command: str) -> set[str]:
+    """The options that a command really has."""
+    if command.startswith("flor "):
+        found = main.get_command(None, command.split()[1])  # type: ignore[arg-type]
+    else:
+        found = {"flor-transform": transform_command, "flor-backport": backport_command}[command]
+    assert found is not None
+    if command == "flor-backport":  # its module is loaded when it is called
+        from flor_transform.backport.command import backport_command as real
+
+        found = real
+    return {name for parameter in found.params for name in parameter.opts} | {"--help", "--version"}
+
+
+def uses() -> list[tuple[str, str, str]]:
+    found = []
+    for document in DOCUMENTS:
+        for command, rest in _COMMAND.findall(document.read_text()):
+            shown = rest.split(".py")[0] if command == "flor run" else rest  # what follows the script is the script's
+            found += [(document.name, command, option) for option in _OPTION.findall(shown)]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize(("document", "command", "option"), uses())
+def test_documented_option_exists(document: str, command: str, option: str) -> None:
+    assert option in options(command)
+
+
+def test_the_documents_use_all_commands() -> None:
+    text = "".join(document.read_text() for document in DOCUMENTS)
+    for command in ("flor run", "flor runs", "flor show", "flor replay", "flor-transform", "flor-backport"):
+        assert command in text
