@@ -2,11 +2,15 @@
 
 One element is drawn a turn, never ahead; no `len()` is asked for and no reference to an element is kept; `break`,
 exceptions and the end leave the session as they found it.
+
+What a `for` draws from is a `map` over (our turns, the program's iterator): so the program's `__next__` is called by the
+interpreter itself, and no frame of ours is in the traceback of what it raises.
 """
 
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -14,92 +18,115 @@ from flor_runtime.session import Block, Level, MainLoop, Session, main_level
 
 
 class Loop:
-    """The iterator of a `flor.loop`."""
+    """The iterable of a `flor.loop`."""
 
     def __init__(self, session: Session, name: str, iterable: Iterable[Any]) -> None:
         self._session = session
         self._name = name
-        self._iterable: Iterable[Any] | None = iterable
-        self._iterator: Iterator[Any]
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = iter(self._iterable)
+        turns = _Turns(self._session, self._name, iterator)
+        return map(turns.begin, turns, iterator)
+
+
+class _Turns:
+    """What comes before and after an element is drawn. It lives as long as the iterator: a `break` drops both."""
+
+    def __init__(self, session: Session, name: str, iterator: Iterator[Any]) -> None:
+        self._session = session
+        self._name = name
+        self._iterator = iterator
         self._level: Level | None = None
         self._main: MainLoop | None = None
         self._turn = 0
 
-    def __iter__(self) -> Loop:
-        if self._iterable is not None:
-            self._iterator = iter(self._iterable)
-            self._iterable = None
+    def __iter__(self) -> _Turns:
         return self
 
-    def __next__(self) -> Any:
-        if self._iterable is not None:
-            iter(self)
+    def __next__(self) -> None:
+        """Before an element is drawn."""
         session = self._session
         if self._level is None:
-            self._main = session.open_main(self._advance)
+            self._main = session.open_main(_weakly(self))
+            if self._main is not None:
+                self._main.iterator = self._iterator
             name = self._name if self._main is None else main_level(self._name, self._main)
             self._level = session.open_level(name)
         session.close_above(self._level)
         if self._main is not None:
             session.guard(session.keeper.turn, self._main, sys._getframe(1))
-        try:
-            element = next(self._iterator)
-        except BaseException:
-            self._close()
-            raise
+
+    def begin(self, _: None, element: Any) -> Any:
+        """An element was drawn: a turn begins."""
+        assert self._level is not None
         if self._main is not None:
-            session.begin_turn(self._main)
+            self._session.begin_turn(self._main)
             self._turn = self._main.turn
         else:
             self._turn += 1
         self._level.advance(self._turn)
         return element
 
-    def _advance(self, turn: int) -> None:
+    def advance(self, turn: int) -> None:
         """Draw and drop elements until `turn` turns are complete."""
         assert self._main is not None
         for _ in range(turn - self._main.turn):
             next(self._iterator)
         self._main.turn = turn
 
-    def _close(self) -> None:
+    def __del__(self) -> None:
         if self._level is not None:
             self._session.close_level(self._level)
         if self._main is not None:
             self._session.close_main(self._main)
 
-    def __del__(self) -> None:  # a `break` drops the iterator, and nothing else tells of it
-        self._close()
+
+def _weakly(turns: _Turns) -> Any:
+    """`turns.advance`, for the session: were it to hold the iterator, a `break` would not drop it."""
+    held = weakref.ref(turns)
+
+    def advance(turn: int) -> None:
+        alive = held()
+        assert alive is not None
+        alive.advance(turn)
+
+    return advance
 
 
 class BlockLoop:
-    """The iterator of a SkipBlock that runs: counts steps for what is logged in it."""
+    """The iterable of a SkipBlock that runs: counts steps for what is logged in it."""
 
     def __init__(self, session: Session, block: Block, iterable: Iterable[Any]) -> None:
         self._session = session
         self._block = block
-        self._iterable: Iterable[Any] | None = iterable
-        self._iterator: Iterator[Any]
+        self._iterable = iterable
+
+    def __iter__(self) -> Iterator[Any]:
+        steps = _Steps(self._session, self._block)
+        return map(steps.begin, steps, self._iterable)
+
+
+class _Steps:
+    """As `_Turns`, for the steps of a block."""
+
+    def __init__(self, session: Session, block: Block) -> None:
+        self._session = session
+        self._block = block
         self._level: Level | None = None
         self._turn = 0
 
-    def __iter__(self) -> BlockLoop:
-        if self._iterable is not None:
-            self._iterator = iter(self._iterable)
-            self._iterable = None
+    def __iter__(self) -> _Steps:
         return self
 
-    def __next__(self) -> Any:
-        if self._iterable is not None:
-            iter(self)
+    def __next__(self) -> None:
         if self._level is None:
             self._level = self._session.begin_block_level(self._block)
         self._session.close_above(self._level)
-        try:
-            element = next(self._iterator)
-        except BaseException:
-            self._session.close_level(self._level)
-            raise
+
+    def begin(self, _: None, element: Any) -> Any:
+        assert self._level is not None
         self._turn += 1
         self._level.advance(self._turn)
         return element

@@ -8,7 +8,10 @@ from typing import Any
 
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, rng
-from flor_runtime.state.liveness import position
+from flor_runtime.state.anchors import Anchors
+from flor_runtime.state.graph import Graph
+from flor_runtime.state.iterators import sources
+from flor_runtime.state.liveness import Stretch, block_stretch, loop_stretch, position
 from flor_runtime.store.checkpoints import Key, Writer
 from flor_runtime.store.policy import Policy
 
@@ -44,33 +47,49 @@ class Recorder:
             self._on_first_turn()
             now = self._began = time.perf_counter()
         key = Key(loop.entry, loop.turn)
+        if loop.turn == 0:
+            loop.anchors = self._anchor_loop(loop, frame)
         self._taking = self._policy.take(now - self._began, self._writer.nbytes)
         if self._taking:
-            start, stop = loop.range(frame)
-            self._save(key, frame, (start, stop, start), self._session.objects, (), now)
+            stretch, anchors, objects, reason = loop.anchors
+            graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
+            if reason:
+                graph.problems.append(reason)
+            self._save(key, graph, now)
         elif self._policy.affords_note(now - self._began):
             self._writer.note(key, now - self._start, rng.capture())
             self._policy.noted(time.perf_counter() - now)
 
+    def _anchor_loop(self, loop: MainLoop, frame: FrameType) -> tuple[Stretch, Anchors, list[Any], str]:
+        stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
+        objects, reason = sources(loop.iterator, self._is_project)
+        return (
+            stretch,
+            frames.survey(frame, stretch, (*self._session.objects, *objects), self._is_project),
+            objects,
+            reason,
+        )
+
     def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
+        if self._taking:
+            now = time.perf_counter()
+            try:
+                stretch = block_stretch(frame.f_code, block.start)
+            except LookupError:
+                return True
+            block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project)
+            self._policy.paid(time.perf_counter() - now)
         return True
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
-        if self._taking:
+        if self._taking and block.anchors is not None:
             now = time.perf_counter()
-            key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
-            here = position(frame)
-            self._save(key, frame, (block.start, here, here), (), values, now)
+            stretch, anchors = block.anchors
+            graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
+            if position(frame) != stretch.exit:
+                graph.problems.append("the block ended in another place than where it should")
+            self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, now)
 
-    def _save(
-        self,
-        key: Key,
-        frame: FrameType,
-        span: tuple[int, int, int],
-        objects: tuple[Any, ...],
-        values: tuple[str, ...],
-        now: float,
-    ) -> None:
-        graph = frames.capture(frame, *span, objects, self._is_project, values)
+    def _save(self, key: Key, graph: Graph, now: float) -> None:
         self._writer.save(key, now - self._start, rng.capture(), graph)
         self._policy.paid(time.perf_counter() - now)

@@ -53,6 +53,8 @@ class MainLoop:
         self.turn = 0
         self.blocks: dict[str, int] = {}  # executions in this turn, by name
         self.advance = advance  # draw and drop elements up to a turn
+        self.iterator: Any = None  # what a `for` draws from
+        self.anchors: Any = None  # its keeper's: where everything was when it began
         self._range: tuple[int, int] | None = None
 
     def range(self, frame: FrameType) -> tuple[int, int]:
@@ -74,6 +76,7 @@ class Block:
         self.kept = False  # it is in a turn of a main loop and in no other block: a checkpoint may be taken of it
         self.skipped = False
         self.level: Level | None = None
+        self.anchors: Any = None  # its keeper's: where everything was when it was entered
 
 
 class Keeper(Protocol):

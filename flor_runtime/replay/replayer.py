@@ -10,7 +10,8 @@ from typing import Any
 from flor_runtime.errors import CheckpointError, RestoreError
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, rng
-from flor_runtime.state.liveness import position
+from flor_runtime.state.iterators import sources
+from flor_runtime.state.liveness import Stretch, block_stretch, loop_stretch
 from flor_runtime.store.checkpoints import Entry, Key, Reader, ambient_digest
 
 WEAK, STRONG, SERIAL = (
@@ -78,16 +79,28 @@ class Replayer:
     # -- turns ---------------------------------------------------------------------------------------------------
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
-        start, stop = loop.range(frame)
-        where = f"before turn {loop.turn + 1}"
-        self._compare(Key(loop.entry, loop.turn), frame, (start, stop, start), self._session.objects, (), where)
+        stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
+        objects = (*self._session.objects, *sources(loop.iterator, self._is_project)[0])
+        if loop.turn == 0 and self._goal.mode == WEAK:
+            loop.anchors = self._anchors(loop, frame, objects)
+        self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), f"before turn {loop.turn + 1}")
         destination = self._destination(loop)
         if destination is None:
             self._finish()
             return
         if self._goal.mode == WEAK:
-            self._jump(loop, frame, destination)
+            self._jump(loop, frame, stretch, destination)
         self.outcome.turns_run += 1
+
+    def _anchors(self, loop: MainLoop, frame: FrameType, objects: tuple[Any, ...]) -> tuple[str, list[Any]]:
+        """(digest of the paths, the live objects there): what the checkpoints of this loop refer to."""
+        for key, entry in self._reader.entries.items():
+            if key.entry == loop.entry and not key.block and entry.blobs:
+                try:
+                    return entry.blobs[-1][0], frames.find(frame, self._reader.paths(entry), objects)
+                except CheckpointError:
+                    continue
+        return "", []
 
     def _destination(self, loop: MainLoop) -> int | None:
         """The next turn of this entry that has to run; None: nothing more is wanted anywhere."""
@@ -99,17 +112,24 @@ class Replayer:
             return max(loop.turn, count - 1)  # its last turn, so that the loop ends as it ended
         return None
 
-    def _jump(self, loop: MainLoop, frame: FrameType, destination: int) -> None:
+    def _jump(self, loop: MainLoop, frame: FrameType, stretch: Stretch, destination: int) -> None:
+        digest, located = loop.anchors
         for turn in range(destination, loop.turn, -1):
             entry = self._reader.entries.get(Key(loop.entry, turn))
-            if entry is not None and entry.usable:
+            if entry is None or not entry.usable or entry.blobs[-1][0] != digest:
+                continue
+            try:
                 graph, ambient, blobs = self._reader.load(entry)
-                loop.advance(turn)
-                loop.turn = turn
-                frames.restore(frame, graph, blobs.__getitem__, self._session.objects)
-                rng.restore(ambient)
-                self.outcome.jumps += 1
-                return
+                write = frames.restore(frame, stretch, graph, blobs.__getitem__, located)
+            except (RestoreError, CheckpointError) as error:
+                self._note(f"no start at turn {turn + 1}: {error}")
+                continue
+            loop.advance(turn)
+            loop.turn = turn
+            write()
+            rng.restore(ambient)
+            self.outcome.jumps += 1
+            return
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
@@ -125,21 +145,25 @@ class Replayer:
             self.outcome.blocks_run += 1
             return True
         try:
+            stretch = block_stretch(frame.f_code, block.start)
             graph, ambient, blobs = self._reader.load(entry)
-            frames.restore(frame, graph, blobs.__getitem__, ())
-        except (RestoreError, CheckpointError) as error:
+            write = frames.restore(frame, stretch, graph, blobs.__getitem__, frames.find(frame, graph.paths, ()))
+        except (RestoreError, CheckpointError, LookupError) as error:
             self._note(f"block {block.name} runs: {error}")
             self.outcome.blocks_run += 1
             return True
+        write()
         rng.restore(ambient)
         self.outcome.blocks_skipped += 1
         return False
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
         key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
-        here = position(frame)
-        where = f"after {block.name} of turn {loop.turn}"
-        self._compare(key, frame, (block.start, here, here), (), values, where)
+        try:
+            stretch = block_stretch(frame.f_code, block.start)
+        except LookupError:
+            return
+        self._compare(key, frame, stretch, (), values, f"after {block.name} of turn {loop.turn}")
 
     # -- comparing -----------------------------------------------------------------------------------------------
 
@@ -147,7 +171,7 @@ class Replayer:
         self,
         key: Key,
         frame: FrameType,
-        span: tuple[int, int, int],
+        stretch: Stretch,
         objects: tuple[Any, ...],
         values: tuple[str, ...],
         where: str,
@@ -159,8 +183,7 @@ class Replayer:
         if not same:
             self._note(f"the random state {where} is not the recorded one")
         if entry.tensors:
-            graph = frames.capture(frame, *span, objects, self._is_project, values)
-            if not set(entry.tensors) <= set(frames.tensor_digests(graph)):
+            if not set(entry.tensors) <= frames.digests(frame, stretch, objects, self._is_project, values):
                 self._note(f"tensors {where} are not the recorded ones")
                 same = False
         if same:

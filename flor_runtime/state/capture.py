@@ -1,6 +1,7 @@
 """Live objects -> graph. What is state is decided by what an object *is*; what can't be put back is named as a problem.
 
-Nothing is copied here: tensor bytes stay where they are until the checkpoint is written.
+Nothing is copied here: tensor bytes stay where they are until the checkpoint is written. No code of the user's is called: no
+property, no `__iter__`, no `__reduce__`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import io
 import pathlib
 import random
 import sys
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -23,26 +25,27 @@ from types import (
     GenericAlias,
     MappingProxyType,
     MethodType,
+    MethodWrapperType,
     ModuleType,
     UnionType,
 )
-from typing import Any
+from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
 import xxhash
 
-from flor_runtime.state import library
+from flor_runtime.state import arrays, library
 from flor_runtime.state.graph import ATOMS, INT_BOUND, Blob, Graph, Value
-from flor_runtime.state.liveness import global_loads, global_stores
+from flor_runtime.state.liveness import attribute_names, global_loads, global_stores
+from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, qualified
 
 Handler = Callable[[Any], Value]
-_REFERENCES = (BuiltinFunctionType, ModuleType, CodeType, MappingProxyType, GenericAlias, UnionType, property, staticmethod, classmethod,
-               type(str.join), type(object.__init__), type(int.__dict__["real"]), type(object().__str__))  # fmt: skip
-_SCALARS = (datetime.date, datetime.datetime, datetime.timedelta, datetime.time, pathlib.PurePath)
-
-
-def qualified(obj: Any) -> str:
-    """`module:qualname` of a class or function, as `state/restore.py` looks it up again."""
-    return f"{getattr(obj, '__module__', None) or ''}:{getattr(obj, '__qualname__', None) or type(obj).__qualname__}"
+_REFERENCES = (CodeType, MappingProxyType, GenericAlias, UnionType, property, staticmethod, classmethod, TypeVar, TypeVarTuple, ParamSpec,
+               type(str.join), type(object.__init__), type(int.__dict__["real"]), type(FunctionType.__code__), type(NotImplemented),
+               type(Ellipsis))  # fmt: skip
+_SCALARS = (datetime.date, datetime.datetime, datetime.timedelta, datetime.time, datetime.timezone, pathlib.PosixPath, pathlib.WindowsPath,
+            pathlib.PurePosixPath, pathlib.PureWindowsPath)  # fmt: skip
+_MAPPINGS = {dict: "dict", OrderedDict: "odict", Counter: "counter", defaultdict: "ddict"}
+_BASES: tuple[Any, ...] = (list, tuple, OrderedDict, dict, set, frozenset, deque)
 
 
 class Capture:
@@ -50,26 +53,39 @@ class Capture:
 
     Args:
         is_project: tells from a module's globals whether it is the user's own code, whose globals are followed.
+        digests: False for a walk that is after the objects only; blobs then have no digest.
+
+    Attributes:
+        objects: the object of each node.
+        memory: (address, length) of storages and array buffers -> their blob.
+        holders: the first node of each blob.
     """
 
-    def __init__(self, is_project: Callable[[dict[str, Any]], bool]) -> None:
+    def __init__(self, is_project: Callable[[dict[str, Any]], bool], *, digests: bool = True) -> None:
         self.graph = Graph()
+        self.objects: list[Any] = []  # a memo by id() is only sound while its objects live
+        self.memo: dict[int, Value] = {}
+        self.memory: dict[tuple[int, int], int] = {}
+        self.holders: list[int] = []
         self._is_project = is_project
-        self._memo: dict[int, Value] = {}
-        self._keep: list[Any] = []  # a memo by id() is only sound while its objects live
-        self._storages: dict[tuple[int, int], int] = {}
+        self._digests = digests
         self._handlers: dict[type, Handler] = {}
         self._pending: list[tuple[dict[str, Any], Iterable[str]]] = []
         self._functions: set[int] = set()
         self._stored_globals: set[tuple[str, str]] = set()
-        self._torch = sys.modules.get("torch")
-        self._numpy = sys.modules.get("numpy")
+        self._modules: list[tuple[ModuleType, list[Any]]] = []
+        self._attributes: set[str] = set()
+        self._done: set[tuple[int, str]] = set()
+        self._torch: Any = sys.modules.get("torch")
+        self._numpy: Any = sys.modules.get("numpy")
         self._shallow = 0  # > 0 inside a data set
 
     # -- roots ---------------------------------------------------------------------------------------------------
 
     def root(self, key: str, obj: Any) -> None:
         """Add a named root and all that it reaches."""
+        if key in self.graph.roots:
+            return
         before = len(self.graph.problems)
         self.graph.roots[key] = self.value(obj)
         for n in range(before, len(self.graph.problems)):
@@ -77,16 +93,25 @@ class Capture:
 
     def finish(self) -> Graph:
         """Follow the globals that the functions met so far may read, and hand the graph over."""
-        while self._pending:
-            namespace, names = self._pending.pop()
-            module = namespace.get("__name__", "")
-            for name in names:
-                key = f"G:{module}:{name}"
-                if name in namespace and key not in self.graph.roots:
-                    self.root(key, namespace[name])
+        done = self._done
+        while True:
+            while self._pending:
+                namespace, names = self._pending.pop()
+                module = namespace.get("__name__", "")
+                for name in names:
+                    if name in namespace:
+                        self.root(f"G:{module}:{name}", namespace[name])
+            for project_module, node in list(self._modules):
+                namespace = vars(project_module)
+                for name in sorted(self._attributes.intersection(namespace)):
+                    if (id(node), name) not in done:
+                        done.add((id(node), name))
+                        node += [name, self.value(namespace[name])]
+            if not self._pending:
+                break
         for key, value in list(self.graph.roots.items()):
             kind, _, rest = key.partition(":")
-            module, _, name = rest.partition(":")
+            module, _, name = rest.rpartition(":")
             if kind == "G" and type(value) is not list and (module, name) not in self._stored_globals:
                 del self.graph.roots[key]  # a constant
         return self.graph
@@ -95,20 +120,32 @@ class Capture:
         """Say that a plain global is rebound by code, so that its value belongs to the state."""
         self._stored_globals.add((namespace.get("__name__", ""), name))
 
+    def use_attributes(self, code: CodeType) -> None:
+        """Say that `code` may run: it decides which attributes of project modules are looked at."""
+        self._attributes |= attribute_names(code)
+
     def follow(self, code: CodeType, namespace: dict[str, Any]) -> None:
         """Take what `code` may read from its globals into the walk."""
         self._pending.append((namespace, sorted(global_loads(code))))
+        self._attributes |= attribute_names(code)
         self._stored_globals |= {(namespace.get("__name__", ""), name) for name in global_stores(code)}
+
+    @staticmethod
+    def has_global(key: str) -> bool:
+        """True if the global of a root `G:module:name` is bound now."""
+        module, _, name = key[2:].rpartition(":")
+        return module not in sys.modules or name in vars(sys.modules[module])
 
     # -- values --------------------------------------------------------------------------------------------------
 
     def value(self, obj: Any) -> Value:
+        """An object as a value of the graph; what it reaches is walked."""
         kind = type(obj)
         if kind in ATOMS:
             return obj
-        if kind is int:
-            return obj if -INT_BOUND <= obj < INT_BOUND else self._node(obj, ["int", str(obj)])
-        known = self._memo.get(id(obj))
+        if kind is int and -INT_BOUND <= obj < INT_BOUND:
+            return obj
+        known = self.memo.get(id(obj))
         if known is not None:
             return known
         handler = self._handlers.get(kind)
@@ -117,68 +154,102 @@ class Capture:
         return handler(obj)
 
     def _node(self, obj: Any, node: list[Any]) -> Value:
-        reference = [len(self.graph.nodes)]
+        reference = self.memo[id(obj)] = [len(self.objects)]
         self.graph.nodes.append(node)
-        self._memo[id(obj)] = reference
-        self._keep.append(obj)
+        self.objects.append(obj)
         return reference
 
     def _problem(self, obj: Any, reason: str) -> Value:
         self.graph.problems.append(f"{library.type_name(type(obj))}: {reason}")
-        return self._node(obj, ["kept", library.type_name(type(obj))])
+        return self._kept(obj)
+
+    def _refused(self, reason: str) -> Handler:
+        return lambda obj: self._problem(obj, reason)
 
     def _handler(self, kind: type) -> Handler:
         """Choose once for each type; the order matters: the special before the general."""
-        torch, numpy = self._torch, self._numpy
         exact: dict[type, Handler] = {
-            list: self._list, tuple: self._tuple, dict: self._dict, set: self._set, frozenset: self._set, deque: self._deque,
+            int: self._int, list: self._list, tuple: self._tuple, dict: self._dict, set: self._set, frozenset: self._set, deque: self._deque,
             OrderedDict: self._dict, defaultdict: self._dict, Counter: self._dict, complex: self._complex, bytearray: self._bytearray,
             range: self._range, slice: self._slice, random.Random: self._random, CellType: self._cell, FunctionType: self._function,
-            MethodType: self._method, partial: self._partial,
+            MethodType: self._method, partial: self._partial, BuiltinFunctionType: self._builtin, MethodWrapperType: self._builtin,
+            ModuleType: self._module, threading.Event: self._event,
         }  # fmt: skip
         if kind in exact:
             return exact[kind]
-        if issubclass(kind, _SCALARS):
+        if kind in _SCALARS:
             return self._scalar
         if issubclass(kind, enum.Enum):
             return self._enum
         if issubclass(kind, type):
             return self._class
+        if issubclass(kind, ModuleType):
+            return self._module
         if issubclass(kind, _REFERENCES):
             return self._reference
         if issubclass(kind, io.IOBase):
             return self._stream
         if library.is_positioned(kind):
-            return partial(self._problem, reason="its position can only be reached by running the code again")
-        if torch is not None:
-            if issubclass(kind, torch.Tensor):
-                return self._tensor
-            if kind in (torch.dtype, torch.device, torch.layout, torch.memory_format):
-                return self._torch_name
-            if kind is torch.Size:
-                return self._size
-            if issubclass(kind, torch.Generator):
-                return self._generator
-            if kind.__module__.startswith("torch._C"):
-                return self._kept
-        if numpy is not None:
-            if issubclass(kind, numpy.ndarray):
-                return self._array
-            if issubclass(kind, numpy.generic):
-                return self._numpy_scalar
-            if kind is numpy.dtype or issubclass(kind, numpy.dtype):
-                return self._kept
-            if issubclass(kind, numpy.random.Generator | numpy.random.RandomState | numpy.random.BitGenerator):
-                return self._numpy_random
+            return self._refused("its position can only be reached by running the code again")
+        special = self._torch_handler(kind) or self._numpy_handler(kind)
+        if special is not None:
+            return special
+        if library.only_fields(kind) is not None:
+            return self._object
+        if library.type_name(kind) == "functools._lru_cache_wrapper":
+            return self._cache
+        if library.is_stateful(kind):
+            return self._refused("what it holds can't be read")
         if library.is_inert(kind):
             return self._kept
-        if library.is_data_set(kind):
+        if library.is_frame(kind):
+            return self._frame
+        if library.is_data_set(kind) and not has_hidden_state(kind):
             return self._data_set
-        if issubclass(kind, list | tuple | dict | set | frozenset | deque):
+        if issubclass(kind, _BASES):
+            base = next(b for b in _BASES if issubclass(kind, b))
+            if has_hidden_state(kind, base) or issubclass(kind, defaultdict):
+                return self._refused("a container of a kind of its own")
             return self._container_object
-        if kind.__dictoffset__ or _slots(kind):
+        if not has_hidden_state(kind):
             return self._object
         return self._foreign
+
+    def _torch_handler(self, kind: type) -> Handler | None:
+        torch = self._torch
+        if torch is None or not hasattr(torch, "Tensor"):
+            return None
+        if issubclass(kind, torch.Tensor):
+            return self._tensor
+        if kind in (torch.dtype, torch.device, torch.layout, torch.memory_format):
+            return self._torch_name
+        if kind is torch.Size:
+            return self._size
+        if issubclass(kind, torch.Generator):
+            return self._generator
+        if kind.__module__.startswith("torch._C") and not library.is_inert(kind):
+            return self._refused("a part of torch that can't be looked into")
+        if library.type_name(kind).startswith("torch.jit."):
+            return self._refused("a compiled module")
+        return None
+
+    def _numpy_handler(self, kind: type) -> Handler | None:
+        numpy = self._numpy
+        if numpy is None or not hasattr(numpy, "ndarray"):
+            return None
+        if kind is numpy.ndarray:
+            return self._array
+        if issubclass(kind, numpy.memmap):
+            return self._kept_data
+        if issubclass(kind, numpy.generic):
+            return self._numpy_scalar
+        if issubclass(kind, numpy.dtype | numpy.ufunc):
+            return self._reference
+        if "numpy.random" in sys.modules and issubclass(
+            kind, numpy.random.Generator | numpy.random.RandomState | numpy.random.BitGenerator
+        ):
+            return self._numpy_random
+        return None
 
     # -- builtin containers --------------------------------------------------------------------------------------
 
@@ -198,7 +269,7 @@ class Capture:
 
     def _list(self, obj: list[Any]) -> Value:
         if self._too_large(obj):
-            return self._kept(obj)
+            return self._kept_data(obj)
         if self._flat(obj):
             return self._node(obj, ["list", list(obj)])
         node: list[Any] = ["list", None]
@@ -207,16 +278,32 @@ class Capture:
         return reference
 
     def _tuple(self, obj: tuple[Any, ...]) -> Value:
+        if self._too_large(obj):
+            return self._kept_data(obj)
         if self._flat(obj):
             return self._node(obj, ["tuple", list(obj)])
         values = self._values(obj)
-        known = self._memo.get(id(obj))  # a tuple in a cycle has been met on the way
+        known = self.memo.get(id(obj))  # a tuple in a cycle has been met on the way
         return known if known is not None else self._node(obj, ["tuple", values])
 
-    def _set(self, obj: set[Any]) -> Value:
+    def _set(self, obj: set[Any] | frozenset[Any]) -> Value:
         if self._too_large(obj):
-            return self._kept(obj)
-        return self._node(obj, [type(obj).__name__, self._values(obj)])
+            return self._kept_data(obj)
+        reference = self._node(obj, [type(obj).__name__, None])
+        self.graph.nodes[reference[0]][1] = self._elements_of_set(obj)
+        return reference
+
+    def _elements_of_set(self, obj: set[Any] | frozenset[Any]) -> list[Value]:
+        """The elements in their order, which belongs to the state: it hangs on the history of the set, and programs see it."""
+        base: Any = set if isinstance(obj, set) else frozenset
+        items = list(base.__iter__(obj))
+        if len(items) > 1 and any(_hashed_by_place(item) for item in items):
+            self.graph.problems.append(f"{base.__name__}: its order hangs on where its elements lie in memory")
+        again = base(items)
+        sizes = base.__sizeof__(again), base.__sizeof__(obj)
+        if list(again) != items or sizes[0] != sizes[1] or _set_history(obj) != _set_history(again):
+            self.graph.problems.append(f"{base.__name__}: its order hangs on elements that it doesn't hold any more")
+        return self._values(items)
 
     def _deque(self, obj: deque[Any]) -> Value:
         node: list[Any] = ["deque", None, obj.maxlen]
@@ -226,21 +313,23 @@ class Capture:
 
     def _dict(self, obj: dict[Any, Any]) -> Value:
         if self._too_large(obj):
-            return self._kept(obj)
-        kind = {dict: "dict", OrderedDict: "odict", Counter: "counter", defaultdict: "ddict"}[type(obj)]
-        node: list[Any] = [kind, None, None]
-        if isinstance(obj, defaultdict) and isinstance(obj.default_factory, type):
-            node[2] = qualified(obj.default_factory)
+            return self._kept_data(obj)
+        node: list[Any] = [_MAPPINGS[type(obj)], None, None]
         reference = self._node(obj, node)
-        node[1] = self._pairs(obj)
+        if isinstance(obj, defaultdict):
+            node[2] = self.value(obj.default_factory)
+        node[1] = self._pairs(dict.items(obj) if type(obj) is not OrderedDict else obj.items())
         return reference
 
-    def _pairs(self, obj: dict[Any, Any]) -> list[Value]:
+    def _pairs(self, items: Iterable[tuple[Any, Any]]) -> list[Value]:
         flat: list[Value] = []
-        for key, item in list(obj.items()):
+        for key, item in list(items):
             flat.append(self.value(key))
             flat.append(self.value(item))
         return flat
+
+    def _int(self, obj: int) -> Value:
+        return self._node(obj, ["int", hex(obj)])
 
     def _complex(self, obj: complex) -> Value:
         return self._node(obj, ["complex", obj.real, obj.imag])
@@ -249,22 +338,33 @@ class Capture:
         return self._node(obj, ["bytearray", bytes(obj)])
 
     def _range(self, obj: range) -> Value:
-        return self._node(obj, ["range", self.value(obj.start), self.value(obj.stop), self.value(obj.step)])
+        return self._node(obj, ["range", [hex(obj.start), hex(obj.stop), hex(obj.step)]])
 
     def _slice(self, obj: slice) -> Value:
-        return self._node(obj, ["slice", self.value(obj.start), self.value(obj.stop), self.value(obj.step)])
+        parts = (obj.start, obj.stop, obj.step)
+        if not all(part is None or type(part) is int for part in parts):
+            return self._problem(obj, "a slice of other things than numbers")
+        return self._node(obj, ["slice", [None if part is None else hex(part) for part in parts]])
 
     def _scalar(self, obj: Any) -> Value:
+        if getattr(obj, "tzinfo", None) not in (None, datetime.UTC):
+            return self._problem(obj, "a time with a time zone of its own")
         return self._node(obj, ["scalar", qualified(type(obj)), repr(obj)])
 
     def _enum(self, obj: enum.Enum) -> Value:
-        return self._node(obj, ["enum", qualified(type(obj)), obj.name])
+        kind = type(obj)
+        name = obj._name_
+        if name is not None and kind._member_map_.get(name) is obj and find(qualified(kind)) is kind:
+            return self._node(obj, ["enum", qualified(kind), name])
+        if isinstance(obj, enum.Flag) and type(obj._value_) is int and find(qualified(kind)) is kind:
+            return self._node(obj, ["enum", qualified(kind), obj._value_])
+        return self._kept(obj)
 
     def _cell(self, obj: CellType) -> Value:
-        node: list[Any] = ["cell"]
+        node: list[Any] = ["cell", []]
         reference = self._node(obj, node)
         try:
-            node.append(self.value(obj.cell_contents))
+            node[1].append(self.value(obj.cell_contents))
         except ValueError:  # an empty cell
             pass
         return reference
@@ -275,102 +375,164 @@ class Capture:
         return self._node(obj, ["kept", library.type_name(type(obj))])
 
     def _reference(self, obj: Any) -> Value:
-        name = obj.__name__ if isinstance(obj, ModuleType) else qualified(obj)
-        return self._node(obj, ["reference", name])
+        return self._node(obj, ["reference", _findable(obj)])
+
+    def _module(self, obj: ModuleType) -> Value:
+        """A module of the user's own is state as far as attributes of these names are used anywhere in the code that may run."""
+        if not self._is_project(vars(obj)):
+            return self._reference(obj)
+        node: list[Any] = ["module", _findable(obj), []]
+        self._modules.append((obj, node[2]))
+        return self._node(obj, node)
 
     def _function(self, obj: FunctionType) -> Value:
-        if not self._is_project(obj.__globals__):
-            return self._reference(obj)
-        node: list[Any] = ["function", qualified(obj), [], {}]
+        """Code is not state; what it closes over, its defaults and its attributes are. Decorators of libraries close over user code."""
+        project = self._is_project(obj.__globals__)
+        parts = (
+            (obj.__defaults__, obj.__kwdefaults__, obj.__dict__ or None) if project or obj.__closure__ else (None,) * 3
+        )
+        node: list[Any] = ["function", _findable(obj), [], []]
         reference = self._node(obj, node)
-        self._visit_function(obj)
-        node[2] = self._values(obj.__closure__ or ())
-        node[3] = self._values(v for v in (obj.__defaults__, obj.__kwdefaults__, vars(obj) or None) if v is not None)
-        return reference
-
-    def _visit_function(self, obj: FunctionType) -> None:
-        if id(obj.__code__) not in self._functions:
+        if project and id(obj.__code__) not in self._functions:
             self._functions.add(id(obj.__code__))
             self.follow(obj.__code__, obj.__globals__)
+        node[2] = self._values(obj.__closure__ or ())
+        node[3] = self._values(parts)
+        return reference
 
     def _method(self, obj: MethodType) -> Value:
-        node: list[Any] = ["method", None, obj.__func__.__name__]
+        node: list[Any] = ["method", []]
         reference = self._node(obj, node)
-        if isinstance(obj.__func__, FunctionType):
-            self.value(obj.__func__)
-        node[1] = self.value(obj.__self__)
+        node[1] = self._values((obj.__func__, obj.__self__))
+        return reference
+
+    def _builtin(self, obj: Any) -> Value:
+        """A function of compiled code, or a method of a builtin object: what that is bound to may be state."""
+        owner = obj.__self__
+        if owner is None or isinstance(owner, ModuleType | type):
+            return self._reference(obj)
+        node: list[Any] = ["wrapper", [], obj.__name__]
+        reference = self._node(obj, node)
+        node[1] = [self.value(owner)]
         return reference
 
     def _partial(self, obj: partial[Any]) -> Value:
-        node: list[Any] = ["partial", None]
+        node: list[Any] = ["partial", []]
         reference = self._node(obj, node)
         node[1] = self._values((obj.func, obj.args, obj.keywords))
         return reference
 
     def _class(self, obj: type) -> Value:
         """A class of the user's own: its data attributes are state, its functions are code that may run."""
-        namespace = getattr(sys.modules.get(obj.__module__), "__dict__", {})
-        if not self._is_project(namespace):
+        if not self._is_project(getattr(sys.modules.get(obj.__module__), "__dict__", {})):
             return self._reference(obj)
-        node: list[Any] = ["class", qualified(obj), None]
+        node: list[Any] = ["class", _findable(obj), [], [], []]
         reference = self._node(obj, node)
-        data: list[Value] = []
+        plain = not issubclass(obj, enum.Enum)
         for name, item in list(vars(obj).items()):
-            function = getattr(item, "__func__", None) or getattr(item, "fget", None) or item
-            if isinstance(function, FunctionType):
-                self.value(function)
-            elif not (name.startswith("__") or hasattr(item, "__get__")):
-                data += [name, self.value(item)]
-        node[2] = data
-        for base in obj.__bases__:
-            self.value(base)
+            parts = functions_of(item)
+            if parts:
+                for part, function in parts.items():
+                    node[3] += [f"{name}.{part}", self.value(function)]
+            elif plain and library.is_class_data(name, item):
+                node[2] += [name, self.value(item)]
+        node[4] = self._values(base for base in obj.__bases__ if base is not object)
+        return reference
+
+    def _cache(self, obj: Any) -> Value:
+        """A cached function: its entries can't be read, so it must not have been used."""
+        node: list[Any] = ["cache", [], list(obj.cache_info())]
+        reference = self._node(obj, node)
+        node[1] = [self.value(obj.__wrapped__)]
         return reference
 
     # -- objects -------------------------------------------------------------------------------------------------
 
+    def _class_of(self, obj: Any) -> Value:
+        """A reference to the class of an object where that is the user's own, or can't be found by its name; else its name."""
+        kind = type(obj)
+        module = getattr(sys.modules.get(kind.__module__), "__dict__", {})
+        if self._is_project(module) or any(
+            self._is_project(getattr(sys.modules.get(b.__module__), "__dict__", {})) for b in kind.__mro__
+        ):
+            return self.value(kind)
+        return None
+
     def _fields(self, obj: Any) -> list[Value]:
-        skipped = library.skipped_fields(type(obj))
-        fields: dict[str, Any] = dict(getattr(obj, "__dict__", {}))
-        for name in _slots(type(obj)):
-            if hasattr(obj, name):
-                fields[name] = getattr(obj, name)
+        kind = type(obj)
+        left_out = library.skipped_fields(kind)
+        only = library.only_fields(kind)
         flat: list[Value] = []
-        # Optimizers key their state by parameter: the parameters come first, so that the keys are known when they are read back.
-        for name in sorted(fields, key=lambda n: n == "state"):
-            if name not in skipped:
-                flat += [name, self.value(fields[name])]
+        for name, item in fields(obj).items():
+            if (name in left_out and library.is_empty(item)) or (only is not None and name not in only):
+                continue
+            flat += [name, self.value(item)]
         return flat
 
     def _object(self, obj: Any) -> Value:
-        node: list[Any] = ["object", qualified(type(obj)), None]
+        node: list[Any] = ["object", qualified(type(obj)), [], None]
         reference = self._node(obj, node)
-        self.value(type(obj))
+        reason = library.refused(obj)
+        if reason:
+            self.graph.problems.append(f"{library.type_name(type(obj))}: {reason}")
+        node[3] = self._class_of(obj)
         node[2] = self._fields(obj)
         return reference
 
+    def _event(self, obj: Any) -> Value:
+        return self._node(obj, ["event", bool(obj._flag)])
+
     def _container_object(self, obj: Any) -> Value:
         """An instance of a subclass of a builtin container: its elements and its fields."""
-        base = next(b for b in (list, tuple, dict, set, frozenset, deque) if isinstance(obj, b))
-        node: list[Any] = ["container", qualified(type(obj)), base.__name__, None, None]
+        base = next(b for b in _BASES if isinstance(obj, b))
+        node: list[Any] = [
+            "container",
+            qualified(type(obj)),
+            base.__name__.replace("OrderedDict", "dict"),
+            [],
+            [],
+            None,
+            None,
+        ]
         reference = self._node(obj, node)
-        self.value(type(obj))
-        node[3] = self._pairs(obj) if base is dict else self._values(obj)
+        node[5] = self._class_of(obj)
+        if base in (dict, OrderedDict):
+            node[3] = self._pairs(base.items(obj))
+        elif base in (set, frozenset):
+            node[3] = self._elements_of_set(obj)
+        else:
+            node[3] = self._values(list(base.__iter__(obj)))
+        if base is deque:
+            node[6] = obj.maxlen
         node[4] = self._fields(obj)
         return reference
 
     def _data_set(self, obj: Any) -> Value:
-        if not hasattr(obj, "__dict__") or not type(obj).__module__.startswith(("torch", "__main__")):
+        if not type(obj).__module__.startswith("torch"):
             namespace = getattr(sys.modules.get(type(obj).__module__), "__dict__", {})
             if not self._is_project(namespace):
-                return self._kept(obj)
+                return self._kept_data(obj)
         self._shallow += 1
         try:
             return self._object(obj)
         finally:
             self._shallow -= 1
 
+    def _kept_data(self, obj: Any) -> Value:
+        """Bulk of a data set: not copied, but looked at here and there; it must not have changed since the beginning."""
+        return self._node(obj, ["kept", library.type_name(type(obj)), arrays.fingerprint(obj)])
+
+    def _frame(self, obj: Any) -> Value:
+        """A table of pandas or alike: can't be restored, may be read."""
+        if library.is_large_frame(obj):
+            return self._kept_data(obj)
+        return self._foreign(obj)
+
     def _stream(self, obj: io.IOBase) -> Value:
-        if library.is_open_for_reading(obj) and obj not in (sys.stdin, sys.__stdin__):
+        if type(obj) in (io.StringIO, io.BytesIO) and not obj.closed:
+            buffer: Any = obj
+            return self._node(obj, ["buffer", type(obj) is io.StringIO, buffer.getvalue(), buffer.tell()])
+        if obj is not sys.stdin and obj is not sys.__stdin__ and library.is_open_for_reading(obj):
             return self._problem(obj, "a file that is being read")
         return self._kept(obj)
 
@@ -382,36 +544,66 @@ class Capture:
         """An object of a compiled library that nothing is known of: usable only as long as it stays what it is."""
         import pickle
 
+        kind = type(obj)
+        if any(self._is_project(getattr(sys.modules.get(b.__module__), "__dict__", {})) for b in kind.__mro__):
+            return self._problem(obj, "a class that extends a compiled one")
         try:
             digest = xxhash.xxh3_128_hexdigest(pickle.dumps(obj, protocol=4))
         except Exception:
             return self._problem(obj, "a compiled object that can't be looked into")
-        return self._node(obj, ["unchanged", library.type_name(type(obj)), digest])
+        return self._node(obj, ["unchanged", library.type_name(kind), digest])
 
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _array(self, obj: Any) -> Value:
+        numpy = self._numpy
         if self._shallow and obj.nbytes > library.SMALL:
-            return self._kept(obj)
-        if obj.dtype.hasobject:
-            node: list[Any] = ["objects", list(obj.shape), None]
+            return self._kept_data(obj)
+        descr = arrays.descr(obj.dtype)
+        if obj.dtype == object:
+            node: list[Any] = ["objects", None, list(obj.shape), obj.base is None]
             reference = self._node(obj, node)
-            node[2] = self._values(obj.reshape(-1).tolist())
+            node[1] = self._values(obj.reshape(-1).tolist())
             return reference
-        contiguous = obj if obj.flags.c_contiguous else obj.copy(order="C")
-        data = contiguous.reshape(-1).view("u1").data if obj.size else b""
-        blob = self._blob(data, obj.nbytes, contiguous)
-        descr = obj.dtype.str if obj.dtype.names is None else repr(obj.dtype.descr)
-        return self._node(obj, ["array", blob, descr, list(obj.shape)])
+        if obj.dtype.hasobject or obj.dtype.kind == "T" or arrays.dtype_of(descr) != obj.dtype:
+            return self._problem(obj, "an array of a kind of its own")
+        owner = obj
+        while type(owner.base) is numpy.ndarray:
+            owner = owner.base
+        low, high = arrays.byte_bounds(owner)
+        start = int(obj.__array_interface__["data"][0])
+        if (
+            not obj.size or start < low or high - low != owner.nbytes
+        ):  # nothing in it, or its owner is spread out itself
+            owner = obj
+            low, high = arrays.byte_bounds(obj)
+        if not obj.size:
+            low = high = start = 0
+        blob = self._memory(low, high - low, owner)
+        return self._node(obj, [
+            "array", blob, descr, list(obj.shape), list(obj.strides), start - low, bool(obj.flags.writeable), obj.base is None
+        ])  # fmt: skip
 
     def _numpy_scalar(self, obj: Any) -> Value:
+        if obj.dtype.hasobject or obj.dtype.names is not None:
+            return self._problem(obj, "a record of an array")
         return self._node(obj, ["npscalar", obj.dtype.str, obj.tobytes()])
 
     def _numpy_random(self, obj: Any) -> Value:
+        name = type(obj).__name__
+        if type(obj).__module__.partition(".")[0] != "numpy":
+            return self._problem(obj, "a generator of a kind of its own")
         if hasattr(obj, "bit_generator"):
-            return self._node(obj, ["nprandom", "Generator", self.value(obj.bit_generator)])
+            node: list[Any] = ["nprandom", [], name, None]
+            reference = self._node(obj, node)
+            node[1] = [self.value(obj.bit_generator)]
+            return reference
         state = obj.get_state(legacy=False) if hasattr(obj, "get_state") else obj.state
-        return self._node(obj, ["nprandom", type(obj).__name__, self.value(state)])
+        if getattr(getattr(obj, "seed_seq", None), "n_children_spawned", 0):
+            return self._problem(obj, "generators were spawned from it")
+        if name == "RandomState" and state["bit_generator"] != "MT19937":
+            return self._problem(obj, "a generator of a kind of its own")
+        return self._node(obj, ["nprandom", [], name, arrays.plain(state)])
 
     # -- torch ---------------------------------------------------------------------------------------------------
 
@@ -422,46 +614,87 @@ class Capture:
         return self._node(obj, ["size", list(obj)])
 
     def _generator(self, obj: Any) -> Value:
-        return self._node(obj, ["generator", bytes(obj.get_state().numpy())])
+        return self._node(obj, ["generator", bytes(obj.get_state().numpy()), str(obj.device)])
 
     def _tensor(self, obj: Any) -> Value:
         torch: Any = self._torch
         kind = type(obj)
-        if kind not in (torch.Tensor, torch.nn.Parameter):
+        if kind is not torch.Tensor and kind is not torch.nn.Parameter:
             return self._problem(obj, "a tensor of a kind of its own")
-        if obj.layout is not torch.strided or obj.is_quantized or obj.device.type == "meta":
-            return self._problem(obj, "a sparse, quantized or meta tensor")
+        if (
+            obj.layout is not torch.strided
+            or obj.is_quantized
+            or obj.device.type == "meta"
+            or obj.is_conj()
+            or obj.is_neg()
+        ):
+            return self._problem(obj, "a sparse, quantized, lazy or meta tensor")
         storage = obj.untyped_storage()
-        if self._shallow and storage.nbytes() > library.SMALL:
-            return self._kept(obj)
-        key = (storage.data_ptr(), storage.nbytes())
-        blob = self._storages.get(key) if key[0] else None
-        if blob is None:
-            blob = self._storages[key] = self._storage_blob(storage)
-        grad = obj.grad if obj.is_leaf and obj.requires_grad else None
+        nbytes = storage.nbytes()
+        if self._shallow and nbytes > library.SMALL:
+            return self._kept_data(obj)
+        blob = self._memory(storage.data_ptr() if nbytes else 0, nbytes, storage)
+        leaf = obj.is_leaf
+        requires_grad = obj.requires_grad
         node = ["tensor", blob, str(obj.dtype)[6:], list(obj.shape), list(obj.stride()), obj.storage_offset(),
-                obj.requires_grad, "parameter" if isinstance(obj, torch.nn.Parameter) else "tensor", None, str(obj.device),
-                not obj.is_leaf]  # fmt: skip
+                requires_grad, "parameter" if kind is not torch.Tensor else "tensor", None, str(obj.device),
+                requires_grad and not leaf, None]  # fmt: skip
         reference = self._node(obj, node)
-        if grad is not None:
-            node[8] = self.value(grad)
+        if leaf and requires_grad and obj.grad is not None:
+            node[8] = self.value(obj.grad)
+        attributes = obj.__dict__
+        if attributes:
+            node[11] = self.value(attributes)
         return reference
 
-    def _storage_blob(self, storage: Any) -> int:
-        if storage.device.type != "cpu":
-            storage = storage.cpu()
-        nbytes = storage.nbytes()
-        data = (ctypes.c_char * nbytes).from_address(storage.data_ptr()) if nbytes else b""
-        return self._blob(data, nbytes, storage)
+    def _memory(self, address: int, nbytes: int, owner: Any) -> int:
+        """The blob of a stretch of memory; tensors and arrays that share it share the blob."""
+        key = (address, nbytes)
+        blob = self.memory.get(key) if nbytes else None
+        if blob is None:
+            blob = len(self.graph.blobs)
+            if nbytes:
+                self.memory[key] = blob
+            data: Any = b""
+            if nbytes and self._digests:
+                if (
+                    self._torch is not None
+                    and isinstance(owner, self._torch.UntypedStorage)
+                    and owner.device.type != "cpu"
+                ):
+                    owner = owner.cpu()
+                    address = owner.data_ptr()
+                data = (ctypes.c_char * nbytes).from_address(address)
+            digest = xxhash.xxh3_128_hexdigest(data) if self._digests else ""
+            self.graph.blobs.append(Blob(digest, nbytes, data, owner if self._digests else None))
+            self.holders.append(len(self.objects))
+        return blob
 
-    def _blob(self, data: Any, nbytes: int, keep: Any) -> int:
-        self.graph.blobs.append(Blob(xxhash.xxh3_128_hexdigest(data), nbytes, data, keep))
-        return len(self.graph.blobs) - 1
+
+def _findable(obj: Any) -> str:
+    """The name under which `restore` finds this very object; "" where it finds none or another one."""
+    name = qualified(obj)
+    return name if find(name) is obj else ""
 
 
-def _slots(kind: type) -> list[str]:
-    names: list[str] = []
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        names += [s for s in ((slots,) if isinstance(slots, str) else slots) if s not in ("__dict__", "__weakref__")]
-    return names
+def _hashed_by_place(obj: Any) -> bool:
+    kind: Any = type(obj)
+    if kind is tuple or kind is frozenset:
+        return any(map(_hashed_by_place, obj))
+    return (
+        kind.__hash__ is object.__hash__
+        or kind.__module__.startswith("torch")
+        or isinstance(obj, type | FunctionType | BuiltinFunctionType)
+    )
+
+
+def _set_history(obj: Any) -> tuple[int, int]:
+    """(slots in use, those of removed elements included; where `pop` goes on) of a set, from its C structure."""
+    if sys.implementation.name != "cpython":
+        return 0, 0
+    word = ctypes.sizeof(ctypes.c_ssize_t)
+    start = id(obj) + object.__basicsize__
+    # fill, used, mask, table, hash, finger
+    fill, _, _, _, _, finger = (ctypes.c_ssize_t * 6).from_address(start)
+    assert word == 8
+    return fill, finger if isinstance(obj, set) else 0

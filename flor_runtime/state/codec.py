@@ -7,7 +7,7 @@ from typing import Any
 import msgpack
 
 from flor_runtime.errors import CheckpointError
-from flor_runtime.state.graph import Graph
+from flor_runtime.state.graph import Blob, Graph
 
 
 def pack(data: Any) -> bytes:
@@ -28,11 +28,20 @@ def unpack(data: bytes) -> Any:
 
 
 def pack_graph(graph: Graph) -> bytes:
-    """Roots and nodes; the blobs are stored beside."""
-    return pack([graph.roots, graph.nodes])
+    """All of a graph but its blobs and paths, which are stored beside: many checkpoints have the same."""
+    return pack([graph.roots, graph.nodes, graph.origins, graph.storages, graph.unbound])
 
 
-def unpack_graph(data: bytes) -> Graph:
-    """What `pack_graph` wrote, without its blobs."""
-    roots, nodes = unpack(data)
-    return Graph(roots=roots, nodes=nodes)
+def unpack_graph(data: bytes, blobs: list[Any], paths: bytes) -> Graph:
+    """What `pack_graph` wrote; `blobs` are [digest, length]."""
+    roots, nodes, origins, storages, unbound = unpack(data)
+    return Graph(
+        roots,
+        nodes,
+        [Blob(digest, nbytes, None) for digest, nbytes in blobs],
+        origins,
+        storages,
+        unpack(paths),
+        unbound,
+        len(blobs),
+    )

@@ -10,14 +10,16 @@ from __future__ import annotations
 import ctypes
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from flor_runtime.errors import RestoreError
+from flor_runtime.state.anchors import Anchors, settle
 from flor_runtime.state.capture import Capture
-from flor_runtime.state.graph import Graph
-from flor_runtime.state.liveness import between, inner_loads, live_at
-from flor_runtime.state.restore import Restore
+from flor_runtime.state.graph import Graph, Step
+from flor_runtime.state.liveness import Stretch, handed_back, inner_loads, live_at, names_in
+from flor_runtime.state.restore import Restore, locate
 
 IsProject = Callable[[dict[str, Any]], bool]
 
@@ -59,59 +61,135 @@ def write_locals(frame: FrameType, values: dict[str, Any]) -> None:
         view.clear()
 
 
+def survey(frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject) -> Anchors:
+    """Where everything is that a stretch of code may change, before it runs. `objects` and `is_project` as for `capture`."""
+    walk = Capture(is_project, digests=False)
+    code = frame.f_code
+    _roots(walk, frame, stretch, stretch.entry, objects, (), entering=True)
+    walk.finish()
+    hidden = set(code.co_cellvars) | set(code.co_freevars)
+    return Anchors(walk, {f"L:{name}" for name in hidden})
+
+
 def capture(
-    frame: FrameType, start: int, stop: int, point: int, objects: Iterable[Any], is_project: IsProject
+    frame: FrameType,
+    stretch: Stretch,
+    anchors: Anchors,
+    objects: Iterable[Any],
+    is_project: IsProject,
+    values: Iterable[str] = (),
 ) -> Graph:
-    """The state that the code at offsets [start, stop) of a frame may have changed, as it is needed at offset `point`.
+    """The state that a stretch of code may have changed, as it is needed where that ends.
 
     Args:
+        anchors: what `survey` found before it ran.
         objects: further roots, given by hand.
         is_project: as for `Capture`.
+        values: names that are needed whatever the code says.
     """
-    code = frame.f_code
-    names = between(code, start, stop)
-    live = live_at(code, point)
-    if is_module(frame):
-        live |= inner_loads(code)
-    bound = read_locals(frame)
     walk = Capture(is_project)
-    module = frame.f_globals.get("__name__", "")
-    prefix = f"G:{module}:" if is_module(frame) else "L:"
-    for name in sorted(names.loaded | names.stored):
-        if name not in bound:
-            if name in names.stored and name in live and name in names.deleted:
-                walk.graph.problems.append(f"{name}: deleted, and looked for later")
-        elif name in names.stored:
-            if name in live:
+    try:
+        _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
+        return settle(walk, anchors)
+    except RecursionError:
+        return Graph(problems=["objects are nested too deeply"])
+
+
+def _needed(frame: FrameType, point: int) -> frozenset[str]:
+    """Names that may be looked for after a point of a frame, by it or by functions that see its names."""
+    live = live_at(frame.f_code, point) | handed_back(frame.f_code, point)
+    return live | inner_loads(frame.f_code) if is_module(frame) else live
+
+
+def _prefix(frame: FrameType) -> str:
+    return f"G:{frame.f_globals.get('__name__', '')}:" if is_module(frame) else "L:"
+
+
+def _roots(
+    walk: Capture,
+    frame: FrameType,
+    stretch: Stretch,
+    point: int,
+    objects: Iterable[Any],
+    values: Iterable[str],
+    *,
+    entering: bool,
+) -> None:
+    """Walk what a stretch of code may reach (`entering`), or may have changed."""
+    names = names_in(frame.f_code, stretch)
+    needed = _needed(frame, point).union(values)
+    bound = read_locals(frame)
+    prefix = _prefix(frame)
+    try:
+        for name in sorted(names.loaded | names.stored):
+            stored = name in names.stored
+            if name not in bound:
+                if stored and name in needed and not entering:
+                    walk.graph.unbound.append(name)
+                    if name in names.deleted:
+                        walk.graph.problems.append(f"{name}: deleted, and looked for later")
+            elif stored and (name in needed or (not entering and type(bound[name]) in _PLAIN)):
                 walk.root(prefix + name, bound[name])
                 walk.stored_global(frame.f_globals, name)
-        elif type(bound[name]) not in (int, float, str, bytes, bool, type(None)):
-            walk.root(prefix + name, bound[name])
-    for name in sorted(names.globals):
-        if name in frame.f_globals:
-            walk.root(f"G:{module}:{name}", frame.f_globals[name])
-    for n, obj in enumerate(objects):
-        walk.root(f"O:{n}", obj)
-    return walk.finish()
+            elif not stored and type(bound[name]) not in _PLAIN:
+                walk.root(prefix + name, bound[name])
+        for name in sorted(names.globals):
+            if name in frame.f_globals:
+                walk.root(f"G:{frame.f_globals.get('__name__', '')}:{name}", frame.f_globals[name])
+        for n, obj in enumerate(objects):
+            walk.root(f"O:{n}", obj)
+        walk.use_attributes(frame.f_code)
+    finally:
+        bound.clear()  # it would count as a holder of everything
 
 
-def restore(frame: FrameType, graph: Graph, blob: Callable[[int], Any], objects: Iterable[Any]) -> None:
-    """Put a captured state back into a frame and all that it reaches.
+_PLAIN = (int, float, str, bytes, bool, type(None))
+
+
+def find(frame: FrameType, paths: list[tuple[int, Step]], objects: Iterable[Any]) -> list[Any]:
+    """The live objects that the paths of a checkpoint lead to, where its stretch of code begins."""
+    bound = read_locals(frame)
+    roots: dict[str, Any] = {f"O:{n}": obj for n, obj in enumerate(objects)}
+    for parent, key in paths:
+        if parent < 0:
+            kind, _, rest = key.partition(":")
+            if kind == "L" and rest in bound:
+                roots[key] = bound[rest]
+            elif kind == "G":
+                namespace, name = _global(frame, rest)
+                if name in namespace:
+                    roots[key] = namespace[name]
+    return locate(paths, roots)
+
+
+def restore(
+    frame: FrameType, stretch: Stretch, graph: Graph, blob: Callable[[int], Any], located: list[Any]
+) -> Callable[[], None]:
+    """Get ready to put a captured state back into a frame and all that it reaches; the function that is returned does it.
+
+    Args:
+        stretch: of the code that runs now; it may need names that the code that was recorded did not.
+        located: what `find` found for the paths of the graph.
 
     Raises:
-        RestoreError: the live objects don't fit; nothing has been changed.
+        RestoreError: the live objects don't fit. (The function raises ReplayError, if anything.)
     """
     bound = read_locals(frame)
-    live: dict[str, Any] = {f"O:{n}": obj for n, obj in enumerate(objects)}
-    for key in graph.roots:
-        kind, _, rest = key.partition(":")
-        if kind == "L" and rest in bound:
-            live[key] = bound[rest]
-        elif kind == "G":
-            namespace, name = _global(frame, rest)
-            if name in namespace:
-                live[key] = namespace[name]
-    result = Restore(graph, blob).run(live)
+    prefix = _prefix(frame)
+    for name in names_in(frame.f_code, stretch).stored & _needed(frame, stretch.exit):
+        if name in graph.unbound:
+            if name in bound:
+                raise RestoreError(f"{name} should not be bound yet")
+        elif prefix + name not in graph.roots:
+            raise RestoreError(f"{name} is needed, and was not kept")
+    if not is_module(frame) and sys.version_info < (3, 13) and not hasattr(ctypes.pythonapi, "PyFrame_LocalsToFast"):
+        raise RestoreError("this Python can't write the locals of a running function")
+    restoration = Restore(graph, blob, located)
+    return partial(_write, frame, bound, restoration)
+
+
+def _write(frame: FrameType, bound: dict[str, Any], restoration: Restore) -> None:
+    result = restoration.run()
     new: dict[str, Any] = {}
     for key, obj in result.items():
         kind, _, rest = key.partition(":")
@@ -119,7 +197,7 @@ def restore(frame: FrameType, graph: Graph, blob: Callable[[int], Any], objects:
             new[rest] = obj
         elif kind == "G":
             namespace, name = _global(frame, rest)
-            if namespace.get(name) is not obj or name not in namespace:
+            if name not in namespace or namespace[name] is not obj:
                 namespace[name] = obj
     if new:
         write_locals(frame, new)
@@ -132,6 +210,10 @@ def _global(frame: FrameType, rest: str) -> tuple[dict[str, Any], str]:
     return vars(sys.modules[module]) if module in sys.modules else {}, name
 
 
-def tensor_digests(graph: Graph) -> list[str]:
-    """The digests of all tensors and arrays that the graph reaches: what makes two states the same trajectory."""
-    return sorted({blob.digest for blob in graph.blobs})
+def digests(
+    frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, values: Iterable[str] = ()
+) -> set[str]:
+    """The digests of all tensors and arrays of the state at the end of a stretch: what `Graph.digests` of a checkpoint has."""
+    walk = Capture(is_project)
+    _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
+    return {blob.digest for blob in walk.finish().blobs}

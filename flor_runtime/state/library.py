@@ -1,23 +1,47 @@
 """What is known about the objects of libraries, as data: which ones hold no training state, which can't be restored.
 
-Names are `module` prefixes or `module.Class` prefixes of an object's type. `state/capture.py` is the only reader.
+Names are modules, packages or classes; one that ends in `_` is the beginning of names. `state/capture.py` is the only reader.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
-from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import wraps
+from types import (
+    AsyncGeneratorType,
+    CoroutineType,
+    GeneratorType,
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+)
+from typing import Any, TypeVar
+
+R = TypeVar("R")
+
+_DESCRIPTORS = (
+    GetSetDescriptorType,
+    MemberDescriptorType,
+    MethodDescriptorType,
+    WrapperDescriptorType,
+    property,
+    staticmethod,
+    classmethod,
+)
 
 # Talk to the outside, draw, count for the eye, or guard: nothing that a training result could depend on. The live object stays as it is.
 INERT = (
     "logging", "tqdm", "tensorboard", "tensorboardX", "torch.utils.tensorboard", "wandb", "mlflow", "visdom", "comet_ml",
-    "neptune", "aim", "clearml", "matplotlib", "PIL.", "rich", "click", "argparse.ArgumentParser", "argparse._",
+    "neptune", "aim", "clearml", "matplotlib", "PIL", "rich", "click", "argparse.ArgumentParser", "argparse._",
     "threading", "_thread", "socket", "subprocess", "concurrent", "multiprocessing", "asyncio", "selectors", "ssl",
-    "re.", "weakref", "_weakref", "typing", "abc", "_abc", "inspect", "functools._lru_cache_wrapper", "warnings", "ctypes",
+    "re", "weakref", "_weakref", "typing", "abc", "_abc", "inspect", "warnings",
     "importlib", "_frozen_importlib", "zipimport", "torch.utils.hooks", "torch._C._Stream", "torch.cuda.streams", "torch._dynamo",
     "torch.profiler", "flor_runtime", "_csv.writer", "csv.DictWriter", "builtins.traceback", "builtins.frame", "string.Template",
-    "torchvision.transforms", "torch._ops", "torch._jit_internal", "cv2",
+    "torchvision.transforms", "torch._ops", "torch._jit_internal", "cv2", "torch._C._distributed_c10d", "torch._C._dynamo", "_io",
 )  # fmt: skip
 
 # A position that only running the code again can reach.
@@ -30,40 +54,40 @@ POSITIONED: tuple[type, ...] = (
 )  # fmt: skip
 POSITIONED_NAMES = (
     "torch.utils.data.dataloader._",
-    "queue.",
-    "_queue.",
-    "gym.",
-    "gymnasium.",
-    "dm_env.",
-    "pettingzoo.",
+    "queue",
+    "_queue",
+    "gym",
+    "gymnasium",
+    "dm_env",
+    "pettingzoo",
 )
 
-# Fields that hold no state of their own, by the class (or a base of it) that has them.
+# Tables of hooks: left out while they are empty, which they nearly always are; there are a dozen in every module.
 SKIPPED_FIELDS: dict[str, frozenset[str]] = {
     "torch.nn.modules.module.Module": frozenset({
-        "_backward_pre_hooks", "_backward_hooks", "_is_full_backward_hook", "_forward_hooks", "_forward_hooks_with_kwargs",
-        "_forward_hooks_always_called", "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks",
-        "_state_dict_pre_hooks", "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks", "_non_persistent_buffers_set",
-        "_compiled_call_impl",
+        "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
+        "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
+        "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
     }),
     "torch.optim.optimizer.Optimizer": frozenset({
         "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_optimizer_state_dict_pre_hooks",
         "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks",
-        "_zero_grad_profile_name", "_warned_capturable_if_run_uncaptured",
-    }),
-    "torch.utils.data.dataloader.DataLoader": frozenset({
-        "collate_fn", "worker_init_fn", "_DataLoader__multiprocessing_context", "_IterableDataset_len_called", "multiprocessing_context",
     }),
 }  # fmt: skip
 
-# Their bulk is input, not state: only small fields are looked at (an epoch counter, a generator), never the data.
-DATA_SETS = (
-    "torch.utils.data.dataset.Dataset",
-    "datasets.arrow_dataset.Dataset",
-    "pandas.",
-    "polars.",
-    "pyarrow.",
-)
+# Of these only some fields are looked at: the rest is for the eye.
+ONLY_FIELDS: dict[str, frozenset[str]] = {"tqdm.std.tqdm": frozenset({"iterable", "n", "total"})}
+
+# Hold state where nobody can look; before INERT.
+STATEFUL = (
+    "_thread._local", "_threading_local.", "multiprocessing.sharedctypes", "multiprocessing.managers", "multiprocessing.synchronize",
+    "multiprocessing.shared_memory", "ctypes", "_ctypes", "weakref.WeakKeyDictionary", "weakref.WeakValueDictionary",
+    "weakref.WeakSet", "_weakrefset.WeakSet", "weakref.finalize", "_contextvars", "cv2.VideoCapture",
+)  # fmt: skip
+
+# Their bulk is input, not state: only small fields are looked at (an epoch counter, a generator), of the data a few places.
+DATA_SETS = ("torch.utils.data.dataset.Dataset", "datasets.arrow_dataset.Dataset")
+FRAMES = ("pandas", "polars", "pyarrow")
 SMALL = 1024  # elements or bytes: the bulk of a data set is larger than this
 
 
@@ -72,26 +96,85 @@ def type_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+def _named(kind: type, names: tuple[str, ...]) -> bool:
+    name = type_name(kind) + "."
+    return any(name.startswith(prefix if prefix.endswith("_") else prefix + ".") for prefix in names)
+
+
+def _derives(kind: type, names: tuple[str, ...]) -> bool:
+    return any(_named(base, names) for base in kind.__mro__[:-1])
+
+
 def is_inert(kind: type) -> bool:
-    """True for objects that are left alone: see `INERT`. Text streams opened for writing are judged by the caller."""
-    return any(type_name(base).startswith(INERT) for base in kind.__mro__[:-1])
+    """True for objects that are left alone: see `INERT`. A class of the user's own is not, whatever it derives from."""
+    return _named(kind, INERT)
 
 
 def is_positioned(kind: type) -> bool:
     """True for iterators, generators, queues and environments."""
-    return issubclass(kind, POSITIONED) or any(
-        type_name(base).startswith(POSITIONED_NAMES) for base in kind.__mro__[:-1]
-    )
+    return issubclass(kind, POSITIONED) or _derives(kind, POSITIONED_NAMES)
 
 
 def is_data_set(kind: type) -> bool:
     """True for data sets, whose contents a training run reads and doesn't write."""
-    return any(type_name(base).startswith(DATA_SETS) for base in kind.__mro__[:-1])
+    return _derives(kind, DATA_SETS)
 
 
+def _by_type(function: Callable[[type], R]) -> Callable[[type], R]:
+    known: dict[type, R] = {}
+
+    @wraps(function)
+    def call(kind: type) -> R:
+        if kind not in known:
+            known[kind] = function(kind)
+        return known[kind]
+
+    return call
+
+
+def is_stateful(kind: type) -> bool:
+    """True for objects whose state can't be read."""
+    return _derives(kind, STATEFUL)
+
+
+def is_frame(kind: type) -> bool:
+    """True for tables."""
+    return _derives(kind, FRAMES)
+
+
+def is_large_frame(obj: Any) -> bool:
+    """True for a table that is input rather than a list of results."""
+    size = getattr(obj, "size", 0)
+    return isinstance(size, int) and size > 100_000 and hasattr(obj, "iloc")
+
+
+@_by_type
 def skipped_fields(kind: type) -> frozenset[str]:
-    """Names of fields that a checkpoint leaves out for objects of this type."""
+    """Names of fields that a checkpoint leaves out while they are empty."""
     return frozenset().union(*(SKIPPED_FIELDS.get(type_name(base), frozenset()) for base in kind.__mro__))
+
+
+@_by_type
+def only_fields(kind: type) -> frozenset[str] | None:
+    """Names of the only fields that a checkpoint looks at; None: all."""
+    return next((ONLY_FIELDS[type_name(base)] for base in kind.__mro__ if type_name(base) in ONLY_FIELDS), None)
+
+
+def is_empty(item: Any) -> bool:
+    """True for an empty table of hooks."""
+    return type(item) is OrderedDict and not item
+
+
+def is_class_data(name: str, item: Any) -> bool:
+    """True for an attribute of a class that is data, not code or machinery."""
+    return not (name.startswith("__") and name.endswith("__")) and not isinstance(item, _DESCRIPTORS)
+
+
+def refused(obj: Any) -> str:
+    """Why an object can't be restored, where that hangs on what it holds."""
+    if type_name(type(obj)).startswith("torch.amp.grad_scaler.") and vars(obj).get("_per_optimizer_states"):
+        return "its update has not been called since the last step"
+    return ""
 
 
 def is_open_for_reading(stream: io.IOBase) -> bool:

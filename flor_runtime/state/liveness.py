@@ -8,11 +8,13 @@ edges included.
 from __future__ import annotations
 
 import dis
-from bisect import bisect_right
-from collections.abc import Iterator
-from functools import lru_cache
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator
+from functools import wraps
 from types import CodeType, FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+R = TypeVar("R")
 
 
 class Names(NamedTuple):
@@ -45,12 +47,29 @@ def _accesses(instruction: dis.Instruction) -> Iterator[tuple[str, str]]:
                 yield kinds[min(position, len(kinds) - 1)], name
 
 
-@lru_cache(maxsize=256)
+def _cached(function: Callable[..., R]) -> Callable[..., R]:
+    """Remember results by the identity of the code object: hashing one reads all of its bytecode."""
+    results: dict[tuple[Any, ...], tuple[CodeType, R]] = {}
+
+    @wraps(function)
+    def call(code: CodeType, *rest: int) -> R:
+        key = (id(code), *rest)
+        known = results.get(key)
+        if known is None:
+            if len(results) > 4096:
+                results.clear()
+            known = results[key] = (code, function(code, *rest))
+        return known[1]
+
+    return call
+
+
+@_cached
 def _instructions(code: CodeType) -> list[dis.Instruction]:
     return list(dis.get_instructions(code))
 
 
-@lru_cache(maxsize=1024)
+@_cached
 def inner_loads(code: CodeType) -> frozenset[str]:
     """Names of outer scopes (free variables and globals) that code defined inside `code` may read."""
     names: set[str] = set()
@@ -60,7 +79,7 @@ def inner_loads(code: CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
-@lru_cache(maxsize=1024)
+@_cached
 def global_loads(code: CodeType) -> frozenset[str]:
     """Global names that `code`, or a function or class defined in it, may read or write."""
     names = {name for i in _instructions(code) for what, name in _accesses(i)
@@ -71,7 +90,7 @@ def global_loads(code: CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
-@lru_cache(maxsize=256)
+@_cached
 def _offsets(code: CodeType) -> list[int]:
     return [i.offset for i in _instructions(code)]
 
@@ -82,15 +101,29 @@ def position(frame: FrameType) -> int:
     return offsets[bisect_right(offsets, frame.f_lasti) - 1]
 
 
-def between(code: CodeType, start: int, stop: int) -> Names:
-    """Names used by the instructions at offsets `start <= o < stop`, and by functions that are made there."""
+class Stretch(NamedTuple):
+    """Code that runs from one point to another: what a block or a turn is made of.
+
+    Attributes:
+        numbers: its instructions, handlers of its exceptions included, wherever the compiler has put them.
+        entry: offset from which names are needed by it, the expression looped over included.
+        exit: offset where it is over.
+    """
+
+    numbers: frozenset[int]
+    entry: int
+    exit: int
+
+
+def names_in(code: CodeType, stretch: Stretch) -> Names:
+    """Names used in a stretch of code, and by functions that are made there."""
+    instructions = _instructions(code)
     loaded: set[str] = set()
     stored: set[str] = set()
     globals_: set[str] = set()
     deleted: set[str] = set()
-    for i in _instructions(code):
-        if not start <= i.offset < stop:
-            continue
+    for n in stretch.numbers:
+        i = instructions[n]
         if isinstance(i.argval, CodeType):
             loaded |= set(i.argval.co_freevars)
             globals_ |= global_loads(i.argval)
@@ -102,6 +135,135 @@ def between(code: CodeType, start: int, stop: int) -> Names:
                 if i.opname.startswith("DELETE"):
                     deleted.add(name)
     return Names(frozenset(loaded), frozenset(stored), frozenset(globals_), frozenset(deleted))
+
+
+@_cached
+def loop_stretch(code: CodeType, offset: int) -> Stretch:
+    """The loop whose header holds `offset` (see `loop_range`), with the expression that a `for` loops over.
+
+    Raises:
+        LookupError: there is no loop header at or after `offset`.
+    """
+    start, stop = loop_range(code, offset)
+    number = _numbers(code)
+    first = (
+        _expression(code, number[start] - 1)
+        if _instructions(code)[number[start]].opname == "FOR_ITER"
+        else number[start]
+    )
+    return Stretch(_with_handlers(code, first, number[start], number[stop]), start, start)
+
+
+@_cached
+def block_stretch(code: CodeType, offset: int) -> Stretch:
+    """The block that the call at `offset` opens: from the expression looped over to the call of `SkipBlock.end`.
+
+    Raises:
+        LookupError: its end can't be found.
+    """
+    instructions = _instructions(code)
+    opening = _numbers(code)[offset]
+    depth = 1
+    for n in range(opening + 1, len(instructions)):
+        i = instructions[n]
+        if (
+            i.argval in _BLOCK
+            and i.opname in ("LOAD_METHOD", "LOAD_ATTR")
+            and instructions[n - 1].argval == "SkipBlock"
+        ):
+            depth += -1 if i.argval == "end" else 1
+            if depth == 0:
+                call = next(m for m in range(n, len(instructions)) if instructions[m].opname.startswith("CALL"))
+                first = _expression(code, opening)
+                return Stretch(
+                    _with_handlers(code, first, opening, call), instructions[first].offset, instructions[call].offset
+                )
+    raise LookupError("the end of a block")
+
+
+_BLOCK = ("loop", "step_into", "end")
+
+
+def _expression(code: CodeType, last: int) -> int:
+    """The number of the first instruction of the expression whose last one is given, by their positions in the source."""
+    instructions = _instructions(code)
+    whole = instructions[last].positions
+    if whole is None or None in whole:
+        return 0  # built without positions: all that comes before may belong to it
+    assert whole.lineno is not None and whole.end_lineno is not None
+    begin, end = (whole.lineno, whole.col_offset), (whole.end_lineno, whole.end_col_offset)
+    first = last
+    while first > 0:
+        part = instructions[first - 1].positions
+        if (
+            part is None
+            or None in part
+            or not (begin <= (part.lineno, part.col_offset) and (part.end_lineno, part.end_col_offset) <= end)
+        ):
+            break
+        first -= 1
+    return first
+
+
+def _with_handlers(code: CodeType, first: int, start: int, stop: int) -> frozenset[int]:
+    """The instructions [first, stop) and what handles exceptions in them, up to where it comes back or leaves.
+
+    Handlers around all of it are left out: a stretch that an exception ends is never looked at.
+    """
+    successors, handler_of = _flow(code)
+    inside = set(range(first, stop))
+    beyond: set[int] = set()  # what follows on the stretch in the ordinary way
+    todo = [stop]
+    while todo:
+        n = todo.pop()
+        if n not in beyond and n not in inside:
+            beyond.add(n)
+            todo += successors[n]
+    todo = [h for n in range(first, stop) if (h := handler_of[n]) is not None and h != handler_of[start]]
+    while todo:
+        n = todo.pop()
+        if n in inside or n in beyond:
+            continue
+        inside.add(n)
+        todo += successors[n]
+        handler = handler_of[n]
+        if handler is not None and handler != handler_of[start]:
+            todo.append(handler)
+    return frozenset(inside)
+
+
+def handed_back(code: CodeType, offset: int) -> frozenset[str]:
+    """Names that the values of the call at `offset` are assigned to: `a, b = call()`."""
+    names: set[str] = set()
+    instructions = _instructions(code)
+    for n in range(_numbers(code)[offset] + 1, len(instructions)):
+        i = instructions[n]
+        if not i.opname.startswith(_UNPACKING):
+            break
+        names |= {name for what, name in _accesses(i) if what.startswith("store")}
+    return frozenset(names)
+
+
+_UNPACKING = (
+    "STORE_FAST",
+    "STORE_NAME",
+    "STORE_GLOBAL",
+    "STORE_DEREF",
+    "UNPACK_SEQUENCE",
+    "SWAP",
+    "NOP",
+    "EXTENDED_ARG",
+)
+
+
+@_cached
+def attribute_names(code: CodeType) -> frozenset[str]:
+    """Names of attributes that `code`, or a function defined in it, may use."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= attribute_names(constant)
+    return frozenset(names)
 
 
 def loop_range(code: CodeType, offset: int) -> tuple[int, int]:
@@ -120,30 +282,42 @@ def loop_range(code: CodeType, offset: int) -> tuple[int, int]:
     raise LookupError(offset)
 
 
-@lru_cache(maxsize=64)
-def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
-    instructions = _instructions(code)
-    offsets = _offsets(code)
-    number = {o: n for n, o in enumerate(offsets)}
-    names = sorted({name for i in instructions for _, name in _accesses(i)})
-    bit = {name: 1 << n for n, name in enumerate(names)}
-    use, kill = [0] * len(instructions), [0] * len(instructions)
+@_cached
+def _numbers(code: CodeType) -> dict[int, int]:
+    return {o: n for n, o in enumerate(_offsets(code))}
+
+
+@_cached
+def _flow(code: CodeType) -> tuple[list[list[int]], list[int | None]]:
+    """What may run after each instruction, and what handles an exception in it."""
+    instructions, offsets, number = _instructions(code), _offsets(code), _numbers(code)
     successors: list[list[int]] = []
     for n, i in enumerate(instructions):
-        for what, name in _accesses(i):
-            if what == "load":
-                use[n] |= bit[name] & ~kill[n]
-            elif what == "store" and not i.opname.startswith("DELETE"):
-                kill[n] |= bit[name]
         following = [] if i.opname in _NO_FALLTHROUGH or n + 1 == len(instructions) else [n + 1]
         if i.opcode in dis.hasjrel or i.opcode in dis.hasjabs:
             following.append(number.get(int(i.argval), min(n + 1, len(instructions) - 1)))
         successors.append(following)
     handler_of: list[int | None] = [None] * len(instructions)
     for entry in dis._parse_exception_table(code):  # type: ignore[attr-defined]
-        for n, o in enumerate(offsets):
-            if entry.start <= o < entry.end:
-                handler_of[n] = number[entry.target]
+        for n in range(bisect_left(offsets, entry.start), bisect_left(offsets, entry.end)):
+            handler_of[n] = number[entry.target]
+    return successors, handler_of
+
+
+@_cached
+def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
+    instructions = _instructions(code)
+    offsets = _offsets(code)
+    names = sorted({name for i in instructions for _, name in _accesses(i)})
+    bit = {name: 1 << n for n, name in enumerate(names)}
+    use, kill = [0] * len(instructions), [0] * len(instructions)
+    successors, handler_of = _flow(code)
+    for n, i in enumerate(instructions):
+        for what, name in _accesses(i):
+            if what == "load" or i.opname.startswith("DELETE"):  # deleting an unbound name fails
+                use[n] |= bit[name] & ~kill[n]
+            elif what == "store":
+                kill[n] |= bit[name]
     live = [0] * (len(instructions) + 1)
     changed = True
     while changed:
@@ -170,7 +344,7 @@ def live_at(code: CodeType, offset: int) -> frozenset[str]:
     return _live_before(code)[offset]
 
 
-@lru_cache(maxsize=1024)
+@_cached
 def global_stores(code: CodeType) -> frozenset[str]:
     """Global names that `code`, or a function defined in it, declares `global` and binds."""
     names = {name for i in _instructions(code) for what, name in _accesses(i) if what == "store_global"}
@@ -178,3 +352,8 @@ def global_stores(code: CodeType) -> frozenset[str]:
         if isinstance(constant, CodeType):
             names |= global_stores(constant)
     return frozenset(names)
+
+
+def mentions(code: CodeType, start: int, stop: int, name: str) -> bool:
+    """True if an instruction at an offset in [start, stop) has this name, attributes included."""
+    return any(i.argval == name for i in _instructions(code) if start <= i.offset < stop)

@@ -1,529 +1,631 @@
-"""Graph -> live objects, in place: what exists is refilled, so that every alias of it stays true; what is missing is made.
+"""Graph -> live objects, in place: what was there at the beginning is refilled, so that every alias of it stays true; what was
+made since is made.
 
-Two passes. *Pairing* walks the stored graph and the live objects side by side, breadth first, and decides which live object each
-node stands for: the one on the shortest path. *Filling* writes the contents. Tensors are written by raw bytes into their storage:
-no dtype is cast, no `load_state_dict` is called.
+First everything is looked up and checked, and nothing is written. Then objects are made, then filled: containers and fields
+before dictionaries and sets, whose keys may be hashed by what their fields hold. Tensors are written by raw bytes into their
+storage: no dtype is cast, no `load_state_dict` is called.
 """
 
 from __future__ import annotations
 
 import ast
+import ctypes
 import datetime
 import pathlib
-import pickle
 import random
 import sys
+import threading
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-import xxhash
-
 from flor_runtime.errors import ReplayError, RestoreError
-from flor_runtime.state import library
-from flor_runtime.state.capture import qualified
-from flor_runtime.state.graph import Graph, Node, Value, is_reference
+from flor_runtime.state import arrays, library
+from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, edges, is_reference
+from flor_runtime.state.names import MISSING, attribute, find, functions_of, qualified, slots
 
-_MISSING: Any = object()
-_BUILTIN: dict[str, type] = {"list": list, "set": set, "frozenset": frozenset, "deque": deque, "dict": dict, "odict": OrderedDict,
-                             "counter": Counter, "ddict": defaultdict, "tuple": tuple}  # fmt: skip
-_DICTS = ("dict", "odict", "counter", "ddict")
+_BUILTIN: dict[str, Any] = {"list": list, "set": set, "frozenset": frozenset, "deque": deque, "dict": dict, "odict": OrderedDict,
+                            "counter": Counter, "ddict": defaultdict, "tuple": tuple}  # fmt: skip
+_TYPES: dict[str, Any] = {**_BUILTIN, "cell": CellType, "method": MethodType, "partial": partial, "random": random.Random,
+                          "bytearray": bytearray, "function": FunctionType, "event": threading.Event}  # fmt: skip
+#: Made anew, whatever is there: nothing can tell one from another of the same value.
+_VALUES = frozenset({"int", "complex", "range", "slice", "scalar", "enum", "torch", "size", "npscalar"})
+
+
+def locate(paths: list[tuple[int, Step]], roots: Mapping[str, Any]) -> list[Any]:
+    """The live object at the end of each path; MISSING where there is none."""
+    found: list[Any] = []
+    for parent, step in paths:
+        if parent < 0:
+            found.append(roots.get(step, MISSING))
+        else:
+            found.append(MISSING if found[parent] is MISSING else child(found[parent], step))
+    return found
+
+
+def child(obj: Any, step: Step) -> Any:
+    """What `graph.edges` calls the same on the node of an object; MISSING if the object has no such part."""
+    try:
+        if type(step) is int:
+            return _element(obj, step)
+        if type(step) is str:
+            return attribute(obj, step)
+        return _PARTS[step[0]](obj, step[1])
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return MISSING
+
+
+def _element(obj: Any, n: int) -> Any:
+    bases: tuple[Any, ...] = (list, tuple, deque)
+    for base in bases:
+        if isinstance(obj, base):
+            return base.__getitem__(obj, n)
+    if isinstance(obj, set | frozenset):
+        kind: Any = set if isinstance(obj, set) else frozenset
+        return list(kind.__iter__(obj))[n]
+    return obj.reshape(-1)[n]
+
+
+def _code(obj: Any, name: str) -> Any:
+    attribute_name, _, part = name.rpartition(".")
+    return functions_of(vars(obj)[attribute_name])[part]
+
+
+def _part(obj: Any, n: int) -> Any:
+    kind = type(obj)
+    if kind is FunctionType:
+        return (obj.__defaults__, obj.__kwdefaults__, obj.__dict__)[n]
+    if kind is MethodType:
+        return (obj.__func__, obj.__self__)[n]
+    if kind is partial:
+        return (obj.func, obj.args, obj.keywords)[n]
+    if kind is CellType:
+        return obj.cell_contents
+    if hasattr(obj, "bit_generator"):
+        return obj.bit_generator
+    return obj.__wrapped__ if hasattr(obj, "cache_info") else obj.__self__
+
+
+_PARTS: dict[str, Callable[[Any, Any], Any]] = {
+    "type": lambda obj, _: type(obj),
+    "factory": lambda obj, _: obj.default_factory,
+    "grad": lambda obj, _: obj.grad if obj.grad is not None else MISSING,
+    "dict": lambda obj, _: obj.__dict__,
+    "item": lambda obj, key: dict.__getitem__(obj, key),
+    "key": lambda obj, n: list(dict.keys(obj))[n] if not isinstance(obj, OrderedDict) else list(obj)[n],
+    "nth": lambda obj, n: list(dict.values(obj))[n] if not isinstance(obj, OrderedDict) else list(obj.values())[n],
+    "code": _code,
+    "base": lambda obj, n: [b for b in obj.__bases__ if b is not object][n],
+    "closure": lambda obj, n: obj.__closure__[n],
+    "part": _part,
+}
 
 
 class Restore:
-    """One restoration of one graph. Call `run`; after a `RestoreError` from pairing nothing has been written.
+    """One restoration of one graph: when this has been made, everything has been checked and nothing written.
 
     Args:
         blob: gives the bytes of the n-th blob (a readable buffer).
+        located: what `locate` found for the graph's paths, when the stretch of code began.
+
+    Raises:
+        RestoreError: a live object can't take the stored state.
     """
 
-    def __init__(self, graph: Graph, blob: Callable[[int], Any]) -> None:
+    def __init__(self, graph: Graph, blob: Callable[[int], Any], located: list[Any]) -> None:
         self._graph = graph
+        self._nodes = graph.nodes
         self._blob = blob
-        self._match: dict[int, Any] = {}
-        self._paired: set[int] = set()
-        self._claimed: dict[int, int] = {}  # id of a live object -> the node it stands for
-        self._made: dict[int, Any] = {}
-        self._storages: dict[int, Any] = {}
-        self._filled: set[int] = set()
+        self._objects: dict[int, Any] = {}  # of each node
+        self._fresh: set[int] = set()
+        self._memory: dict[
+            int, Any
+        ] = {}  # of each blob: a torch storage, or (numpy array that owns it, its lowest address)
         self._torch: Any = sys.modules.get("torch")
         self._numpy: Any = sys.modules.get("numpy")
+        self._match(located)
 
-    def run(self, live: dict[str, Any]) -> dict[str, Any]:
+    def run(self) -> dict[str, Any]:
         """Restore everything; gives the object of every root, for the caller to bind.
 
-        Args:
-            live: today's object of each root that has one.
-
         Raises:
-            RestoreError: a live object can't take the stored state; nothing has been written.
             ReplayError: it failed in the middle; the process can't go on from here.
         """
-        self._pair(live)
-        self._check()
         try:
-            result = {key: self._resolve(value) for key, value in self._graph.roots.items()}
-            for n in list(self._match):
-                self._fill(n)
+            reached = self._reached()
+            for n in reached:
+                self._object(n)
+            later: list[int] = []
+            for n in reached:
+                if self._nodes[n][0] in MAPPINGS or self._nodes[n][0] in ("set", "container"):
+                    later.append(n)
+                else:
+                    self._write(n)
+            for n in sorted(later, key=lambda n: self._nodes[n][0] == "container", reverse=True):
+                self._write(n)
+            return {key: self._resolve(value) for key, value in self._graph.roots.items()}
         except Exception as error:
             raise ReplayError(f"a checkpoint could only be restored in part: {error}") from error
-        return result
 
-    # -- pairing -------------------------------------------------------------------------------------------------
+    # -- before anything is written ------------------------------------------------------------------------------
 
-    def _pair(self, live: dict[str, Any]) -> None:
-        queue = [
-            (value[0], live[key]) for key, value in self._graph.roots.items() if is_reference(value) and key in live
-        ]
-        by_identity: list[tuple[Node, Any]] = []
-        while queue:
-            following: list[tuple[int, Any]] = []
-            for n, obj in queue:
-                if n in self._paired or id(obj) in self._claimed or not self._fits(self._graph.nodes[n], obj):
-                    continue
-                self._paired.add(n)
-                if not _is_frozen(
-                    self._graph.nodes[n]
-                ):  # what can't be refilled is made anew from its refilled elements
-                    self._match[n] = obj
-                    self._claimed[id(obj)] = n
-                self._children(self._graph.nodes[n], obj, following, by_identity)
-            queue = following
-            if not queue:  # dictionaries keyed by objects (an optimizer's state): their keys are paired by now
-                for node, obj in by_identity:
-                    for key, item in zip(node[1][::2], node[1][1::2], strict=True):
-                        if (
-                            is_reference(key)
-                            and is_reference(item)
-                            and item[0] not in self._match
-                            and key[0] in self._match
-                        ):
-                            found = (
-                                obj.get(self._match[key[0]], _MISSING)
-                                if self._hashable(self._match[key[0]])
-                                else _MISSING
-                            )
-                            if found is not _MISSING:
-                                queue.append((item[0], found))
-                if queue:
-                    queue = [
-                        pair
-                        for pair in queue
-                        if self._fits(self._graph.nodes[pair[0]], pair[1]) and id(pair[1]) not in self._claimed
-                    ]
+    def _match(self, located: list[Any]) -> None:
+        for n, (node, origin) in enumerate(zip(self._nodes, self._graph.origins, strict=True)):
+            if origin < 0:
+                self._can_make(node)
+            elif node[0] not in _VALUES:
+                obj = located[origin]
+                if obj is MISSING or not self._fits(node, obj):
+                    raise RestoreError(f"no {_title(node)} where there was one")
+                if node[0] not in FROZEN and not (node[0] == "container" and node[2] in FROZEN):
+                    self._objects[n] = obj
+        for blob, place in enumerate(self._graph.storages):
+            if place >= 0:
+                self._claim(blob, located[place])
+        for n, obj in self._objects.items():
+            node = self._nodes[n]
+            if node[0] == "array" and not obj.flags.writeable and self._changes(node, obj):
+                raise RestoreError("a read-only array has changed")
 
-    @staticmethod
-    def _hashable(obj: Any) -> bool:
-        return getattr(type(obj), "__hash__", None) is not None
+    def _claim(self, blob: int, holder: Any) -> None:
+        """Take the live memory that a blob is written into."""
+        nbytes = self._graph.blobs[blob].nbytes
+        if self._torch is not None and isinstance(holder, self._torch.Tensor):
+            memory = holder.untyped_storage()
+            if memory.nbytes() != nbytes:
+                raise RestoreError("a tensor has another size")
+            self._memory[blob] = memory
+        elif self._numpy is not None and isinstance(holder, self._numpy.ndarray):
+            owner, low = _owner(self._numpy, holder, nbytes)
+            if owner is None:
+                raise RestoreError("an array has another size")
+            self._memory[blob] = (owner, low)
+        else:
+            raise RestoreError("no tensor or array where there was one")
+
+    def _changes(self, node: Node, obj: Any) -> bool:
+        owner, low = self._memory.get(node[1], (None, 0))
+        length = self._graph.blobs[node[1]].nbytes
+        return owner is None or ctypes.string_at(low, length) != bytes(self._blob(node[1]))
 
     def _fits(self, node: Node, obj: Any) -> bool:
         """True if the live object is of the node's kind, so that it can be refilled (or is the same unchangeable thing)."""
-        kind = node[0]
+        kind: str = node[0]
         if kind in ("object", "container"):
-            return qualified(type(obj)) == node[1]
-        if kind in _BUILTIN:
-            return type(obj) is _BUILTIN[kind]
+            return bool(
+                qualified(type(obj)) == node[1] and (kind == "object" or node[2] != "deque" or obj.maxlen == node[6])
+            )
+        if kind in _TYPES:
+            return type(obj) is _TYPES[kind] and (kind != "deque" or obj.maxlen == node[2])
         if kind == "tensor":
             torch = self._torch
             return torch is not None and isinstance(obj, torch.Tensor) and str(obj.dtype)[6:] == node[2] and (
-                isinstance(obj, torch.nn.Parameter) == (node[7] == "parameter"))  # fmt: skip
+                isinstance(obj, torch.nn.Parameter) == (node[7] == "parameter")) and str(obj.device) == node[9] and obj.is_leaf  # fmt: skip
         if kind == "array":
-            return isinstance(obj, self._numpy.ndarray) and list(obj.shape) == node[3] and _descr(obj.dtype) == node[2]
-        if kind in ("function", "class"):
-            return isinstance(obj, FunctionType | type) and qualified(obj) == node[1]
-        if kind == "reference":
-            return node[1] == (obj.__name__ if isinstance(obj, ModuleType) else qualified(obj))
-        simple = {"cell": CellType, "method": MethodType, "partial": partial, "random": random.Random}.get(kind)
-        if simple is not None:
-            return type(obj) is simple
+            return isinstance(obj, self._numpy.ndarray) and (list(obj.shape), list(obj.strides), arrays.descr(obj.dtype)) == (
+                node[3], node[4], node[2])  # fmt: skip
+        if kind == "objects":
+            return isinstance(obj, self._numpy.ndarray) and list(obj.shape) == node[2] and bool(obj.flags.writeable)
+        if kind == "class":
+            return isinstance(obj, type)
+        if kind == "module":
+            return isinstance(obj, ModuleType)
         if kind in ("kept", "unchanged"):
-            return library.type_name(type(obj)) == node[1]
+            return bool(library.type_name(type(obj)) == node[1])
         if kind == "nprandom":
-            return type(obj).__name__ == node[1]
+            return bool(type(obj).__name__ == node[2])
         if kind == "generator":
-            return self._torch is not None and isinstance(obj, self._torch.Generator)
-        return False  # scalars of all sorts are made anew
-
-    def _children(
-        self, node: Node, obj: Any, queue: list[tuple[int, Any]], by_identity: list[tuple[Node, Any]]
-    ) -> None:
-        def add(value: Value, child: Any) -> None:
-            if is_reference(value):
-                queue.append((value[0], child))
-
-        kind = node[0]
-        if kind in ("list", "tuple", "deque") or (kind == "container" and node[2] in ("list", "tuple", "deque")):
-            for value, child in zip(node[3] if kind == "container" else node[1], obj, strict=False):
-                add(value, child)
-        elif kind in _DICTS or (kind == "container" and node[2] == "dict"):
-            pairs = node[3] if kind == "container" else node[1]
-            for key, value in zip(pairs[::2], pairs[1::2], strict=True):
-                if not is_reference(key):
-                    if key in obj:
-                        add(value, obj[key])
-                elif self._graph.nodes[key[0]][0] in ("tuple", "enum", "scalar", "npscalar"):
-                    found = obj.get(self._resolve(key), _MISSING)
-                    if found is not _MISSING:
-                        add(value, found)
-            by_identity.append((["dict", pairs], obj))
-        elif kind == "function":
-            for value, cell in zip(node[2], obj.__closure__ or (), strict=False):
-                add(value, cell)
-            extras = [v for v in (obj.__defaults__, obj.__kwdefaults__, vars(obj) or None) if v is not None]
-            for value, child in zip(node[3], extras, strict=False):
-                add(value, child)
-        elif kind == "cell" and len(node) > 1:
-            try:
-                add(node[1], obj.cell_contents)
-            except ValueError:
-                pass
-        elif kind == "method":
-            add(node[1], obj.__self__)
-        elif kind == "partial":
-            for value, child in zip(node[1], (obj.func, obj.args, obj.keywords), strict=True):
-                add(value, child)
-        elif kind == "tensor" and node[8] is not None and obj.grad is not None:
-            add(node[8], obj.grad)
-        elif kind == "nprandom" and node[1] == "Generator":
-            add(node[2], obj.bit_generator)
-        elif kind == "objects":
-            for value, child in zip(node[2], obj.reshape(-1).tolist(), strict=False):
-                add(value, child)
-        fields = {"object": 2, "class": 2, "container": 4}.get(kind)
-        if fields is not None:
-            for name, value in zip(node[fields][::2], node[fields][1::2], strict=True):
-                if is_reference(value):
-                    child = _field(obj, name)
-                    if child is not _MISSING:
-                        add(value, child)
-
-    def _check(self) -> None:
-        """Find out before anything is written whether something can neither be refilled nor made."""
-        reached: set[int] = set()
-        stack = [v[0] for v in self._graph.roots.values() if is_reference(v)]
-        while stack:
-            n = stack.pop()
-            if n in reached:
-                continue
-            reached.add(n)
-            node = self._graph.nodes[n]
-            obj = self._match.get(n, _MISSING)
-            if node[0] == "unchanged":
-                if obj is _MISSING or xxhash.xxh3_128_hexdigest(pickle.dumps(obj, protocol=4)) != node[2]:
-                    raise RestoreError(f"an object of {node[1]} is not what it was")
-            elif obj is _MISSING:
-                self._can_make(node)
-            stack += _references(node)
+            return self._torch is not None and isinstance(obj, self._torch.Generator) and str(obj.device) == node[2]
+        return True  # reference, wrapper, cache, buffer: of this type when it was recorded
 
     def _can_make(self, node: Node) -> None:
-        if node[0] == "kept":
-            raise RestoreError(f"an object of {node[1]} was made by code that did not run")
-        if node[0] in ("function", "reference") and _find(node[1]) is _MISSING:
-            raise RestoreError(f"a function made at run time: {node[1]}")
-        if node[0] in ("object", "container", "class", "enum", "scalar") and _find(node[1]) is _MISSING:
+        kind = node[0]
+        if kind in ("kept", "unchanged", "cache"):
+            raise RestoreError(f"{_title(node)} was made by code that did not run")
+        if kind in ("function", "reference", "class", "module") and find(node[1] or "?:?") is MISSING:
+            raise RestoreError(f"a {kind} made at run time {node[1]}")
+        by_name = kind in ("object", "container") and node[3 if kind == "object" else 5] is None
+        if (by_name or kind in ("enum", "scalar")) and not isinstance(find(node[1]), type):
             raise RestoreError(f"a class made at run time: {node[1]}")
+
+    def _reached(self) -> list[int]:
+        seen: set[int] = set()
+        order = [v[0] for v in self._graph.roots.values() if is_reference(v)]
+        for n in order:  # grows
+            if n not in seen:
+                seen.add(n)
+                order += [to for _, to in edges(self._nodes[n]) if to not in seen]
+        return sorted(seen)
+
+    # -- making --------------------------------------------------------------------------------------------------
+
+    def _resolve(self, value: Value) -> Any:
+        return self._object(value[0]) if type(value) is list else value
+
+    def _all(self, values: list[Value]) -> list[Any]:
+        return [self._object(v[0]) if type(v) is list else v for v in values]
+
+    def _object(self, n: int) -> Any:
+        """The object of a node; one that has to be made is empty at first."""
+        obj = self._objects.get(n, MISSING)
+        if obj is MISSING:
+            obj = self._make(n, self._nodes[n])
+            self._objects[n] = obj
+            self._fresh.add(n)
+        return obj
+
+    def _make(self, n: int, node: Node) -> Any:
+        kind = node[0]
+        if kind in _VALUES:
+            return self._value(kind, node)
+        if kind in ("tuple", "frozenset"):
+            return self._frozen(_BUILTIN[kind], node[1])
+        if kind in ("list", "set", "dict", "odict", "counter", "ddict"):
+            return _BUILTIN[kind]()
+        if kind == "deque":
+            return deque(maxlen=node[2])
+        if kind == "object":
+            cls = self._class(node[3], node[1])
+            return object.__new__(cls)
+        if kind == "container":
+            cls, base = self._class(node[5], node[1]), _BUILTIN[node[2]]
+            if node[2] in FROZEN:
+                return base.__new__(cls, self._all(node[3]))
+            if issubclass(cls, OrderedDict):
+                base = OrderedDict
+            obj = base.__new__(cls)
+            if base is deque:
+                deque.__init__(obj, maxlen=node[6])
+            return obj
+        if kind == "bytearray":
+            return bytearray()
+        if kind == "cell":
+            return CellType()
+        if kind in ("reference", "function", "class", "module"):
+            return find(node[1])
+        if kind == "method":
+            return MethodType(*self._all(node[1]))
+        if kind == "wrapper":
+            return getattr(self._resolve(node[1][0]), node[2])
+        if kind == "partial":
+            function, arguments, keywords = self._all(node[1])
+            return partial(function, *arguments, **{key: self._resolve(v) for key, v in self._keywords(node)}) if not keywords else (
+                partial(function, *arguments, **keywords))  # fmt: skip
+        if kind == "tensor":
+            return self._new_tensor(node)
+        if kind == "array":
+            return self._new_array(node)
+        if kind == "objects":
+            return self._numpy.empty(node[2], dtype=object)
+        if kind == "random":
+            return random.Random()
+        if kind == "event":
+            return threading.Event()
+        if kind == "buffer":
+            import io
+
+            return io.StringIO(newline="") if node[1] else io.BytesIO()
+        if kind == "generator":
+            return self._torch.Generator(node[2])
+        if kind == "nprandom":
+            kinds = self._numpy.random
+            return kinds.Generator(self._resolve(node[1][0])) if node[1] else getattr(kinds, node[2])()
+        raise RestoreError(f"can't make {_title(node)}")
+
+    def _keywords(self, node: Node) -> list[tuple[str, Value]]:
+        flat = self._nodes[node[1][2][0]][1]
+        return list(zip(flat[::2], flat[1::2], strict=True))
+
+    def _class(self, reference: Value, name: str) -> Any:
+        return find(name) if reference is None else self._resolve(reference)
+
+    def _frozen(self, base: Any, values: list[Value]) -> Any:
+        if base is frozenset:  # its elements are hashed now
+            for value in values:
+                if type(value) is list and self._nodes[value[0]][0] == "object":
+                    self._object(value[0])
+                    self._write(value[0])
+        return base(self._all(values))
+
+    def _value(self, kind: str, node: Node) -> Any:
+        torch = self._torch
+        if kind == "int":
+            return int(node[1], 16)
+        if kind == "complex":
+            return complex(node[1], node[2])
+        if kind == "range":
+            return range(*[int(part, 16) for part in node[1]])
+        if kind == "slice":
+            return slice(*[None if part is None else int(part, 16) for part in node[1]])
+        if kind == "scalar":
+            return _scalar(node[1], node[2])
+        if kind == "enum":
+            return find(node[1])[node[2]] if isinstance(node[2], str) else find(node[1])(node[2])
+        if kind == "npscalar":
+            return self._numpy.frombuffer(node[2], dtype=self._numpy.dtype(node[1]))[0]
+        if kind == "torch":
+            return torch.device(node[1]) if node[2] == "device" else getattr(torch, node[1])
+        return torch.Size(node[1])
 
     # -- filling -------------------------------------------------------------------------------------------------
 
-    def _resolve(self, value: Value) -> Any:
-        """The live object of a value, refilled."""
-        if not is_reference(value):
-            return value
-        n = value[0]
-        if n not in self._match:
-            if n not in self._made:
-                self._make(n)
-            return self._made[n]
-        self._fill(n)
-        return self._match[n]
-
-    def _fill(self, n: int) -> None:
-        if n not in self._filled:
-            self._filled.add(n)
-            self._write(self._graph.nodes[n], self._match[n])
-
-    def _all(self, values: list[Value]) -> list[Any]:
-        return [self._resolve(v) for v in values]
-
-    def _items(self, flat: list[Value]) -> list[tuple[Any, Any]]:
-        return [(self._resolve(k), self._resolve(v)) for k, v in zip(flat[::2], flat[1::2], strict=True)]
-
-    def _write(self, node: Node, obj: Any) -> None:
+    def _write(self, n: int) -> None:
+        node, obj = self._nodes[n], self._objects[n]
         kind = node[0]
-        if kind == "container":
+        if kind == "object":
+            self._write_fields(node[2], obj)
+        elif kind == "container":
             self._write_elements(node[2], node[3], obj)
             self._write_fields(node[4], obj)
         elif kind in _BUILTIN:
             self._write_elements(kind, node[1], obj)
-        elif kind in ("object", "class"):
-            self._write_fields(node[2], obj)
+            if kind == "ddict":
+                obj.default_factory = self._resolve(node[2])
         elif kind == "tensor":
-            self._write_tensor(node, obj)
+            self._write_tensor(n, node, obj)
         elif kind == "array":
-            data = self._numpy.frombuffer(self._blob(node[1]), dtype=obj.dtype).reshape(node[3])
-            if not obj.flags.writeable:
-                if obj.tobytes() != data.tobytes():
-                    raise RestoreError("a read-only array has changed")
-                return
-            self._numpy.copyto(obj, data)
+            self._write_memory(node[1])
+            if obj.flags.writeable != node[6]:
+                obj.flags.writeable = node[6]
+        elif kind == "objects":
+            flat = obj.reshape(-1)
+            for i, item in enumerate(self._all(node[1])):
+                flat[i] = item
+        elif kind == "class":
+            self._write_class(node, obj)
+        elif kind == "module":
+            for name, value in zip(node[2][::2], node[2][1::2], strict=True):
+                vars(obj)[name] = self._resolve(value)
         elif kind == "cell":
-            if len(node) > 1:
-                obj.cell_contents = self._resolve(node[1])
+            if node[1]:
+                obj.cell_contents = self._resolve(node[1][0])
+            else:
+                del obj.cell_contents
         elif kind == "function":
-            self._all(node[2])
-            self._all(node[3])
-        elif kind == "method":
-            self._resolve(node[1])
-        elif kind == "partial":
-            self._all(node[1])
+            self._write_function(node, obj)
+        elif kind == "bytearray":
+            obj[:] = node[1]
         elif kind == "random":
             obj.setstate((node[1], tuple(node[2]), node[3]))
+        elif kind == "event":
+            (obj.set if node[1] else obj.clear)()
+        elif kind == "buffer":
+            obj.seek(0)
+            obj.truncate()
+            obj.write(node[2])
+            obj.seek(node[3])
         elif kind == "generator":
             obj.set_state(self._torch.frombuffer(bytearray(node[1]), dtype=self._torch.uint8))
-        elif kind == "nprandom":
-            if node[1] == "Generator":
-                self._resolve(node[2])
-            elif node[1] == "RandomState":
-                obj.set_state(self._resolve(node[2]))
+        elif kind == "nprandom" and not node[1]:
+            if node[2] == "RandomState":
+                obj.set_state(arrays.from_plain(node[3]))
             else:
-                obj.state = self._resolve(node[2])
+                obj.state = arrays.from_plain(node[3])
 
     def _write_elements(self, kind: str, values: list[Value], obj: Any) -> None:
-        if kind in ("tuple", "frozenset"):
-            self._all(values)
-        elif kind in ("list", "deque"):
+        if kind in ("list", "deque"):
             items = self._all(values)
-            sequence: Any = list if isinstance(obj, list) else deque
+            sequence: Any = _BUILTIN[kind]
             sequence.clear(obj)
             sequence.extend(obj, items)
         elif kind == "set":
             items = self._all(values)
-            obj.clear()
-            obj.update(items)
-        else:
-            pairs = self._items(values)
+            set.clear(obj)
+            set.update(obj, items)
+        elif kind not in FROZEN:
+            resolved = self._all(values)
             base: Any = OrderedDict if isinstance(obj, OrderedDict) else dict  # a subclass may do more than store
             base.clear(obj)
-            for key, item in pairs:
-                base.__setitem__(obj, key, item)
+            store = base.__setitem__
+            for i in range(0, len(resolved), 2):
+                store(obj, resolved[i], resolved[i + 1])
 
     def _write_fields(self, flat: list[Value], obj: Any) -> None:
-        skipped = library.skipped_fields(type(obj))
-        names = set(flat[::2])
-        fields = {name: self._resolve(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
-        if isinstance(obj, type):
-            for name, item in fields.items():
-                if vars(obj).get(name, _MISSING) is not item:
-                    type.__setattr__(obj, name, item)
+        kind = type(obj)
+        left_out, only = library.skipped_fields(kind), library.only_fields(kind)
+        items = dict(zip(flat[::2], self._all(flat[1::2]), strict=True))
+        dictionary: dict[str, Any] = object.__getattribute__(obj, "__dict__") if kind.__dictoffset__ else {}
+        for name in slots(kind):
+            if name in items:
+                item = items.pop(name)
+                if attribute(obj, name) is not item:
+                    object.__setattr__(obj, name, item)
+            elif only is None and attribute(obj, name) is not MISSING:
+                object.__delattr__(obj, name)
+        if only is None:
+            for name in left_out - items.keys():
+                hooks = dictionary.get(name)
+                if hooks is None:
+                    dictionary[name] = OrderedDict()
+                else:
+                    hooks.clear()
+            if [n for n in dictionary if n not in left_out] != [n for n in items if n not in left_out]:
+                kept = {name: dictionary[name] for name in left_out if name in dictionary}
+                dictionary.clear()
+                dictionary.update(kept)
+        if items:
+            dictionary.update(items)
+
+    def _write_class(self, node: Node, obj: Any) -> None:
+        names = set(node[2][::2])
+        for name, item in zip(node[2][::2], self._all(node[2][1::2]), strict=True):
+            if vars(obj).get(name, MISSING) is not item:
+                type.__setattr__(obj, name, item)
+        for name, item in list(vars(obj).items()):
+            if (
+                name not in names
+                and not functions_of(item)
+                and library.is_class_data(name, item)
+                and not hasattr(obj, "_member_map_")
+            ):
+                type.__delattr__(obj, name)
+
+    def _write_function(self, node: Node, obj: Any) -> None:
+        if not node[3] or (node[3] == [None] * 3 and not node[1]):
             return
-        dictionary = getattr(obj, "__dict__", None)
-        if dictionary is not None:
-            for name in [n for n in dictionary if n not in names and n not in skipped]:
-                del dictionary[name]
-        for name, item in fields.items():
-            if dictionary is not None and (name in dictionary or not hasattr(type(obj), name)):
-                dictionary[name] = item
-            elif _field(obj, name) is not item:
-                object.__setattr__(obj, name, item)
+        defaults, keywords, attributes = self._all(node[3])
+        if attributes is not None and obj.__dict__ is not attributes:
+            obj.__dict__.update(attributes)
+        if defaults is not None and obj.__defaults__ is not defaults:
+            obj.__defaults__ = defaults
+        if keywords is not None and obj.__kwdefaults__ is not keywords:
+            obj.__kwdefaults__ = keywords
 
-    # -- making --------------------------------------------------------------------------------------------------
+    # -- memory --------------------------------------------------------------------------------------------------
 
-    def _make(self, n: int) -> None:
-        node = self._graph.nodes[n]
-        kind = node[0]
-        if kind == "container" and _is_frozen(node):
-            self._made[n] = _BUILTIN[node[2]].__new__(_find(node[1]), self._all(node[3]))
-            self._write_fields(node[4], self._made[n])
-        elif kind in ("object", "container"):
-            cls = _find(node[1])
-            obj = cls.__new__(cls)
-            for base in cls.__mro__:  # fields that a checkpoint leaves out get what a new object has
-                if library.type_name(base) == "torch.nn.modules.module.Module":
-                    base.__init__(obj)
-            self._made[n] = obj
-            self._write(node, obj)
-        elif kind in ("list", "set", "dict", "odict", "counter"):
-            self._made[n] = _BUILTIN[kind]()
-            self._write(node, self._made[n])
-        elif kind == "ddict":
-            self._made[n] = defaultdict(_find(node[2]) if node[2] else None)
-            self._write(node, self._made[n])
-        elif kind == "deque":
-            self._made[n] = deque(maxlen=node[2])
-            self._write(node, self._made[n])
-        elif kind == "cell":
-            self._made[n] = CellType()
-            self._write(node, self._made[n])
-        elif kind == "tensor":
-            self._made[n] = self._new_tensor(node)
-            if node[8] is not None:
-                self._made[n].grad = self._resolve(node[8])
+    def _write_memory(self, blob: int) -> None:
+        """Write the bytes of a blob into the live memory that it came from."""
+        nbytes = self._graph.blobs[blob].nbytes
+        memory = self._memory.get(blob)
+        if not nbytes or memory is None or self._graph.storages[blob] < 0:
+            return
+        if isinstance(memory, tuple):
+            ctypes.memmove(memory[1], _address(self._numpy, self._blob(blob)), nbytes)
         else:
-            self._made[n] = self._new(node)
-
-    def _new(self, node: Node) -> Any:
-        kind = node[0]
-        numpy, torch = self._numpy, self._torch
-        if kind == "tuple":
-            return tuple(self._all(node[1]))
-        if kind == "frozenset":
-            return frozenset(self._all(node[1]))
-        if kind == "int":
-            return int(node[1])
-        if kind == "complex":
-            return complex(node[1], node[2])
-        if kind == "bytearray":
-            return bytearray(node[1])
-        if kind == "range":
-            return range(*self._all(node[1:]))
-        if kind == "slice":
-            return slice(*self._all(node[1:]))
-        if kind == "scalar":
-            return _scalar(node[1], node[2])
-        if kind == "enum":
-            return _find(node[1])[node[2]]
-        if kind in ("reference", "function", "class"):
-            return _find(node[1])
-        if kind == "method":
-            return getattr(self._resolve(node[1]), node[2])
-        if kind == "partial":
-            function, arguments, keywords = self._all(node[1])
-            return partial(function, *arguments, **keywords)
-        if kind == "array":
-            data = numpy.frombuffer(self._blob(node[1]), dtype=_dtype(numpy, node[2])).reshape(node[3])
-            return data.copy()
-        if kind == "objects":
-            array = numpy.empty(node[1], dtype=object)
-            array.reshape(-1)[:] = self._all(node[2])
-            return array
-        if kind == "npscalar":
-            return numpy.frombuffer(node[2], dtype=numpy.dtype(node[1]))[0]
-        if kind == "torch":
-            return torch.device(node[1]) if node[2] == "device" else getattr(torch, node[1])
-        if kind == "size":
-            return torch.Size(node[1])
-        if kind == "random":
-            made = random.Random()
-            made.setstate((node[1], tuple(node[2]), node[3]))
-            return made
-        if kind == "generator":
-            generator = torch.Generator()
-            generator.set_state(torch.frombuffer(bytearray(node[1]), dtype=torch.uint8))
-            return generator
-        if kind == "nprandom":
-            if node[1] == "Generator":
-                return numpy.random.Generator(self._resolve(node[2]))
-            obj = getattr(numpy.random, node[1])()
-            self._write(node, obj)
-            return obj
-        raise RestoreError(f"can't make {kind} {node[1] if len(node) > 1 else ''}")
-
-    # -- tensors -------------------------------------------------------------------------------------------------
+            memory.copy_(self._stored(blob).untyped_storage())
+        self._graph.storages[blob] = -1  # once is enough
 
     def _stored(self, blob: int) -> Any:
         """The bytes of a stored storage as a CPU tensor of uint8."""
-        data = self._blob(blob)
-        return self._torch.frombuffer(bytearray(data) if memoryview(data).readonly else data, dtype=self._torch.uint8) if len(data) else (
-            self._torch.empty(0, dtype=self._torch.uint8))  # fmt: skip
+        data = bytearray(self._blob(blob))
+        return (
+            self._torch.frombuffer(data, dtype=self._torch.uint8)
+            if data
+            else self._torch.empty(0, dtype=self._torch.uint8)
+        )
 
-    def _write_tensor(self, node: Node, obj: Any) -> None:
+    def _storage(self, node: Node) -> Any:
+        """The storage of a tensor that is made or has got another one."""
+        memory = self._memory.get(node[1])
+        if memory is None:
+            memory = self._memory[node[1]] = self._stored(node[1]).to(node[9], copy=True).untyped_storage()
+        elif isinstance(memory, tuple):
+            memory = self._torch.from_numpy(
+                _bytes_at(self._numpy, memory, self._graph.blobs[node[1]].nbytes)
+            ).untyped_storage()
+            self._memory[node[1]] = memory
+        return memory
+
+    def _write_tensor(self, n: int, node: Node, obj: Any) -> None:
         torch = self._torch
-        live = obj.untyped_storage()
-        source = self._stored(node[1])
-        geometry = (list(obj.shape), list(obj.stride()), obj.storage_offset())
-        if live.nbytes() == source.numel():
-            if node[1] not in self._storages:
-                self._storages[node[1]] = live
-                live.copy_(source.untyped_storage())
-            if geometry != (node[3], node[4], node[5]):
-                obj.data = torch.empty(0, dtype=obj.dtype, device=obj.device).set_(live, node[5], node[3], node[4])
-        else:
-            obj.data = self._new_tensor(node).data
-        if obj.is_leaf and obj.requires_grad != node[6] and obj.is_floating_point():
-            obj.requires_grad_(node[6])
-        if obj.is_leaf and node[6]:
+        if n not in self._fresh:
+            self._write_memory(node[1])
+            storage = self._storage(node)
+            live = obj.untyped_storage()
+            geometry = (list(obj.shape), list(obj.stride()), obj.storage_offset())
+            if live.data_ptr() != storage.data_ptr() or geometry != (node[3], node[4], node[5]):
+                obj.data = torch.empty(0, dtype=obj.dtype, device=obj.device).set_(storage, node[5], node[3], node[4])
+            if obj.requires_grad != node[6]:
+                obj.requires_grad_(node[6])
+        elif node[1] in self._memory:
+            self._write_memory(node[1])
+        if node[6] and not node[10]:
             obj.grad = self._resolve(node[8]) if node[8] is not None else None
+        if node[11] is not None:
+            obj.__dict__.update(self._resolve(node[11]))
 
     def _new_tensor(self, node: Node) -> Any:
         torch = self._torch
         dtype = getattr(torch, node[2])
-        storage = self._storages.get(node[1])
-        if storage is None:
-            storage = self._stored(node[1]).clone().to(node[9]).untyped_storage()
-            self._storages[node[1]] = storage
-        tensor = torch.empty(0, dtype=dtype, device=node[9]).set_(storage, node[5], node[3], node[4])
+        tensor = torch.empty(0, dtype=dtype, device=node[9]).set_(self._storage(node), node[5], node[3], node[4])
         if node[7] == "parameter":
             return torch.nn.Parameter(tensor, requires_grad=node[6])
-        if node[6] and not node[10]:  # what came out of a computation comes back without its history
-            tensor.requires_grad_(True)
-        return tensor
+        if node[10]:
+            return _without_history(torch, tensor)
+        return tensor.requires_grad_(True) if node[6] else tensor
+
+    def _new_array(self, node: Node) -> Any:
+        numpy = self._numpy
+        dtype, shape, strides = arrays.dtype_of(node[2]), tuple(node[3]), tuple(node[4])
+        nbytes = self._graph.blobs[node[1]].nbytes
+        memory = self._memory.get(node[1])
+        if memory is None:
+            order = numpy.empty(shape, dtype, order="F")
+            fresh = order if order.strides == strides else numpy.empty(shape, dtype)
+            if not nbytes or (node[7] and fresh.strides == strides and fresh.nbytes == nbytes):
+                memory = (fresh, fresh.__array_interface__["data"][0])
+            else:
+                owner = numpy.empty(nbytes, "u1")
+                fresh = None
+                memory = (owner, owner.__array_interface__["data"][0])
+            self._memory[node[1]] = memory
+            if nbytes:
+                ctypes.memmove(memory[1], _address(numpy, self._blob(node[1])), nbytes)
+            if fresh is not None:
+                return fresh
+        buffer = _bytes_at(numpy, memory, nbytes)
+        return numpy.ndarray(shape, dtype, buffer=buffer, offset=node[5], strides=strides)
 
 
-def _is_frozen(node: Node) -> bool:
-    return node[0] in ("tuple", "frozenset") or (node[0] == "container" and node[2] in ("tuple", "frozenset"))
+def _title(node: Node) -> str:
+    return f"{node[0]} {node[1]}" if len(node) > 1 and isinstance(node[1], str) else str(node[0])
 
 
-def _field(obj: Any, name: str) -> Any:
-    dictionary = vars(obj) if hasattr(obj, "__dict__") else {}
-    if name in dictionary:
-        return dictionary[name]
-    if name in getattr(type(obj), "__slots__", ()) or any(
-        name in b.__dict__.get("__slots__", ()) for b in type(obj).__mro__
-    ):
-        return getattr(obj, name, _MISSING)
-    return _MISSING
+def _owner(numpy: Any, array: Any, nbytes: int) -> tuple[Any, int]:
+    """The array that owns the memory, and the lowest address; None if it is not of that size. As `Capture._array` finds it."""
+    owner = array
+    while type(owner.base) is numpy.ndarray:
+        owner = owner.base
+    for candidate in (owner, array):
+        low, high = arrays.byte_bounds(candidate)
+        if high - low == nbytes:
+            return candidate, low
+    return None, 0
 
 
-def _references(node: Node) -> list[int]:
-    """The nodes that a node refers to."""
-    found: list[int] = []
-    kind = node[0]
-    lists = {
-        "container": (3, 4),
-        "object": (2,),
-        "class": (2,),
-        "function": (2, 3),
-        "objects": (2,),
-        "partial": (1,),
-    }.get(kind, ())
-    if kind in _BUILTIN:
-        lists = (1,)
-    for position in lists:
-        found += [v[0] for v in node[position] if is_reference(v)]
-    if kind in ("cell", "method", "nprandom", "range", "slice"):
-        found += [v[0] for v in node[1:] if is_reference(v)]
-    if kind == "tensor" and node[8] is not None:
-        found.append(node[8][0])
-    return found
+def _bytes_at(numpy: Any, memory: Any, nbytes: int) -> Any:
+    """A writable array of bytes over memory; keeps its owner alive."""
+    if not isinstance(memory, tuple):
+        view = numpy.frombuffer((ctypes.c_char * nbytes).from_address(memory.data_ptr()), "u1")
+        return _keep(numpy, view, memory)
+    owner, low = memory
+    return _keep(numpy, numpy.frombuffer((ctypes.c_char * nbytes).from_address(low), "u1"), owner)
 
 
-def _find(name: str) -> Any:
-    """Look a class, function or module up by `module:qualname`, among the modules that are loaded."""
-    module, colon, qualname = name.partition(":")
-    obj: Any = sys.modules.get(module or "builtins", _MISSING)
-    for part in qualname.split(".") if colon and obj is not _MISSING else ():
-        obj = getattr(obj, part, _MISSING)
-        if obj is _MISSING:
-            return _MISSING
-    return obj
+def _keep(numpy: Any, view: Any, owner: Any) -> Any:
+    holder = type(
+        "Memory",
+        (),
+        {"__array_interface__": {**view.__array_interface__, "data": (view.ctypes.data, False)}, "owner": owner},
+    )()
+    return numpy.asarray(holder)
+
+
+def _address(numpy: Any, data: Any) -> int:
+    return int(numpy.frombuffer(data, "u1").__array_interface__["data"][0])
+
+
+def _without_history(torch: Any, tensor: Any) -> Any:
+    """A tensor that came out of a computation: it looks the part, and says so when gradients are asked for."""
+
+    class Restored(torch.autograd.Function):  # type: ignore[misc]
+        @staticmethod
+        def forward(context: Any, leaf: Any) -> Any:
+            return leaf.view_as(leaf)
+
+        @staticmethod
+        def backward(context: Any, *gradients: Any) -> Any:
+            raise ReplayError("gradients of a tensor are needed that was restored; its block has to run")
+
+    with torch.enable_grad():
+        return Restored.apply(tensor.requires_grad_(True))
 
 
 def _scalar(cls: str, text: str) -> Any:
     """A date, time span or path from its repr, read as data: numbers and strings only."""
-    kind = _find(cls)
+    kind = find(cls)
     call = ast.parse(text, mode="eval").body
-    if not isinstance(call, ast.Call) or not isinstance(kind, type) or not issubclass(
-        kind, datetime.date | datetime.timedelta | datetime.time | pathlib.PurePath):  # fmt: skip
+    if not isinstance(kind, type) or not issubclass(
+        kind, datetime.date | datetime.timedelta | datetime.time | datetime.timezone | pathlib.PurePath):  # fmt: skip
         raise RestoreError(f"can't make {cls}")
-    arguments = [ast.literal_eval(a) for a in call.args]
-    return kind(*arguments, **{k.arg: ast.literal_eval(k.value) for k in call.keywords if k.arg})
+    if ast.unparse(call) == "datetime.timezone.utc":
+        return datetime.UTC
+    if not isinstance(call, ast.Call):
+        raise RestoreError(f"can't make {cls}")
+    return kind(*map(_argument, call.args), **{k.arg: _argument(k.value) for k in call.keywords if k.arg})
 
 
-def _descr(dtype: Any) -> str:
-    return str(dtype.str) if dtype.names is None else repr(dtype.descr)
-
-
-def _dtype(numpy: Any, text: str) -> Any:
-    return numpy.dtype(ast.literal_eval(text) if text.startswith("[") else text)
+def _argument(node: ast.expr) -> Any:
+    return datetime.UTC if ast.unparse(node) == "datetime.timezone.utc" else ast.literal_eval(node)

@@ -18,8 +18,7 @@ import xxhash
 
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state import codec
-from flor_runtime.state.frames import tensor_digests
-from flor_runtime.state.graph import Graph
+from flor_runtime.state.graph import Blob, Graph
 
 _ALIGNMENT = 64
 _BATCH = 512  # buffers of one gathered write; IOV_MAX is 1024 on Linux
@@ -50,7 +49,7 @@ class Entry:
         ambient: digest of the random states.
         tensors: digests of all tensors and arrays of the state; empty where only random states were taken.
         graph: [file, offset, length, digest] of the packed graph and random states; None where only digests were taken.
-        blobs: digest and length of each blob, in the graph's order.
+        blobs: digest and length of each blob, in the graph's order; the last one holds the graph's paths.
         new: [digest, file, offset] of the blobs that this checkpoint wrote.
         problems: why it can't be used for restoring; empty: it can.
         when: seconds since the run began.
@@ -94,10 +93,12 @@ class Writer:
         """Write a checkpoint; returns when it would survive the end of this process."""
         name = f"{self._count}.bin"
         packed = codec.pack([codec.pack_graph(graph), ambient])
+        paths = codec.pack(graph.paths)
+        blobs = [*graph.blobs, Blob(xxhash.xxh3_128_hexdigest(paths), len(paths), paths)]
         buffers: list[Any] = []
         new: list[list[Any]] = []
         offset = 0
-        for blob in graph.blobs:
+        for blob in blobs:
             if blob.digest not in self._known:
                 self._known[blob.digest] = (name, offset)
                 new.append([blob.digest, name, offset])
@@ -114,8 +115,8 @@ class Writer:
         self._count += 1
         self.nbytes += offset + len(packed)
         self._commit(Entry(
-            key, when, ambient_digest(ambient), tensor_digests(graph), [name, offset, len(packed), xxhash.xxh3_128_hexdigest(packed)],
-            [[b.digest, b.nbytes] for b in graph.blobs], new, graph.problems,
+            key, when, ambient_digest(ambient), graph.digests(), [name, offset, len(packed), xxhash.xxh3_128_hexdigest(packed)],
+            [[b.digest, b.nbytes] for b in blobs], new, graph.problems,
         ))  # fmt: skip
 
     def _commit(self, entry: Entry) -> None:
@@ -160,8 +161,19 @@ class Reader:
         name, offset, length, digest = entry.graph
         packed = self._read(name, offset, length, digest)
         graph, ambient = codec.unpack(bytes(packed))
-        blobs = [self._read(*self._where.get(d, ("", 0)), n, d) if n else b"" for d, n in entry.blobs]
-        return codec.unpack_graph(graph), ambient, blobs
+        *blobs, paths = [self._read(*self._where.get(d, ("", 0)), n, d) if n else b"" for d, n in entry.blobs]
+        return codec.unpack_graph(graph, entry.blobs[:-1], bytes(paths)), ambient, blobs
+
+    def paths(self, entry: Entry) -> Any:
+        """Where objects were at the beginning, of an entry that has a graph: `Graph.paths`.
+
+        Raises:
+            CheckpointError: it is damaged or missing.
+        """
+        if not entry.blobs:
+            raise CheckpointError("only digests were kept here")
+        digest, length = entry.blobs[-1]
+        return codec.unpack(bytes(self._read(*self._where.get(digest, ("", 0)), length, digest)))
 
     def _read(self, name: str, offset: int, length: int, digest: str) -> Any:
         if name not in self._maps:

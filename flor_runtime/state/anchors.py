@@ -1,0 +1,208 @@
+"""Where the objects were when a stretch of code began: the identities that a restoration has to keep.
+
+A name that is rebound in a block may have an alias elsewhere; what is at the same place afterwards may be another object. So a
+walk before the block notes the place and the `id` of all objects, and holds none of them (a batch that the program drops must
+go). The `id` of an object that has died may be given to a new one: then nothing else can know the old one, and taking the new
+one for it does no harm.
+
+What some other part of the program holds as well is kept in sight: the block may change it and then drop it.
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from collections.abc import Collection, Iterable
+from typing import Any
+
+from flor_runtime.state.capture import Capture
+from flor_runtime.state.graph import FROZEN, Graph, Node, Step, edges
+from flor_runtime.state.names import MISSING, find
+
+# What nothing can change.
+_CONSTANT = frozenset(
+    {
+        "reference",
+        "kept",
+        "enum",
+        "scalar",
+        "int",
+        "complex",
+        "range",
+        "slice",
+        "torch",
+        "size",
+        "npscalar",
+        "unchanged",
+    }
+)
+_UNCHANGING = frozenset({"kept", "unchanged", "cache"})
+
+
+class Anchors:
+    """The objects that a walk has met, by place.
+
+    Args:
+        walk: a finished walk without digests; it is emptied.
+        unreal: keys of roots that are not references of their own: a cell holds them.
+
+    Attributes:
+        paths: as in `Graph`.
+        roots: names of the roots.
+    """
+
+    def __init__(self, walk: Capture, unreal: Collection[str]) -> None:
+        graph = walk.graph
+        self.roots = frozenset(graph.roots)
+        self.paths, places, counts = _places(graph, unreal)
+        self._types: list[type] = [object] * len(self.paths)
+        self._known: dict[int, int] = {}
+        self._held: list[tuple[int, Any]] = []
+        self._watched: list[tuple[int, Any]] = []
+        self._memory: dict[tuple[int, int], int] = {}
+        self._looks: dict[int, list[Any]] = {}
+        objects = walk.objects
+        for key, blob in walk.memory.items():
+            if places[walk.holders[blob]] >= 0:
+                self._memory[key] = places[walk.holders[blob]]
+        n = 0
+        while n < len(objects):
+            place = places[n]
+            if place >= 0:
+                kind = type(objects[n])
+                self._types[place] = kind
+                self._known[id(objects[n])] = place
+                node = graph.nodes[n]
+                if node[0] in _UNCHANGING:
+                    self._looks[place] = node[2:]
+                if node[0] not in _CONSTANT and not (node[0] in FROZEN and not any(type(v) is list for v in node[1])):
+                    if kind.__weakrefoffset__:
+                        self._watched.append((place, weakref.ref(objects[n])))
+                    elif _references(objects, n) > counts[n]:
+                        self._held.append((place, objects[n]))
+            n += 1
+        walk.objects = []
+
+    def place(self, obj: Any) -> int:
+        """The entry of `paths` for an object, -1 if it was not there."""
+        place = self._known.get(id(obj), -1)
+        return place if place >= 0 and self._types[place] is type(obj) else -1
+
+    def memory(self, key: tuple[int, int]) -> int:
+        """The entry of `paths` for the memory of a tensor or array, -1 if it was not in use."""
+        return self._memory.get(key, -1)
+
+    def unchanged(self, place: int, node: Node) -> bool:
+        """True if an object that can't be restored looks as it did."""
+        return self._looks.get(place, node[2:]) == node[2:]
+
+    def survivors(self) -> Iterable[tuple[int, Any]]:
+        """The objects that are still there, although nothing that was met may lead to them any more."""
+        yield from self._held
+        for place, reference in self._watched:
+            obj = reference()
+            if obj is not None:
+                yield place, obj
+
+
+def _references(objects: list[Any], n: int) -> int:
+    return sys.getrefcount(objects[n]) - _OWN
+
+
+def _calibrate() -> int:
+    """References that the walk and the count themselves hold to an object."""
+    global _OWN
+    _OWN = 0
+    return _references([[]], 0)
+
+
+_OWN = 0
+_OWN = _calibrate()
+
+
+def _places(graph: Graph, unreal: Collection[str]) -> tuple[list[tuple[int, Step]], list[int], list[int]]:
+    """A way to each node, breadth first; for each node its entry there; and how many references of the graph lead to it."""
+    nodes = graph.nodes
+    counts = [0] * len(nodes)
+    places = [-1] * len(nodes)
+    paths: list[tuple[int, Step]] = []
+    order: list[int] = []
+    for key, value in graph.roots.items():
+        if type(value) is list:
+            n = value[0]
+            if key not in unreal:
+                counts[n] += 1
+            if places[n] < 0:
+                places[n] = len(paths)
+                paths.append((-1, key))
+                order.append(n)
+    for n in order:  # grows
+        node = nodes[n]
+        real = node[0] != "module"  # the globals of a module are roots as well
+        for step, child in edges(node):
+            counts[child] += real
+            if places[child] < 0:
+                places[child] = len(paths)
+                paths.append((places[n], step))
+                order.append(child)
+    return paths, places, counts
+
+
+def settle(walk: Capture, anchors: Anchors) -> Graph:
+    """Finish a walk: add what survived, find out which object is which, and name what could not be made anew."""
+    graph = walk.finish()
+    graph.named = len(graph.blobs)
+    for place, obj in anchors.survivors():
+        if id(obj) not in walk.memo:
+            walk.root(f"X:{place}", obj)
+    walk.finish()
+    graph.paths = anchors.paths
+    graph.origins = [anchors.place(obj) for obj in walk.objects]
+    graph.storages = [-1] * len(graph.blobs)
+    for key, blob in walk.memory.items():
+        graph.storages[blob] = anchors.memory(key)
+    for n, node in enumerate(graph.nodes):
+        reason = _trouble(graph, n, node, anchors)
+        if reason:
+            graph.problems.append(reason)
+    _check_memory(walk, graph)
+    for name in anchors.roots - graph.roots.keys():
+        if name.startswith("G:") and not walk.has_global(name):
+            graph.problems.append(f"{name.rpartition(':')[2]}: a global that was deleted")
+    return graph
+
+
+def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
+    """Why the object of a node could not be restored; "" if it can."""
+    kind, origin = node[0], graph.origins[n]
+    if origin >= 0:
+        if kind in _UNCHANGING and not anchors.unchanged(origin, node):
+            return f"{node[1] if kind != 'cache' else 'a cached function'}: it has changed, and can't be restored"
+        if kind == "tensor" and node[10]:
+            return "a tensor that was changed in place within a computation of gradients"
+        return ""
+    if kind in ("kept", "unchanged"):
+        return f"{node[1]}: it was made by code that a replay skips"
+    if kind == "cache":
+        return "a cached function that was made by code that a replay skips"
+    if kind in ("reference", "function", "class", "module") and not node[1]:
+        return f"a {kind} that was made by code that a replay skips"
+    if kind in ("object", "container") and node[3 if kind == "object" else 5] is None and find(node[1]) is MISSING:
+        return f"a class made at run time: {node[1]}"
+    return ""
+
+
+def _check_memory(walk: Capture, graph: Graph) -> None:
+    """Arrays and tensors that share memory in ways that could not be made anew."""
+    end, last = -1, -1
+    for (address, nbytes), blob in sorted(walk.memory.items()):
+        if address < end and min(graph.storages[blob], graph.storages[last]) < 0:
+            graph.problems.append("arrays that share parts of their memory")
+        if address + nbytes > end:
+            end, last = address + nbytes, blob
+    users: dict[int, set[str]] = {}
+    for node in graph.nodes:
+        if node[0] in ("tensor", "array") and graph.blobs[node[1]].nbytes:
+            users.setdefault(node[1], set()).add(node[0])
+    if any(len(kinds) > 1 and graph.storages[blob] < 0 for blob, kinds in users.items()):
+        graph.problems.append("an array and a tensor that share their memory")

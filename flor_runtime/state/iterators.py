@@ -1,0 +1,58 @@
+"""The iterator of a main loop: a replay that starts in mid-run draws from it what the earlier turns drew, and drops it.
+
+That gives the recorded sequence only where what is drawn doesn't hang on what the turns did in between.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+from collections.abc import Callable, Iterator
+from types import GeneratorType
+from typing import Any
+
+from flor_runtime.state import library
+
+_CALLS = (map, filter, type(iter(int, 1)))  # and those of itertools that take a function: they hold one
+_DEPTH = 30
+
+
+def sources(iterator: Any, is_project: Callable[[dict[str, Any]], bool]) -> tuple[list[Any], str]:
+    """(objects that an iterator draws from, why it can't be wound on to a later turn: "" if it can)."""
+    found: list[Any] = []
+    try:
+        for obj in _leaves(iterator, is_project, 0):
+            if not any(obj is other for other in found):
+                found.append(obj)
+    except LookupError as error:
+        return [], str(error)
+    return found, ""
+
+
+def _leaves(obj: Any, is_project: Callable[[dict[str, Any]], bool], depth: int) -> Iterator[Any]:
+    kind = type(obj)
+    if depth > _DEPTH:
+        raise LookupError("the loop's iterator is nested too deeply")
+    if isinstance(obj, GeneratorType):
+        if obj.gi_frame is None:
+            return
+        if is_project(obj.gi_frame.f_globals):
+            raise LookupError(f"the loop draws from the generator {obj.__qualname__}, whose state can't be restored")
+        parts = list(obj.gi_frame.f_locals.values())
+    elif library.type_name(kind).startswith("torch.utils.data.dataloader._"):
+        parts = [vars(obj).get(name) for name in ("_dataset", "_sampler_iter", "_index_sampler", "_loader")]
+    elif issubclass(kind, library.POSITIONED):
+        parts = gc.get_referents(obj)
+        if issubclass(kind, _CALLS) or kind.__module__ == "itertools":
+            for part in parts:
+                namespace = getattr(part, "__globals__", None)
+                if callable(part) and (namespace is None or is_project(namespace)) and not isinstance(part, type):
+                    raise LookupError("the loop draws what a function of the program gives")
+    elif isinstance(obj, io.IOBase) or type(obj).__module__ == "_csv":
+        return
+    else:
+        if kind not in (int, float, str, bytes, bool, type(None), range) and not isinstance(obj, type):
+            yield obj
+        return
+    for part in parts:
+        yield from _leaves(part, is_project, depth + 1)

@@ -1,0 +1,99 @@
+"""Classes, functions and modules by name, and what an instance is made of."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from types import FunctionType, ModuleType
+from typing import Any
+
+MISSING: Any = object()
+_OBJECT_SIZE = object.__basicsize__
+_IMMUTABLE = (int, str, float, bytes, complex)
+
+
+def qualified(obj: Any) -> str:
+    """`module:qualname` of a class or function, the name of a module; `find` looks it up again."""
+    if isinstance(obj, ModuleType):
+        return str(obj.__dict__.get("__name__", ""))
+    return f"{getattr(obj, '__module__', None) or ''}:{getattr(obj, '__qualname__', None) or type(obj).__qualname__}"
+
+
+def find(name: str) -> Any:
+    """The class, function or module of that name among the modules that are loaded; MISSING if there is none."""
+    module, colon, qualname = name.partition(":")
+    obj: Any = sys.modules.get(module or "builtins", MISSING)
+    for part in qualname.split(".") if colon and obj is not MISSING else ():
+        obj = vars(obj).get(part, MISSING) if isinstance(obj, ModuleType) else getattr(obj, part, MISSING)
+        if obj is MISSING:
+            return MISSING
+    return obj
+
+
+def slots(kind: type) -> list[str]:
+    """Attributes that instances keep in slots, as `vars(kind)` of one of the bases names them."""
+    names: list[str] = []
+    for base in kind.__mro__:
+        declared = base.__dict__.get("__slots__", ())
+        for name in (declared,) if isinstance(declared, str) else declared:
+            if name not in ("__dict__", "__weakref__"):
+                private = name.startswith("__") and not name.endswith("__")
+                names.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
+    return names
+
+
+def has_hidden_state(kind: type, base: type = object) -> bool:
+    """True if instances hold more than their fields (and the elements of `base`): something that only C code can see."""
+    if issubclass(kind, _IMMUTABLE) or kind.__itemsize__ != base.__itemsize__:
+        return True
+    size = (_OBJECT_SIZE if base is object else base.__basicsize__) + 8 * len(slots(kind))
+    if base is object or not base.__weakrefoffset__:
+        size += 8 * (kind.__weakrefoffset__ > 0)
+    if base is object or not base.__dictoffset__:
+        size += 8 * (kind.__dictoffset__ > 0)
+    return kind.__basicsize__ > size
+
+
+def fields(obj: Any) -> dict[str, Any]:
+    """The attributes that an object holds itself, `__dict__` and slots; no property or `__getattr__` is called."""
+    kind = type(obj)
+    found: dict[str, Any] = {}
+    if kind.__dictoffset__:
+        try:
+            found.update(object.__getattribute__(obj, "__dict__"))
+        except AttributeError:
+            pass
+    for name in slots(kind):
+        try:
+            found[name] = object.__getattribute__(obj, name)
+        except AttributeError:
+            pass
+    return found
+
+
+def attribute(obj: Any, name: str) -> Any:
+    """One of `fields(obj)`, of a class its own attribute; MISSING if there is none."""
+    if isinstance(obj, type | ModuleType):
+        return vars(obj).get(name, MISSING)
+    if type(obj).__dictoffset__:
+        found = object.__getattribute__(obj, "__dict__").get(name, MISSING)
+        if found is not MISSING:
+            return found
+    if name in slots(type(obj)):
+        try:
+            return object.__getattribute__(obj, name)
+        except AttributeError:
+            pass
+    return MISSING
+
+
+def functions_of(item: Any) -> dict[str, FunctionType]:
+    """The functions in what a class body holds: a function, a static or class method, a property."""
+    parts = {"": item}
+    if isinstance(item, staticmethod | classmethod):
+        parts = {"": item.__func__}
+    elif isinstance(item, property):
+        parts = {"get": item.fget, "set": item.fset, "del": item.fdel}
+    elif isinstance(item, cached_property):
+        parts = {"": item.func}
+    return {part: function for part, function in parts.items() if isinstance(function, FunctionType)}
