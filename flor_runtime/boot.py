@@ -1,8 +1,8 @@
 """The first and the last step of a recorded program, called from within its own `__main__`.
 
-`flor run` hands Python a compiled file (see `runner`). Its code is the script's, with a call of `begin` before the first
-statement and one of `ended` where an exception leaves it. So no frame of ours lies below the program, and how it ends
-(tracebacks, exit codes, a death by SIGINT, threads, `atexit`) is the interpreter's own doing.
+`flor run` hands Python a compiled file (see `runner`). Its code is the script's, with a call of `begin` before the
+first statement and one of `ended` where an exception leaves it. So no frame of ours lies below the program, and how it
+ends (tracebacks, exit codes, a death by SIGINT, threads, `atexit`) is the interpreter's own doing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Launch(TypedDict):
         modules: by path, the bytes of project modules and their instrumented code.
         prepared: see `recording.Prepared`.
         instrumented: the code calls `flor`.
-        hash_seed: None: leave PYTHONHASHSEED alone; else what it was before we pinned it, "" if it was not set.
+        pinned: we have set PYTHONHASHSEED; `hash_seed` is what it was before.
         talk: a line at the end, on a terminal.
     """
 
@@ -43,6 +43,7 @@ class Launch(TypedDict):
     modules: dict[str, tuple[bytes, CodeType]]
     prepared: dict[str, Any]
     instrumented: bool
+    pinned: bool
     hash_seed: str | None
     talk: bool
 
@@ -88,10 +89,11 @@ def _dress(launch: Launch) -> None:
     main.__loader__ = SourceFileLoader("__main__", launch["script"])
     sys.argv[0] = launch["typed"]
     sys.orig_argv[:] = [sys.orig_argv[0], *launch["options"], *sys.argv]
-    if launch["hash_seed"]:
-        os.environ["PYTHONHASHSEED"] = launch["hash_seed"]
-    elif launch["hash_seed"] is not None:
-        os.environ.pop("PYTHONHASHSEED", None)
+    if launch["pinned"]:
+        if launch["hash_seed"] is None:
+            del os.environ["PYTHONHASHSEED"]
+        else:
+            os.environ["PYTHONHASHSEED"] = launch["hash_seed"]
 
 
 def _record(launch: Launch) -> None:

@@ -160,8 +160,7 @@ def launch(typed: str, args: list[str], *, name: str | None, epsilon: float | No
 
 def absolute(typed: str) -> str:
     """A script's path as Python shows it: absolute, otherwise as it was typed."""
-    path = typed.removeprefix("./")
-    return path if path.startswith("/") else os.path.join(os.getcwd(), path)  # noqa: PTH109, PTH118
+    return os.path.join(os.getcwd(), typed)  # noqa: PTH109, PTH118
 
 
 def _reason(error: Exception) -> str:
@@ -231,10 +230,11 @@ def _record(
             modules[path] = (source, code)
     program.main_code(shown)  # what can't be compiled must fail before there is a run
     env = dict(os.environ)
-    before = None
-    if not sys.flags.ignore_environment and env.get("PYTHONHASHSEED", "random") in ("", "random"):
-        # The order of sets hangs on it: it is drawn here, so that it is known, and hidden from the program again.
-        before = env.get("PYTHONHASHSEED", "")
+    before = env.get("PYTHONHASHSEED")
+    pinned = not sys.flags.ignore_environment and (before or "random") == "random"
+    if (
+        pinned
+    ):  # the order of sets hangs on it: it is drawn here, so that it is known, and hidden from the program again
         env["PYTHONHASHSEED"] = str(random.SystemRandom().randrange(1, 1 << 32))
     prepared = Prepared.create(
         program.script,
@@ -256,6 +256,7 @@ def _record(
             "modules": modules,
             "prepared": prepared.to_plain(),
             "instrumented": program.changed,
+            "pinned": pinned,
             "hash_seed": before,
             "talk": not quiet,
         }
@@ -294,7 +295,9 @@ def _wrapped(tree: ast.Module, launch: bytes) -> ast.Module:
         f"__import__('sys').path.append({_ROOT!r})\n"
         f"__import__('flor_runtime.boot').boot.begin(LAUNCH, {_ROOT!r})\n"
         "try:\n    pass\n"
-        "except:\n    __import__('flor_runtime.boot').boot.ended()\n    raise\n"
+        "except:\n"
+        "    try:\n        __import__('flor_runtime.boot').boot.ended()\n    except:\n        pass\n"  # a program may break anything
+        "    raise\n"
     )
     line = tree.body[start].lineno if start < len(tree.body) else 1
     for node in ast.walk(frame):

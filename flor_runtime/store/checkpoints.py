@@ -19,6 +19,7 @@ import xxhash
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state import codec
 from flor_runtime.state.graph import Blob, Graph
+from flor_runtime.store.handles import Handle
 
 _ALIGNMENT = 64
 _BATCH = 512  # buffers of one gathered write; IOV_MAX is 1024 on Linux
@@ -82,7 +83,7 @@ class Writer:
         self._folder = folder
         self._known: dict[str, tuple[str, int]] = {}
         self._count = 0
-        self._index = os.open(folder / "index.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._index = Handle(folder / "index.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.nbytes = 0
 
     def note(self, key: Key, when: float, ambient: dict[str, Any]) -> None:
@@ -121,12 +122,12 @@ class Writer:
 
     def _commit(self, entry: Entry) -> None:
         line = (json.dumps(asdict(entry), separators=(",", ":")) + "\n").encode()
-        if os.write(self._index, line) != len(line):
+        if os.write(self._index.fileno(), line) != len(line):
             raise OSError(28, "the index of the checkpoints could not be written whole")
 
     def close(self) -> None:
         """Close the index; the writer can't be used any more."""
-        os.close(self._index)
+        self._index.close()
 
 
 class Reader:

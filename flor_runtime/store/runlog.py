@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store.handles import Handle
 from flor_runtime.store.layout import write_json
 from flor_runtime.store.logformat import (
     BLOCK,
@@ -84,7 +85,7 @@ class RunLog:
         self._ids: dict[str, int] = {}
         self._texts: dict[str, int] = {}
         self._blob_size = 0
-        self._files: dict[str, int] = {}
+        self._files: dict[str, Handle] = {}
         self._refusal: str | None = None
         self._child = False
         self.append = self._make_append()
@@ -145,7 +146,7 @@ class RunLog:
             self._records.flush()
             self._contexts.flush()
             for handle in list(self._files.values()):
-                os.fsync(handle)
+                os.fsync(handle.fileno())
         except (OSError, ValueError) as error:  # ValueError: closed meanwhile
             raise StoreError(f"{self.folder}: can't be flushed: {error}") from error
 
@@ -164,13 +165,13 @@ class RunLog:
                 self._records.close()
                 self._contexts.close()
                 for handle in self._files.values():
-                    os.fsync(handle)
+                    os.fsync(handle.fileno())
             except OSError as error:
                 raise StoreError(f"{self.folder}: can't be closed: {error.strerror or error}") from error
             finally:
                 for handle in self._files.values():
                     with contextlib.suppress(OSError):
-                        os.close(handle)
+                        handle.close()
                 self._files.clear()
 
     def _append_other(self, ctx: int, ident: int, value: object) -> None:
@@ -247,12 +248,13 @@ class RunLog:
             return offset
 
     def _file(self, name: str) -> int:
+        """The descriptor of a side file, for one use at once."""
         handle = self._files.get(name)
         if handle is None:
             append = 0 if name == "blobs.bin" else os.O_APPEND  # Linux's pwrite would ignore its offset with it
-            handle = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | append, 0o666)
+            handle = Handle(self.folder / name, os.O_WRONLY | os.O_CREAT | append)
             self._files[name] = handle
-        return handle
+        return handle.fileno()
 
     def _check(self) -> None:
         if self._refusal is not None:

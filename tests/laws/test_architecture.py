@@ -18,6 +18,7 @@ ROOMS = [
     {"errors", "knobs"},
     {
         "store.layout",
+        "store.handles",
         "store.logformat",
         "store.values",
         "store.logreader",
