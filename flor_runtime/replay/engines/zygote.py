@@ -9,10 +9,13 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import random
 import select
 import signal
 import sys
 from pathlib import Path
+
+from flor_runtime.state import rng
 
 _TICK = 0.02  # seconds between looks at the workers
 
@@ -20,10 +23,18 @@ _TICK = 0.02  # seconds between looks at the workers
 def serve(preload: list[str]) -> None:
     """Serve jobs until stdin closes."""
     for name in preload:
+        before = _random_states()
         try:
             importlib.import_module(name)
         except Exception:  # then the script meets it, or does not
             pass
+        after = _random_states()
+        if any(after[source] != state for source, state in before.items()):
+            # This import draws random numbers, so it has to happen where the script does it. Begin again without it.
+            package = name.partition(".")[0]
+            os.execv(
+                sys.executable, [sys.executable, __file__, *(n for n in preload if n.partition(".")[0] != package)]
+            )
     import flor_runtime.replay.worker  # noqa: F401  (for the forks)
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
@@ -47,6 +58,14 @@ def serve(preload: list[str]) -> None:
                 break
             answer = {"id": workers.pop(pid), "code": os.waitstatus_to_exitcode(status)}
             os.write(1, json.dumps(answer).encode() + b"\n")
+
+
+def _random_states() -> dict[str, object]:
+    states: dict[str, object] = {"random": random.getstate()}
+    for module, read, _ in rng.SELF_SEEDED:
+        if module in sys.modules:
+            states[module] = read()
+    return states
 
 
 def _fork(path: Path) -> int:
