@@ -1,9 +1,9 @@
 """Runs a script as `python SCRIPT` would, instrumented in memory: for `flor run` (`launch`) and a replay (`execute`).
 
-`launch` compiles the script with its instrumentation and replaces the process by `python FILE.pyc ARGS`: the interpreter
-runs that file as it runs a script, and `boot.begin`, called before the first statement, gives `sys.argv`, `sys.path`,
-`__file__` and the rest the values of a plain run. Positions in the code are those of the user's own lines. Processes that
-the script spawns run the raw script.
+`launch` compiles the script with its instrumentation and replaces the process by `python FILE.pyc ARGS`: the
+interpreter runs that file as it runs a script, and `boot.begin`, called before the first statement, gives `sys.argv`,
+`sys.path`, `__file__` and the rest the values of a plain run. Positions in the code are those of the user's own lines.
+Processes that the script spawns run the raw script.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Program:
         return any(plan.instrumented or any(not loop.refused for loop in plan.loops) for plan in plans)
 
     def code_of(self, path: str, source: bytes) -> CodeType | None:
-        """Compile an imported file with its instrumentation; None if it has none, or other bytes than were looked at."""
+        """Compile an imported file with its instrumentation; None if it has none, or other bytes by now."""
         place = Path(path)
         if not place.is_relative_to(self.folder):
             return None
@@ -234,7 +234,7 @@ def _record(
     pinned = not sys.flags.ignore_environment and (before or "random") == "random"
     if (
         pinned
-    ):  # the order of sets hangs on it: it is drawn here, so that it is known, and hidden from the program again
+    ):  # sets are ordered by it: drawn here, so that it is known, and hidden from the program again
         env["PYTHONHASHSEED"] = str(random.SystemRandom().randrange(1, 1 << 32))
     prepared = Prepared.create(
         program.script,
@@ -296,7 +296,8 @@ def _wrapped(tree: ast.Module, launch: bytes) -> ast.Module:
         f"__import__('flor_runtime.boot').boot.begin(LAUNCH, {_ROOT!r})\n"
         "try:\n    pass\n"
         "except:\n"
-        "    try:\n        __import__('flor_runtime.boot').boot.ended()\n    except:\n        pass\n"  # a program may break anything
+        "    try:\n        __import__('flor_runtime.boot').boot.ended()\n"
+        "    except:\n        pass\n"  # a program may have broken anything
         "    raise\n"
     )
     line = tree.body[start].lineno if start < len(tree.body) else 1

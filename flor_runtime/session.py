@@ -151,6 +151,11 @@ class Session:
         """Go off, silently: the program has ended."""
         self._failed = True
         self.keeper = Idle()
+        self.main = None  # nothing of the program is held: its objects go when those of a plain run go
+        self.objects = ()
+        self._levels.clear()
+        self._blocks.clear()
+        self._whiles.clear()
 
     # -- log -----------------------------------------------------------------------------------------------------
 

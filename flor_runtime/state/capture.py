@@ -114,6 +114,8 @@ class Capture:
             module, _, name = rest.rpartition(":")
             if kind == "G" and type(value) is not list and (module, name) not in self._stored_globals:
                 del self.graph.roots[key]  # a constant
+        # They are bound to this walk: as a circle, it would hold the program's objects until the next collection.
+        self._handlers.clear()
         return self.graph
 
     def stored_global(self, namespace: dict[str, Any], name: str) -> None:

@@ -20,6 +20,7 @@ from types import (
     WrapperDescriptorType,
 )
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 R = TypeVar("R")
 
@@ -121,13 +122,16 @@ def is_data_set(kind: type) -> bool:
 
 
 def _by_type(function: Callable[[type], R]) -> Callable[[type], R]:
-    known: dict[type, R] = {}
+    # A class leads to the globals of its module: held here, they would outlive the program.
+    known: WeakKeyDictionary[type, R] = WeakKeyDictionary()
 
     @wraps(function)
     def call(kind: type) -> R:
-        if kind not in known:
-            known[kind] = function(kind)
-        return known[kind]
+        try:
+            return known[kind]
+        except KeyError:
+            found = known[kind] = function(kind)
+            return found
 
     return call
 

@@ -9,8 +9,8 @@ from pathlib import Path
 class Handle:
     """An open file that is never mistaken for another one.
 
-    A program may close descriptors that it does not know (`os.closerange` when it becomes a daemon), and its next file then gets
-    our number. So the number is looked at before each use, and the file is opened again when it is another's.
+    A program may close descriptors that it does not know (`os.closerange` when it becomes a daemon), and its next file
+    then gets our number. So the number is looked at before each use, and the file is opened again when it is another's.
 
     Raises:
         OSError: from here and from `fileno`, when the file can't be opened.
