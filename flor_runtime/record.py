@@ -11,7 +11,15 @@ from flor_runtime.state import frames, rng
 from flor_runtime.state.anchors import Anchors
 from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
-from flor_runtime.state.liveness import Stretch, block_stretch, loop_stretch, position
+from flor_runtime.state.liveness import (
+    Stretch,
+    block_stretch,
+    in_loop,
+    left_by_break,
+    loop_stretch,
+    position,
+    tested_at_top,
+)
 from flor_runtime.store.checkpoints import Key, Writer
 from flor_runtime.store.policy import Policy
 
@@ -63,6 +71,11 @@ class Recorder:
     def _anchor_loop(self, loop: MainLoop, frame: FrameType) -> tuple[Stretch, Anchors, list[Any], str]:
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
         objects, reason = sources(loop.iterator, self._is_project)
+        if loop.iterator is None and not reason:
+            start = stretch.entry
+            again = tested_at_top(frame.f_code, start) and left_by_break(frame.f_code, start)
+            if again and (not frames.is_module(frame) or in_loop(frame.f_code, start)):
+                reason = "a `while` loop with `break` and `continue`: nothing tells when it is entered again"
         return (
             stretch,
             frames.survey(frame, stretch, (*self._session.objects, *objects), self._is_project),

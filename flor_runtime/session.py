@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any, Protocol
 
-from flor_runtime.state.liveness import loop_range, mentions, position
+from flor_runtime.state.liveness import loop_range, mentions, position, tested_at_top
 from flor_runtime.store.runlog import RunLog
 
 
@@ -218,6 +218,9 @@ class Session:
         """One evaluation of the test of a `while` loop."""
         self._drop_left_whiles(frame)
         loop = self._whiles[-1] if self._whiles else None
+        if loop is not None and loop.enters_again(frame):
+            loop.close()
+            loop = None
         if loop is None or not loop.covers(frame):
             loop = _While(self, frame, name)
             self._whiles.append(loop)
@@ -306,6 +309,11 @@ class _While:
         if id(frame) != self._frame_id or frame.f_code is not self._code:
             return False
         return self._start <= position(frame) < self._stop
+
+    def enters_again(self, frame: FrameType) -> bool:
+        """True if it was left by a `break` that nothing told us of, and is entered anew, maybe in another call."""
+        at_top = self.covers(frame) and position(frame) == self._start
+        return at_top and self._stop > self._start + 1 and not tested_at_top(frame.f_code, self._start)
 
     def test(self, condition: Any, frame: FrameType) -> Any:
         session, loop = self._session, self._loop

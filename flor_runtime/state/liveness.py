@@ -155,6 +155,51 @@ def loop_stretch(code: CodeType, offset: int) -> Stretch:
 
 
 @_cached
+def tested_at_top(code: CodeType, start: int) -> bool:
+    """True if a turn of the `while` loop with its test at `start` may go on to the next through that very test.
+
+    The compiler puts a second copy of the test behind the body; `continue` jumps to the first one. Where it never does, a
+    test at `start` means that the loop is entered.
+    """
+    first, stop = loop_range(code, start)
+    successors, _ = _flow(code)
+    number = _numbers(code)
+    inside = range(number[first] + 1, number[stop])
+    return any(to <= number[first] for n in inside for to in successors[n])
+
+
+@_cached
+def left_by_break(code: CodeType, start: int) -> bool:
+    """True if a `while` loop with its test at `start` may be left in other ways than by its test."""
+    first, stop = loop_range(code, start)
+    successors, _ = _flow(code)
+    number = _numbers(code)
+    inside = range(number[first], number[stop])
+    left = [n for n in inside if any(to not in inside for to in successors[n]) or not successors[n]]
+    return len(left) > 2  # one for each copy of the test
+
+
+@_cached
+def in_loop(code: CodeType, start: int) -> bool:
+    """True if the code behind the loop with its header at `start` may come to it again."""
+    _, stop = loop_range(code, start)
+    successors, handler_of = _flow(code)
+    number = _numbers(code)
+    seen: set[int] = set()
+    todo = [number[stop]]
+    while todo:
+        n = todo.pop()
+        if n == number[start]:
+            return True
+        if n not in seen:
+            seen.add(n)
+            todo += successors[n]
+            handler = handler_of[n]
+            todo += [] if handler is None else [handler]
+    return False
+
+
+@_cached
 def block_stretch(code: CodeType, offset: int) -> Stretch:
     """The block that the call at `offset` opens: from the expression looped over to the call of `SkipBlock.end`.
 
