@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import sys
+
+if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] != __file__.rpartition("/")[0]:
+    del sys.path[0]  # the current folder: nothing in it may be taken for a module of ours
+
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.api import SkipBlock, arg, carry, checkpoints, it, log, loop

@@ -52,6 +52,14 @@ _begun = False
 _end: Any = None  # the `_End` of the run; None: it is not recorded
 
 
+def warn(text: str) -> None:
+    """One line on stderr, marked as ours; nothing if there is no stderr any more."""
+    try:
+        print(f"flor: {text}", file=sys.stderr, flush=True)
+    except (OSError, ValueError, AttributeError):
+        pass
+
+
 def under_flor_run() -> bool:
     """True in a program that `flor run` has started, also one that couldn't be recorded."""
     return _begun
@@ -77,7 +85,7 @@ def begin(packed: bytes, root: str) -> None:
         os.unlink(compiled)  # noqa: PTH108
         _record(launch)
     except Exception as error:
-        print(f"flor: this run is not recorded: {error}", file=sys.stderr, flush=True)
+        warn(f"this run is not recorded: {error}")
     if not sys.flags.safe_path:
         sys.path.insert(0, launch["path0"])
         _forget_shadowed(launch["path0"])
@@ -139,11 +147,11 @@ class _End:
             return
         self._recording.finish(*self.ending)
         try:
-            if self._talk and sys.stderr.isatty():
-                run = self._recording.folder.id[:8]
-                print(f"flor: recorded run {run}; `flor show` has its table", file=sys.stderr, flush=True)
-        except (OSError, ValueError, AttributeError):
-            pass
+            talk = self._talk and sys.stderr.isatty()
+        except (ValueError, AttributeError):  # it is closed, or not a stream
+            return
+        if talk:
+            warn(f"recorded run {self._recording.folder.id[:8]}; `flor show` has its table")
 
 
 def ended() -> None:

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 
 from flor_runtime import inputs, knobs, versions
 from flor_runtime import session as sessions
+from flor_runtime.boot import warn as warn
+from flor_runtime.errors import StoreError
 from flor_runtime.gitobjects import Entry
 from flor_runtime.record import Recorder
 from flor_runtime.session import Session
@@ -50,11 +52,6 @@ HEAVY = frozenset(
     ]
 )
 _INSTALLED = {"site-packages", "dist-packages"}
-
-
-def warn(text: str) -> None:
-    """One line on stderr, marked as ours."""
-    print(f"flor: {text}", file=sys.stderr, flush=True)
 
 
 def loaded_libraries() -> list[str]:
@@ -152,6 +149,7 @@ class Prepared(NamedTuple):
                 "started": time.time(),
                 "pid": os.getpid(),
                 "python": platform.python_version(),
+                "platform": platform.platform(),  # here: it may import, and the program's folder is not in the way yet
                 "executable": sys.executable,
                 "hash_seed": hash_seed,
                 "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
@@ -228,7 +226,7 @@ class Recording:
         """What is known once a main loop begins: the libraries in use, and all modules that it took to get there."""
         torch: Any = sys.modules.get("torch")
         facts: dict[str, Any] = {
-            "platform": platform.platform(),
+            "platform": self._manifest["platform"],
             "loaded": loaded_libraries(),
         }
         if torch is not None:
@@ -268,16 +266,16 @@ class Recording:
             return
         text = getattr(error, "strerror", None) or str(error) or type(error).__name__
         self._trouble = f"recording stopped: {text}"
-        try:
-            warn(f"{self._trouble}; the program goes on, what was recorded up to here is kept")
-        except (OSError, ValueError, AttributeError):  # stderr is closed or gone
-            pass
+        warn(f"{self._trouble}; the program goes on, what was recorded up to here is kept")
 
     def finish(self, status: Status, exit: int | None, error: str | None = None) -> None:
         """The program has ended. Nothing here may fail for the user."""
         if os.getpid() != self.pid:
             return
         self.session.stop()
+        if not (self.folder.path / "run.json").exists():
+            self._stopped(StoreError(f"{self.folder.path} is gone"))
+            return
         entries = {"entries": self.session.entries}
         for step in (
             partial(write_json, self.folder.ckpt / "turns.json", entries),

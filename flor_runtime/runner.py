@@ -24,13 +24,14 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flor_runtime.boot import Launch
+from flor_runtime.boot import Launch, warn
 from flor_runtime.boot import without_our_frames as without_our_frames
 from flor_runtime.importing import Finder
 
 if TYPE_CHECKING:
     from flor_runtime.recording import Prepared, Project
 
+_DEEP = 10_000
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -100,11 +101,20 @@ class Program:
         from flor_runtime.relocate import compile_as_source
 
         source, result = self.sources[name], self.results.get(name)
+        limit = sys.getrecursionlimit()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if result is None or not result.changed:
-                return compile_as_source(source, source, (), filename, wrap)
-            return compile_as_source(result.code, source, result.insertions, filename, wrap)
+            sys.setrecursionlimit(max(limit, _DEEP))  # a tree has a lower limit than the text that it is of
+            try:
+                return compile_as_source(
+                    result.code if result is not None else source,
+                    source,
+                    result.insertions if result is not None else (),
+                    filename,
+                    wrap,
+                )
+            finally:
+                sys.setrecursionlimit(limit)
 
 
 def execute(program: Program, argv: list[str], project: Project, compiled: Callable[[Path, bytes], None]) -> None:
@@ -137,25 +147,23 @@ def execute(program: Program, argv: list[str], project: Project, compiled: Calla
 
 def launch(typed: str, args: list[str], *, name: str | None, epsilon: float | None, quiet: bool) -> int:
     """Record a run: replaces this process by the program. Returns only if there is nothing to run: 2."""
-    from flor_runtime.recording import warn
-
     shown = absolute(typed)
     try:
         source = Path(shown).read_bytes()
     except OSError as error:
         warn(f"{typed}: {error.strerror}")
         return 2
-    program = _program(Path(shown), source, typed)
-    if program is None:
-        return 2
     options = _interpreter_options()
-    if _warns(source) and not _compiles(source, shown):
-        _plain(options, typed, args)  # a warning is an error here: Python says so best
     try:
-        _record(program, shown, typed, args, options, name, epsilon, quiet)
+        program = _program(Path(shown), source, typed)
+        if program is None:
+            return 2
+        if not _warns(source) or _compiles(source, shown):  # else a warning is an error here: Python says so best
+            _record(program, shown, typed, args, options, name, epsilon, quiet)
     except Exception as error:  # whatever it was: the training runs
         warn(f"this run is not recorded: {_reason(error)}")
-    _plain(options, typed, args)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *options, typed, *args])
 
 
 def absolute(typed: str) -> str:
@@ -169,7 +177,6 @@ def _reason(error: Exception) -> str:
 
 def _program(script: Path, source: bytes, typed: str) -> Program | None:
     """The program with what instrumentation it can have; None, after one line, if it is not Python."""
-    from flor_runtime.recording import warn
     from flor_transform.errors import SourceError
 
     folder = script.resolve().parent
@@ -221,6 +228,7 @@ def _record(
     epsilon: float | None,
     quiet: bool,
 ) -> NoReturn:
+    import flor_runtime.api  # noqa: F401  (what the program will need can be imported, then)
     from flor_runtime.recording import Prepared
 
     modules: dict[str, tuple[bytes, CodeType]] = {}
@@ -232,9 +240,7 @@ def _record(
     env = dict(os.environ)
     before = env.get("PYTHONHASHSEED")
     pinned = not sys.flags.ignore_environment and (before or "random") == "random"
-    if (
-        pinned
-    ):  # sets are ordered by it: drawn here, so that it is known, and hidden from the program again
+    if pinned:  # sets are ordered by it: drawn here, so that it is known, and hidden from the program again
         env["PYTHONHASHSEED"] = str(random.SystemRandom().randrange(1, 1 << 32))
     prepared = Prepared.create(
         program.script,
@@ -272,16 +278,16 @@ def _record(
 def _say(program: Program, typed: str, notes: tuple[str, ...]) -> None:
     from dataclasses import replace
 
-    from flor_runtime.recording import warn
-
     for note in notes:
         warn(note)
     if program.results and not program.has_main_loop:
         folder = os.path.dirname(typed)  # noqa: PTH120
-        for result in program.results.values():
-            for diagnostic in result.diagnostics:
-                warn(str(replace(diagnostic, path=os.path.join(folder, diagnostic.path))))  # noqa: PTH118
-        warn("no main loop found: only what the script logs itself is recorded")
+        found = [diagnostic for result in program.results.values() for diagnostic in result.diagnostics]
+        lines = [str(replace(one, path=os.path.join(folder, one.path))) for one in found]  # noqa: PTH118
+        *others, last = lines or [f"{typed}: no main loop found"]
+        for line in others:
+            warn(line)
+        warn(f"{last}: only what the script logs itself is recorded")
 
 
 def _wrapped(tree: ast.Module, launch: bytes) -> ast.Module:
@@ -335,8 +341,3 @@ def _interpreter_options() -> list[str]:
     if getattr(sys.stdout, "write_through", False) and not os.environ.get("PYTHONUNBUFFERED"):
         options.append("-u")
     return options
-
-
-def _plain(options: list[str], typed: str, args: list[str]) -> NoReturn:
-    sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, *options, typed, *args])
