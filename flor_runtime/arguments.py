@@ -14,27 +14,36 @@ def arg(name: str, default: Any = None) -> Any:
     In a replay: the value that was recorded.
 
     Raises:
-        ValueError: the text on the command line can't be read as the default's type.
+        ValueError: the text on the command line can't be read as the default's type, or is missing.
     """
     session = sessions.current
     if session is not None and session.arguments is not None and name in session.arguments:
         value = session.arguments[name]
     else:
-        text = _from_command_line(name, sys.argv[1:])
-        value = default if text is None else _convert(name, text, default)
+        value = _read(name, default, sys.argv[1:])
     if session is not None:
         session.log(name, value)
     return value
 
 
-def _from_command_line(name: str, argv: list[str]) -> str | None:
+def _read(name: str, default: Any, argv: list[str]) -> Any:
+    """The last of several; a truth value may stand alone; what comes after `--` is no option."""
     flag = "--" + name
+    value = default
     for position, item in enumerate(argv):
+        if item == "--":
+            break
         if item.startswith(flag + "="):
-            return item[len(flag) + 1 :]
-        if item == flag and position + 1 < len(argv):
-            return argv[position + 1]
-    return None
+            value = _convert(name, item[len(flag) + 1 :], default)
+        elif item == flag:
+            following = argv[position + 1] if position + 1 < len(argv) else None
+            if following is not None and not following.startswith("--"):
+                value = _convert(name, following, default)
+            elif isinstance(default, bool):
+                value = True
+            else:
+                raise ValueError(f"{flag}: a value is missing")
+    return value
 
 
 def _convert(name: str, text: str, default: Any) -> Any:
