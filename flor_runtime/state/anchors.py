@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from flor_runtime.state.capture import Capture
-from flor_runtime.state.graph import FROZEN, Graph, Node, Step, edges
+from flor_runtime.state.graph import FROZEN, Graph, Node, Step, brought, edges
 from flor_runtime.state.names import MISSING, find
 
 # What nothing can change.
@@ -58,7 +58,8 @@ class Anchors:
         self._types: list[type] = [object] * len(self.paths)
         self._known: dict[int, int] = {}
         self._held: list[tuple[int, Any]] = []
-        self._watched: list[tuple[int, Any]] = []
+        self._watched: dict[int, Any] = {}
+        self._blobs: dict[int, int] = {}  # of each array: the entry of `paths` for its memory
         self._memory: dict[tuple[int, int], int] = {}
         self._looks: dict[int, list[Any]] = {}
         objects = walk.objects
@@ -73,11 +74,13 @@ class Anchors:
                 self._types[place] = kind
                 self._known[id(objects[n])] = place
                 node = graph.nodes[n]
+                if node[0] == "array" and graph.blobs[node[1]].nbytes:
+                    self._blobs[place] = places[walk.holders[node[1]]]
                 if node[0] in _UNCHANGING:
                     self._looks[place] = node[2:]
                 if node[0] not in _CONSTANT and not (node[0] in FROZEN and not any(type(v) is list for v in node[1])):
                     if kind.__weakrefoffset__:
-                        self._watched.append((place, weakref.ref(objects[n])))
+                        self._watched[place] = weakref.ref(objects[n])
                     elif _references(objects, n) > counts[n]:
                         self._held.append((place, objects[n]))
             n += 1
@@ -86,7 +89,14 @@ class Anchors:
     def place(self, obj: Any) -> int:
         """The entry of `paths` for an object, -1 if it was not there."""
         place = self._known.get(id(obj), -1)
-        return place if place >= 0 and self._types[place] is type(obj) else -1
+        if place < 0 or self._types[place] is not type(obj):
+            return -1
+        reference = self._watched.get(place)
+        return place if reference is None or reference() is obj else -1
+
+    def moved(self, place: int, storage: int) -> bool:
+        """True if an array has got other memory than it had."""
+        return self._blobs.get(place, storage) != storage
 
     def memory(self, key: tuple[int, int]) -> int:
         """The entry of `paths` for the memory of a tensor or array, -1 if it was not in use."""
@@ -99,7 +109,7 @@ class Anchors:
     def survivors(self) -> Iterable[tuple[int, Any]]:
         """The objects that are still there, although nothing that was met may lead to them any more."""
         yield from self._held
-        for place, reference in self._watched:
+        for place, reference in self._watched.items():
             obj = reference()
             if obj is not None:
                 yield place, obj
@@ -161,8 +171,9 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
     graph.storages = [-1] * len(graph.blobs)
     for key, blob in walk.memory.items():
         graph.storages[blob] = anchors.memory(key)
+    code = {n for _, _, n in brought(graph)}
     for n, node in enumerate(graph.nodes):
-        reason = _trouble(graph, n, node, anchors)
+        reason = "" if n in code else _trouble(graph, n, node, anchors)
         if reason:
             graph.problems.append(reason)
     _check_memory(walk, graph)
@@ -178,6 +189,8 @@ def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
     if origin >= 0:
         if kind in _UNCHANGING and not anchors.unchanged(origin, node):
             return f"{node[1] if kind != 'cache' else 'a cached function'}: it has changed, and can't be restored"
+        if kind == "array" and anchors.moved(origin, graph.storages[node[1]]) and graph.blobs[node[1]].nbytes:
+            return "an array that was resized"
         if kind == "tensor" and node[10]:
             return "a tensor that was changed in place within a computation of gradients"
         return ""

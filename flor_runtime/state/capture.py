@@ -435,7 +435,8 @@ class Capture:
             parts = functions_of(item)
             if parts:
                 for part, function in parts.items():
-                    node[3] += [f"{name}.{part}", self.value(function)]
+                    value = self.value(function)
+                    node[3] += [f"{name}.{part}", value]
             elif plain and library.is_class_data(name, item):
                 node[2] += [name, self.value(item)]
         node[4] = self._values(base for base in obj.__bases__ if base is not object)

@@ -114,6 +114,21 @@ def edges(node: Node) -> Iterator[tuple[Step, int]]:
         yield from ((["part", i], value[0]) for i, value in enumerate(node[1]) if type(value) is list)
 
 
+def brought(graph: Graph) -> Iterator[tuple[int, Step, int]]:
+    """(node, step, node): code that was not met at the beginning and comes with other code, which is found by its name."""
+    nodes, origins = graph.nodes, graph.origins
+    order = [n for n, node in enumerate(nodes) if node[0] in ("function", "class") and node[1] and origins[n] < 0]
+    seen = set(order)
+    for n in order:  # grows
+        parts = nodes[n][0] == "function"
+        for step, child in edges(nodes[n]):
+            kind = nodes[child][0]
+            if child not in seen and origins[child] < 0 and (kind in ("function", "cell", "class") or (parts and kind == "dict")):
+                seen.add(child)
+                order.append(child)
+                yield n, step, child
+
+
 def _fields(flat: list[Value]) -> Iterator[tuple[Step, int]]:
     for i in range(1, len(flat), 2):
         if type(flat[i]) is list:

@@ -184,6 +184,6 @@ def refused(obj: Any) -> str:
 def is_open_for_reading(stream: io.IOBase) -> bool:
     """True for a stream whose position matters: one that can be read."""
     try:
-        return stream.readable() and not stream.writable()
+        return stream.readable()
     except ValueError:  # closed
         return False

@@ -23,7 +23,7 @@ from typing import Any
 
 from flor_runtime.errors import ReplayError, RestoreError
 from flor_runtime.state import arrays, library
-from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, edges, is_reference
+from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, edges, is_reference
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, qualified, slots
 
 _BUILTIN: dict[str, Any] = {"list": list, "set": set, "frozenset": frozenset, "deque": deque, "dict": dict, "odict": OrderedDict,
@@ -152,7 +152,15 @@ class Restore:
     # -- before anything is written ------------------------------------------------------------------------------
 
     def _match(self, located: list[Any]) -> None:
+        for parent, step, n in brought(self._graph):
+            outer = self._objects[parent] if parent in self._objects else find(self._nodes[parent][1])
+            part = MISSING if outer is MISSING else child(outer, step)
+            if part is MISSING or not self._fits(self._nodes[n], part):
+                raise RestoreError(f"code made at run time: {self._nodes[parent][1]}")
+            self._objects[n] = part
         for n, (node, origin) in enumerate(zip(self._nodes, self._graph.origins, strict=True)):
+            if n in self._objects:
+                continue
             if origin < 0:
                 self._can_make(node)
             elif node[0] not in _VALUES:
@@ -224,7 +232,7 @@ class Restore:
         kind = node[0]
         if kind in ("kept", "unchanged", "cache"):
             raise RestoreError(f"{_title(node)} was made by code that did not run")
-        if kind in ("function", "reference", "class", "module") and find(node[1] or "?:?") is MISSING:
+        if kind in ("function", "reference", "class", "module") and (not node[1] or find(node[1]) is MISSING):
             raise RestoreError(f"a {kind} made at run time {node[1]}")
         by_name = kind in ("object", "container") and node[3 if kind == "object" else 5] is None
         if (by_name or kind in ("enum", "scalar")) and not isinstance(find(node[1]), type):
