@@ -11,10 +11,12 @@ import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from flor_runtime.state.liveness import loop_range, mentions, position, tested_at_top
-from flor_runtime.store.runlog import RunLog
+
+if TYPE_CHECKING:
+    from flor_runtime.store.runlog import RunLog
 
 
 def main_level(name: str, loop: MainLoop) -> str:

@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """`python train.py --flor NAME` on an instrumented script; mode off is light."""
 
 from __future__ import annotations
