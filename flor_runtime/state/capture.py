@@ -643,7 +643,7 @@ class Capture:
                 requires_grad, "parameter" if kind is not torch.Tensor else "tensor", None, str(obj.device),
                 requires_grad and not leaf, None]  # fmt: skip
         reference = self._node(obj, node)
-        if leaf and requires_grad and obj.grad is not None:
+        if leaf and obj.grad is not None:
             node[8] = self.value(obj.grad)
         attributes = obj.__dict__
         if attributes:

@@ -145,6 +145,10 @@ class Restore:
                     self._write(n)
             for n in sorted(later, key=lambda n: self._nodes[n][0] == "container", reverse=True):
                 self._write(n)
+            for n in reached:
+                node = self._nodes[n]
+                if node[0] == "tensor" or (node[0] == "function" and node[3] != [None] * 3):
+                    self._write_attributes(node, self._objects[n])
             return {key: self._resolve(value) for key, value in self._graph.roots.items()}
         except Exception as error:
             raise ReplayError(f"a checkpoint could only be restored in part: {error}") from error
@@ -161,7 +165,7 @@ class Restore:
         for n, (node, origin) in enumerate(zip(self._nodes, self._graph.origins, strict=True)):
             if n in self._objects:
                 continue
-            if origin < 0:
+            if origin < 0 or (node[0] == "reference" and node[1]):
                 self._can_make(node)
             elif node[0] not in _VALUES:
                 obj = located[origin]
@@ -471,11 +475,7 @@ class Restore:
                 type.__delattr__(obj, name)
 
     def _write_function(self, node: Node, obj: Any) -> None:
-        if not node[3] or (node[3] == [None] * 3 and not node[1]):
-            return
-        defaults, keywords, attributes = self._all(node[3])
-        if attributes is not None and obj.__dict__ is not attributes:
-            obj.__dict__.update(attributes)
+        defaults, keywords, _ = self._all(node[3])
         if defaults is not None and obj.__defaults__ is not defaults:
             obj.__defaults__ = defaults
         if keywords is not None and obj.__kwdefaults__ is not keywords:
@@ -529,10 +529,17 @@ class Restore:
                 obj.requires_grad_(node[6])
         elif node[1] in self._memory:
             self._write_memory(node[1])
-        if node[6] and not node[10]:
+        if not node[10] and (node[8] is not None or obj.grad is not None):
             obj.grad = self._resolve(node[8]) if node[8] is not None else None
-        if node[11] is not None:
-            obj.__dict__.update(self._resolve(node[11]))
+
+    def _write_attributes(self, node: Node, obj: Any) -> None:
+        """Attributes of a tensor or function, once the dictionary of them is filled."""
+        attributes = self._resolve(node[11]) if node[0] == "tensor" else self._resolve(node[3][2])
+        if attributes is None:
+            obj.__dict__.clear()
+        elif obj.__dict__ is not attributes:
+            obj.__dict__.clear()
+            obj.__dict__.update(attributes)
 
     def _new_tensor(self, node: Node) -> Any:
         torch = self._torch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -40,8 +41,17 @@ def stored(graph: Graph) -> tuple[Graph, list[bytes]]:
 
 
 def restore(graph: Graph, blobs: list[bytes], roots: Roots) -> Roots:
-    located = locate(graph.paths, {f"L:{name}": obj for name, obj in roots.items()})
+    found = {f"L:{name}": obj for name, obj in roots.items()}
+    for parent, key in graph.paths:
+        if parent < 0 and key.startswith("G:"):
+            module, _, name = key[2:].rpartition(":")
+            found[key] = vars(sys.modules[module])[name]
+    located = locate(graph.paths, found)
     result = Restore(graph, blobs.__getitem__, located).run()
+    for key, obj in result.items():
+        if key.startswith("G:"):
+            module, _, name = key[2:].rpartition(":")
+            vars(sys.modules[module])[name] = obj
     return {key[2:]: obj for key, obj in result.items() if key.startswith("L:")}
 
 
