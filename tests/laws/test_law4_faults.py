@@ -284,3 +284,23 @@ def test_cost_of_starting(folder: Folder) -> None:
     cost = cpu(FLOR, "run", "train.py") - cpu(sys.executable, "train.py")
     print(f"flor run costs {cost * 1000:.0f} ms of CPU at the start")
     assert cost < 1.0
+
+
+def test_a_git_that_hangs(folder: Folder) -> None:
+    repository(folder)
+    own = folder.path.parent / "bin"
+    own.mkdir()
+    (own / "git").write_text("#!/bin/sh\nexec sleep 60\n")
+    (own / "git").chmod(0o755)
+    (folder.path.parent / "short.py").write_text(
+        "import sys\nimport flor_runtime.gitcalls as g\ng.TIMEOUT = 0.2\n"
+        "from flor_runtime.cli import main\nmain(sys.argv[1:], prog_name='flor')\n"
+    )
+    env = {"PATH": f"{own}:{os.environ['PATH']}"}
+    raw = folder.end(folder.start(sys.executable, "train.py"))
+    recorded = folder.end(
+        folder.start(sys.executable, str(folder.path.parent / "short.py"), "run", "train.py", env=env)
+    )
+    assert_same(raw, recorded)
+    assert folder.run().end()["status"] == "failed"
+    assert folder.run().manifest()["notes"]
