@@ -3,8 +3,8 @@
 One element is drawn a turn, never ahead; no `len()` is asked for and no reference to an element is kept; `break`,
 exceptions and the end leave the session as they found it.
 
-What a `for` draws from is a `map` over (our turns, the program's iterator): so the program's `__next__` is called by the
-interpreter itself, and no frame of ours is in the traceback of what it raises.
+What a `for` draws from is a `map` over (our turns, the program's iterator): so the program's `__next__` is called by
+the interpreter itself, and no frame of ours is in the traceback of what it raises.
 """
 
 from __future__ import annotations

@@ -268,8 +268,11 @@ class Session:
         while outer is not None:
             alive.add((id(outer), outer.f_code))
             outer = outer.f_back
-        return [b for b in self._blocks if (b.frame_id, b.code) in alive and not (
-            b.frame_id == id(frame) and b.start >= position(frame))]  # fmt: skip
+        return [
+            b
+            for b in self._blocks
+            if (b.frame_id, b.code) in alive and not (b.frame_id == id(frame) and b.start >= position(frame))
+        ]
 
     def close_block(self, frame: FrameType, values: tuple[str, ...]) -> None:
         """Leave the innermost block of this frame; `values` are the names that it hands back."""

@@ -182,10 +182,10 @@ class Replayer:
         same = ambient_digest(rng.capture()) == entry.ambient
         if not same:
             self._note(f"the random state {where} is not the recorded one")
-        if entry.tensors:
-            if not set(entry.tensors) <= frames.digests(frame, stretch, objects, self._is_project, values):
-                self._note(f"tensors {where} are not the recorded ones")
-                same = False
+        recorded = set(entry.tensors)
+        if recorded and not recorded <= frames.digests(frame, stretch, objects, self._is_project, values):
+            self._note(f"tensors {where} are not the recorded ones")
+            same = False
         if same:
             self.outcome.same += 1
             self.when_same()

@@ -1,9 +1,9 @@
 """Where the objects were when a stretch of code began: the identities that a restoration has to keep.
 
-A name that is rebound in a block may have an alias elsewhere; what is at the same place afterwards may be another object. So a
-walk before the block notes the place and the `id` of all objects, and holds none of them (a batch that the program drops must
-go). The `id` of an object that has died may be given to a new one: then nothing else can know the old one, and taking the new
-one for it does no harm.
+A name that is rebound in a block may have an alias elsewhere; what is at the same place afterwards may be another
+object. So a walk before the block notes the place and the `id` of all objects, and holds none of them (a batch that the
+program drops must go). The `id` of an object that has died may be given to a new one: then nothing else can know the
+old one, and taking the new one for it does no harm.
 
 What some other part of the program holds as well is kept in sight: the block may change it and then drop it.
 """
@@ -131,7 +131,8 @@ _OWN = _calibrate()
 
 
 def _places(graph: Graph, unreal: Collection[str]) -> tuple[list[tuple[int, Step]], list[int], list[int]]:
-    """A way to each node, breadth first; for each node its entry there; and how many references of the graph lead to it."""
+    """A way to each node, breadth first; for each node its entry there; and how many references of the graph lead to
+    it."""
     nodes = graph.nodes
     counts = [0] * len(nodes)
     places = [-1] * len(nodes)

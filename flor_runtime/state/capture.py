@@ -1,7 +1,7 @@
 """Live objects -> graph. What is state is decided by what an object *is*; what can't be put back is named as a problem.
 
-Nothing is copied here: tensor bytes stay where they are until the checkpoint is written. No code of the user's is called: no
-property, no `__iter__`, no `__reduce__`.
+Nothing is copied here: tensor bytes stay where they are until the checkpoint is written. No code of the user's is
+called: no property, no `__iter__`, no `__reduce__`.
 """
 
 from __future__ import annotations
@@ -39,11 +39,35 @@ from flor_runtime.state.liveness import attribute_names, global_loads, global_st
 from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, qualified
 
 Handler = Callable[[Any], Value]
-_REFERENCES = (CodeType, MappingProxyType, GenericAlias, UnionType, property, staticmethod, classmethod, TypeVar, TypeVarTuple, ParamSpec,
-               type(str.join), type(object.__init__), type(int.__dict__["real"]), type(FunctionType.__code__), type(NotImplemented),
-               type(Ellipsis))  # fmt: skip
-_SCALARS = (datetime.date, datetime.datetime, datetime.timedelta, datetime.time, datetime.timezone, pathlib.PosixPath, pathlib.WindowsPath,
-            pathlib.PurePosixPath, pathlib.PureWindowsPath)  # fmt: skip
+_REFERENCES = (
+    CodeType,
+    MappingProxyType,
+    GenericAlias,
+    UnionType,
+    property,
+    staticmethod,
+    classmethod,
+    TypeVar,
+    TypeVarTuple,
+    ParamSpec,
+    type(str.join),
+    type(object.__init__),
+    type(int.__dict__["real"]),
+    type(FunctionType.__code__),
+    type(NotImplemented),
+    type(Ellipsis),
+)
+_SCALARS = (
+    datetime.date,
+    datetime.datetime,
+    datetime.timedelta,
+    datetime.time,
+    datetime.timezone,
+    pathlib.PosixPath,
+    pathlib.WindowsPath,
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+)
 _MAPPINGS = {dict: "dict", OrderedDict: "odict", Counter: "counter", defaultdict: "ddict"}
 _BASES: tuple[Any, ...] = (list, tuple, OrderedDict, dict, set, frozenset, deque)
 
@@ -171,12 +195,30 @@ class Capture:
     def _handler(self, kind: type) -> Handler:
         """Choose once for each type; the order matters: the special before the general."""
         exact: dict[type, Handler] = {
-            int: self._int, list: self._list, tuple: self._tuple, dict: self._dict, set: self._set, frozenset: self._set, deque: self._deque,
-            OrderedDict: self._dict, defaultdict: self._dict, Counter: self._dict, complex: self._complex, bytearray: self._bytearray,
-            range: self._range, slice: self._slice, random.Random: self._random, CellType: self._cell, FunctionType: self._function,
-            MethodType: self._method, partial: self._partial, BuiltinFunctionType: self._builtin, MethodWrapperType: self._builtin,
-            ModuleType: self._module, threading.Event: self._event,
-        }  # fmt: skip
+            int: self._int,
+            list: self._list,
+            tuple: self._tuple,
+            dict: self._dict,
+            set: self._set,
+            frozenset: self._set,
+            deque: self._deque,
+            OrderedDict: self._dict,
+            defaultdict: self._dict,
+            Counter: self._dict,
+            complex: self._complex,
+            bytearray: self._bytearray,
+            range: self._range,
+            slice: self._slice,
+            random.Random: self._random,
+            CellType: self._cell,
+            FunctionType: self._function,
+            MethodType: self._method,
+            partial: self._partial,
+            BuiltinFunctionType: self._builtin,
+            MethodWrapperType: self._builtin,
+            ModuleType: self._module,
+            threading.Event: self._event,
+        }
         if kind in exact:
             return exact[kind]
         if kind in _SCALARS:
@@ -296,7 +338,8 @@ class Capture:
         return reference
 
     def _elements_of_set(self, obj: set[Any] | frozenset[Any]) -> list[Value]:
-        """The elements in their order, which belongs to the state: it hangs on the history of the set, and programs see it."""
+        """The elements in their order, which belongs to the state: it hangs on the history of the set, and programs see
+        it."""
         base: Any = set if isinstance(obj, set) else frozenset
         items = list(base.__iter__(obj))
         if len(items) > 1 and any(_hashed_by_place(item) for item in items):
@@ -380,7 +423,8 @@ class Capture:
         return self._node(obj, ["reference", _findable(obj)])
 
     def _module(self, obj: ModuleType) -> Value:
-        """A module of the user's own is state as far as attributes of these names are used anywhere in the code that may run."""
+        """A module of the user's own is state as far as attributes of these names are used anywhere in the code that
+        may run."""
         if not self._is_project(vars(obj)):
             return self._reference(obj)
         node: list[Any] = ["module", _findable(obj), []]
@@ -388,7 +432,8 @@ class Capture:
         return self._node(obj, node)
 
     def _function(self, obj: FunctionType) -> Value:
-        """Code is not state; what it closes over, its defaults and its attributes are. Decorators of libraries close over user code."""
+        """Code is not state; what it closes over, its defaults and its attributes are. Decorators of libraries close
+        over user code."""
         project = self._is_project(obj.__globals__)
         parts = (
             (obj.__defaults__, obj.__kwdefaults__, obj.__dict__ or None) if project or obj.__closure__ else (None,) * 3
@@ -452,7 +497,8 @@ class Capture:
     # -- objects -------------------------------------------------------------------------------------------------
 
     def _class_of(self, obj: Any) -> Value:
-        """A reference to the class of an object where that is the user's own, or can't be found by its name; else its name."""
+        """A reference to the class of an object where that is the user's own, or can't be found by its name; else its
+        name."""
         kind = type(obj)
         module = getattr(sys.modules.get(kind.__module__), "__dict__", {})
         if self._is_project(module) or any(
@@ -522,7 +568,8 @@ class Capture:
             self._shallow -= 1
 
     def _kept_data(self, obj: Any) -> Value:
-        """Bulk of a data set: not copied, but looked at here and there; it must not have changed since the beginning."""
+        """Bulk of a data set: not copied, but looked at here and there; it must not have changed since the
+        beginning."""
         return self._node(obj, ["kept", library.type_name(type(obj)), arrays.fingerprint(obj)])
 
     def _frame(self, obj: Any) -> Value:
@@ -583,9 +630,19 @@ class Capture:
         if not obj.size:
             low = high = start = 0
         blob = self._memory(low, high - low, owner)
-        return self._node(obj, [
-            "array", blob, descr, list(obj.shape), list(obj.strides), start - low, bool(obj.flags.writeable), obj.base is None
-        ])  # fmt: skip
+        return self._node(
+            obj,
+            [
+                "array",
+                blob,
+                descr,
+                list(obj.shape),
+                list(obj.strides),
+                start - low,
+                bool(obj.flags.writeable),
+                obj.base is None,
+            ],
+        )
 
     def _numpy_scalar(self, obj: Any) -> Value:
         if obj.dtype.hasobject or obj.dtype.names is not None:
@@ -639,9 +696,20 @@ class Capture:
         blob = self._memory(storage.data_ptr() if nbytes else 0, nbytes, storage)
         leaf = obj.is_leaf
         requires_grad = obj.requires_grad
-        node = ["tensor", blob, str(obj.dtype)[6:], list(obj.shape), list(obj.stride()), obj.storage_offset(),
-                requires_grad, "parameter" if kind is not torch.Tensor else "tensor", None, str(obj.device),
-                requires_grad and not leaf, None]  # fmt: skip
+        node = [
+            "tensor",
+            blob,
+            str(obj.dtype)[6:],
+            list(obj.shape),
+            list(obj.stride()),
+            obj.storage_offset(),
+            requires_grad,
+            "parameter" if kind is not torch.Tensor else "tensor",
+            None,
+            str(obj.device),
+            requires_grad and not leaf,
+            None,
+        ]
         reference = self._node(obj, node)
         if leaf and obj.grad is not None:
             node[8] = self.value(obj.grad)

@@ -1,8 +1,8 @@
 """From a stretch of code in a running frame to the roots of its state, and back into the frame.
 
-What the stretch may have changed is: the names that it binds and that are still needed, and whatever is reachable from the names
-that it, or a function that it can call, reads. Function frames are written through `frame.f_locals` where that writes through
-(PEP 667, Python 3.13), else by `PyFrame_LocalsToFast`; where neither is there, nothing is skipped.
+What the stretch may have changed is: the names that it binds and that are still needed, and whatever is reachable from
+the names that it, or a function that it can call, reads. Function frames are written through `frame.f_locals` where
+that writes through (PEP 667, Python 3.13), else by `PyFrame_LocalsToFast`; where neither is there, nothing is skipped.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def write_locals(frame: FrameType, values: dict[str, Any]) -> None:
 
 
 def survey(frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject) -> Anchors:
-    """Where everything is that a stretch of code may change, before it runs. `objects` and `is_project` as for `capture`."""
+    """Where everything is that a stretch of code may change, before it runs. `objects` and `is_project` as for
+    `capture`."""
     walk = Capture(is_project, digests=False)
     code = frame.f_code
     _roots(walk, frame, stretch, stretch.entry, objects, (), entering=True)
@@ -165,7 +166,8 @@ def find(frame: FrameType, paths: list[tuple[int, Step]], objects: Iterable[Any]
 def restore(
     frame: FrameType, stretch: Stretch, graph: Graph, blob: Callable[[int], Any], located: list[Any]
 ) -> Callable[[], None]:
-    """Get ready to put a captured state back into a frame and all that it reaches; the function that is returned does it.
+    """Get ready to put a captured state back into a frame and all that it reaches; the function that is returned does
+    it.
 
     Args:
         stretch: of the code that runs now; it may need names that the code that was recorded did not.
@@ -213,7 +215,8 @@ def _global(frame: FrameType, rest: str) -> tuple[dict[str, Any], str]:
 def digests(
     frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, values: Iterable[str] = ()
 ) -> set[str]:
-    """The digests of all tensors and arrays of the state at the end of a stretch: what `Graph.digests` of a checkpoint has."""
+    """The digests of all tensors and arrays of the state at the end of a stretch: what `Graph.digests` of a checkpoint
+    has."""
     walk = Capture(is_project)
     _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
     return {blob.digest for blob in walk.finish().blobs}

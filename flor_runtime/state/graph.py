@@ -1,10 +1,10 @@
 """The plain data of a checkpoint: one graph of values that keeps sharing, and the raw bytes that it refers to.
 
-A *value* is None, bool, int (64 bit), float, str or bytes as it is, or `[n]`: the n-th node. A *node* is a list: a kind, then
-what the kind needs (`state/capture.py` writes it, `state/restore.py` reads it). Nothing in it is code.
+A *value* is None, bool, int (64 bit), float, str or bytes as it is, or `[n]`: the n-th node. A *node* is a list: a
+kind, then what the kind needs (`state/capture.py` writes it, `state/restore.py` reads it). Nothing in it is code.
 
-Which live object a node stands for is not guessed: while recording, `state/anchors.py` notes where each object was when the
-stretch of code began, and a restoration finds it at that place.
+Which live object a node stands for is not guessed: while recording, `state/anchors.py` notes where each object was when
+the stretch of code began, and a restoration finds it at that place.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ MAPPINGS = frozenset({"dict", "odict", "counter", "ddict"})
 
 @dataclass
 class Blob:
-    """Raw bytes of a tensor storage or an array: `data` is a readable buffer over the live memory, `keep` holds its owner."""
+    """Raw bytes of a tensor storage or an array: `data` is a readable buffer over the live memory, `keep` holds its
+    owner."""
 
     digest: str
     nbytes: int
@@ -42,14 +43,15 @@ class Graph:
     """State reached from named roots.
 
     Attributes:
-        roots: `L:name` is a local of the frame, `G:module:name` a global, `O:n` the n-th object given by hand, `X:n` an object
-            that was there at the beginning (`paths[n]`), that no name leads to any more, and that something else still holds.
+        roots: `L:name` is a local of the frame, `G:module:name` a global, `O:n` the n-th object given by hand, `X:n` an
+            object that was there at the beginning (`paths[n]`), that no name leads to any more, and that something else
+            still holds.
         origins: for each node the entry of `paths` where its object was at the beginning; -1: it was made since.
         storages: for each blob the entry of `paths` whose memory it is; -1: it was allocated since.
-        paths: where objects were at the beginning: [entry of the object that leads to it or -1, step or name of the root].
-        unbound: names that may be looked for later and are not bound.
-        named: number of the blobs that names lead to; the others belong to the roots `X:`.
-        problems: reasons why restoring this graph would not give the state back; empty means that it does.
+        paths: where objects were at the beginning: [entry of the object that leads to it or -1, step or name of the
+            root]. unbound: names that may be looked for later and are not bound. named: number of the blobs that names
+            lead to; the others belong to the roots `X:`. problems: reasons why restoring this graph would not give the
+            state back; empty means that it does.
     """
 
     roots: dict[str, Value] = field(default_factory=dict)
@@ -115,7 +117,8 @@ def edges(node: Node) -> Iterator[tuple[Step, int]]:
 
 
 def brought(graph: Graph) -> Iterator[tuple[int, Step, int]]:
-    """(node, step, node): code that was not met at the beginning and comes with other code, which is found by its name."""
+    """(node, step, node): code that was not met at the beginning and comes with other code, which is found by its
+    name."""
     nodes, origins = graph.nodes, graph.origins
     order = [n for n, node in enumerate(nodes) if node[0] in ("function", "class") and node[1] and origins[n] < 0]
     seen = set(order)
@@ -123,7 +126,11 @@ def brought(graph: Graph) -> Iterator[tuple[int, Step, int]]:
         parts = nodes[n][0] == "function"
         for step, child in edges(nodes[n]):
             kind = nodes[child][0]
-            if child not in seen and origins[child] < 0 and (kind in ("function", "cell", "class") or (parts and kind == "dict")):
+            if (
+                child not in seen
+                and origins[child] < 0
+                and (kind in ("function", "cell", "class") or (parts and kind == "dict"))
+            ):
                 seen.add(child)
                 order.append(child)
                 yield n, step, child

@@ -1,6 +1,7 @@
 """What is known about the objects of libraries, as data: which ones hold no training state, which can't be restored.
 
-Names are modules, packages or classes; one that ends in `_` is the beginning of names. `state/capture.py` is the only reader.
+Names are modules, packages or classes; one that ends in `_` is the beginning of names. `state/capture.py` is the only
+reader.
 """
 
 from __future__ import annotations
@@ -34,25 +35,105 @@ _DESCRIPTORS = (
     classmethod,
 )
 
-# Talk to the outside, draw, count for the eye, or guard: nothing that a training result could depend on. The live object stays as it is.
+# Talk to the outside, draw, count for the eye, or guard: nothing that a training result could depend on. The live
+# object stays as it is.
 INERT = (
-    "logging", "tqdm", "tensorboard", "tensorboardX", "torch.utils.tensorboard", "wandb", "mlflow", "visdom", "comet_ml",
-    "neptune", "aim", "clearml", "matplotlib", "PIL", "rich", "click", "argparse.ArgumentParser", "argparse._",
-    "threading", "_thread", "socket", "subprocess", "concurrent", "multiprocessing", "asyncio", "selectors", "ssl",
-    "re", "weakref", "_weakref", "typing", "abc", "_abc", "inspect", "warnings",
-    "importlib", "_frozen_importlib", "zipimport", "torch.utils.hooks", "torch._C._Stream", "torch.cuda.streams", "torch._dynamo",
-    "torch.profiler", "flor_runtime", "_csv.writer", "csv.DictWriter", "builtins.traceback", "builtins.frame", "string.Template",
-    "torchvision.transforms", "torch._ops", "torch._jit_internal", "cv2", "torch._C._distributed_c10d", "torch._C._dynamo", "_io",
-)  # fmt: skip
+    "logging",
+    "tqdm",
+    "tensorboard",
+    "tensorboardX",
+    "torch.utils.tensorboard",
+    "wandb",
+    "mlflow",
+    "visdom",
+    "comet_ml",
+    "neptune",
+    "aim",
+    "clearml",
+    "matplotlib",
+    "PIL",
+    "rich",
+    "click",
+    "argparse.ArgumentParser",
+    "argparse._",
+    "threading",
+    "_thread",
+    "socket",
+    "subprocess",
+    "concurrent",
+    "multiprocessing",
+    "asyncio",
+    "selectors",
+    "ssl",
+    "re",
+    "weakref",
+    "_weakref",
+    "typing",
+    "abc",
+    "_abc",
+    "inspect",
+    "warnings",
+    "importlib",
+    "_frozen_importlib",
+    "zipimport",
+    "torch.utils.hooks",
+    "torch._C._Stream",
+    "torch.cuda.streams",
+    "torch._dynamo",
+    "torch.profiler",
+    "flor_runtime",
+    "_csv.writer",
+    "csv.DictWriter",
+    "builtins.traceback",
+    "builtins.frame",
+    "string.Template",
+    "torchvision.transforms",
+    "torch._ops",
+    "torch._jit_internal",
+    "cv2",
+    "torch._C._distributed_c10d",
+    "torch._C._dynamo",
+    "_io",
+)
 
 # A position that only running the code again can reach.
 POSITIONED: tuple[type, ...] = (
-    GeneratorType, CoroutineType, AsyncGeneratorType, enumerate, zip, map, filter, reversed, type(iter([])), type(iter(())), type(iter("")),
-    type(iter(b"")), type(iter({})), type(iter({}.values())), type(iter({}.items())), type(iter(set())), type(iter(range(0))), type(iter(range(2**70))),
-    type(iter(int, 1)), itertools.count, itertools.cycle, itertools.repeat, itertools.chain, itertools.islice, itertools.product,
-    itertools.permutations, itertools.combinations, itertools.starmap, itertools.takewhile, itertools.dropwhile, itertools.accumulate,
-    itertools.zip_longest, itertools.groupby, type(itertools.tee([])[0]), itertools.pairwise,
-)  # fmt: skip
+    GeneratorType,
+    CoroutineType,
+    AsyncGeneratorType,
+    enumerate,
+    zip,
+    map,
+    filter,
+    reversed,
+    type(iter([])),
+    type(iter(())),
+    type(iter("")),
+    type(iter(b"")),
+    type(iter({})),
+    type(iter({}.values())),
+    type(iter({}.items())),
+    type(iter(set())),
+    type(iter(range(0))),
+    type(iter(range(2**70))),
+    type(iter(int, 1)),
+    itertools.count,
+    itertools.cycle,
+    itertools.repeat,
+    itertools.chain,
+    itertools.islice,
+    itertools.product,
+    itertools.permutations,
+    itertools.combinations,
+    itertools.starmap,
+    itertools.takewhile,
+    itertools.dropwhile,
+    itertools.accumulate,
+    itertools.zip_longest,
+    itertools.groupby,
+    type(itertools.tee([])[0]),
+    itertools.pairwise,
+)
 POSITIONED_NAMES = (
     "torch.utils.data.dataloader._",
     "queue",
@@ -65,28 +146,57 @@ POSITIONED_NAMES = (
 
 # Tables of hooks: left out while they are empty, which they nearly always are; there are a dozen in every module.
 SKIPPED_FIELDS: dict[str, frozenset[str]] = {
-    "torch.nn.modules.module.Module": frozenset({
-        "_backward_pre_hooks", "_backward_hooks", "_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called",
-        "_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_state_dict_hooks", "_state_dict_pre_hooks",
-        "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
-    }),
-    "torch.optim.optimizer.Optimizer": frozenset({
-        "_optimizer_step_pre_hooks", "_optimizer_step_post_hooks", "_optimizer_state_dict_pre_hooks",
-        "_optimizer_state_dict_post_hooks", "_optimizer_load_state_dict_pre_hooks", "_optimizer_load_state_dict_post_hooks",
-    }),
-}  # fmt: skip
+    "torch.nn.modules.module.Module": frozenset(
+        {
+            "_backward_pre_hooks",
+            "_backward_hooks",
+            "_forward_hooks",
+            "_forward_hooks_with_kwargs",
+            "_forward_hooks_always_called",
+            "_forward_pre_hooks",
+            "_forward_pre_hooks_with_kwargs",
+            "_state_dict_hooks",
+            "_state_dict_pre_hooks",
+            "_load_state_dict_pre_hooks",
+            "_load_state_dict_post_hooks",
+        }
+    ),
+    "torch.optim.optimizer.Optimizer": frozenset(
+        {
+            "_optimizer_step_pre_hooks",
+            "_optimizer_step_post_hooks",
+            "_optimizer_state_dict_pre_hooks",
+            "_optimizer_state_dict_post_hooks",
+            "_optimizer_load_state_dict_pre_hooks",
+            "_optimizer_load_state_dict_post_hooks",
+        }
+    ),
+}
 
 # Of these only some fields are looked at: the rest is for the eye.
 ONLY_FIELDS: dict[str, frozenset[str]] = {"tqdm.std.tqdm": frozenset({"iterable", "n", "total"})}
 
 # Hold state where nobody can look; before INERT.
 STATEFUL = (
-    "_thread._local", "_threading_local.", "multiprocessing.sharedctypes", "multiprocessing.managers", "multiprocessing.synchronize",
-    "multiprocessing.shared_memory", "ctypes", "_ctypes", "weakref.WeakKeyDictionary", "weakref.WeakValueDictionary",
-    "weakref.WeakSet", "_weakrefset.WeakSet", "weakref.finalize", "_contextvars", "cv2.VideoCapture",
-)  # fmt: skip
+    "_thread._local",
+    "_threading_local.",
+    "multiprocessing.sharedctypes",
+    "multiprocessing.managers",
+    "multiprocessing.synchronize",
+    "multiprocessing.shared_memory",
+    "ctypes",
+    "_ctypes",
+    "weakref.WeakKeyDictionary",
+    "weakref.WeakValueDictionary",
+    "weakref.WeakSet",
+    "_weakrefset.WeakSet",
+    "weakref.finalize",
+    "_contextvars",
+    "cv2.VideoCapture",
+)
 
-# Their bulk is input, not state: only small fields are looked at (an epoch counter, a generator), of the data a few places.
+# Their bulk is input, not state: only small fields are looked at (an epoch counter, a generator), of the data a few
+# places.
 DATA_SETS = ("torch.utils.data.dataset.Dataset", "datasets.arrow_dataset.Dataset")
 FRAMES = ("pandas", "polars", "pyarrow")
 SMALL = 1024  # elements or bytes: the bulk of a data set is larger than this

@@ -1,8 +1,8 @@
 """Which names a stretch of code may read, rebind or still need: liveness over CPython bytecode.
 
 The source is not looked at: what counts is what the interpreter will do, in hand-written and in generated code alike.
-Backward may-analysis over the control flow graph (Nielson, Nielson, Hankin: Principles of Program Analysis, 2.1.4), exception
-edges included.
+Backward may-analysis over the control flow graph (Nielson, Nielson, Hankin: Principles of Program Analysis, 2.1.4),
+exception edges included.
 """
 
 from __future__ import annotations
@@ -96,7 +96,8 @@ def _offsets(code: CodeType) -> list[int]:
 
 
 def position(frame: FrameType) -> int:
-    """The offset of the instruction that a frame is at. `f_lasti` itself may point into the instruction's inline cache."""
+    """The offset of the instruction that a frame is at. `f_lasti` itself may point into the instruction's inline
+    cache."""
     offsets = _offsets(frame.f_code)
     return offsets[bisect_right(offsets, frame.f_lasti) - 1]
 
@@ -158,8 +159,8 @@ def loop_stretch(code: CodeType, offset: int) -> Stretch:
 def tested_at_top(code: CodeType, start: int) -> bool:
     """True if a turn of the `while` loop with its test at `start` may go on to the next through that very test.
 
-    The compiler puts a second copy of the test behind the body; `continue` jumps to the first one. Where it never does, a
-    test at `start` means that the loop is entered.
+    The compiler puts a second copy of the test behind the body; `continue` jumps to the first one. Where it never does,
+    a test at `start` means that the loop is entered.
     """
     first, stop = loop_range(code, start)
     successors, _ = _flow(code)
@@ -230,7 +231,8 @@ _BLOCK = ("loop", "step_into", "end")
 
 
 def _expression(code: CodeType, last: int) -> int:
-    """The number of the first instruction of the expression whose last one is given, by their positions in the source."""
+    """The number of the first instruction of the expression whose last one is given, by their positions in the
+    source."""
     instructions = _instructions(code)
     whole = instructions[last].positions
     if whole is None or None in whole:
@@ -384,7 +386,8 @@ def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
 def live_at(code: CodeType, offset: int) -> frozenset[str]:
     """Names that may be read, before they are bound again, by what runs after the instruction at `offset` begins.
 
-    Names that inner functions can see are always live. For module code these are also the globals that its functions read.
+    Names that inner functions can see are always live. For module code these are also the globals that its functions
+    read.
     """
     return _live_before(code)[offset]
 

@@ -43,7 +43,8 @@ def slots(kind: type) -> list[str]:
 
 
 def has_hidden_state(kind: type, base: type = object) -> bool:
-    """True if instances hold more than their fields (and the elements of `base`): something that only C code can see."""
+    """True if instances hold more than their fields (and the elements of `base`): something that only C code can
+    see."""
     if issubclass(kind, _IMMUTABLE) or kind.__itemsize__ != base.__itemsize__:
         return True
     size = (_OBJECT_SIZE if base is object else base.__basicsize__) + 8 * len(slots(kind))

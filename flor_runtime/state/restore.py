@@ -1,9 +1,9 @@
-"""Graph -> live objects, in place: what was there at the beginning is refilled, so that every alias of it stays true; what was
-made since is made.
+"""Graph -> live objects, in place: what was there at the beginning is refilled, so that every alias of it stays true;
+what was made since is made.
 
-First everything is looked up and checked, and nothing is written. Then objects are made, then filled: containers and fields
-before dictionaries and sets, whose keys may be hashed by what their fields hold. Tensors are written by raw bytes into their
-storage: no dtype is cast, no `load_state_dict` is called.
+First everything is looked up and checked, and nothing is written. Then objects are made, then filled: containers and
+fields before dictionaries and sets, whose keys may be hashed by what their fields hold. Tensors are written by raw
+bytes into their storage: no dtype is cast, no `load_state_dict` is called.
 """
 
 from __future__ import annotations
@@ -26,10 +26,27 @@ from flor_runtime.state import arrays, library
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, edges, is_reference
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, qualified, slots
 
-_BUILTIN: dict[str, Any] = {"list": list, "set": set, "frozenset": frozenset, "deque": deque, "dict": dict, "odict": OrderedDict,
-                            "counter": Counter, "ddict": defaultdict, "tuple": tuple}  # fmt: skip
-_TYPES: dict[str, Any] = {**_BUILTIN, "cell": CellType, "method": MethodType, "partial": partial, "random": random.Random,
-                          "bytearray": bytearray, "function": FunctionType, "event": threading.Event}  # fmt: skip
+_BUILTIN: dict[str, Any] = {
+    "list": list,
+    "set": set,
+    "frozenset": frozenset,
+    "deque": deque,
+    "dict": dict,
+    "odict": OrderedDict,
+    "counter": Counter,
+    "ddict": defaultdict,
+    "tuple": tuple,
+}
+_TYPES: dict[str, Any] = {
+    **_BUILTIN,
+    "cell": CellType,
+    "method": MethodType,
+    "partial": partial,
+    "random": random.Random,
+    "bytearray": bytearray,
+    "function": FunctionType,
+    "event": threading.Event,
+}
 #: Made anew, whatever is there: nothing can tell one from another of the same value.
 _VALUES = frozenset({"int", "complex", "range", "slice", "scalar", "enum", "torch", "size", "npscalar"})
 
@@ -203,7 +220,8 @@ class Restore:
         return owner is None or ctypes.string_at(low, length) != bytes(self._blob(node[1]))
 
     def _fits(self, node: Node, obj: Any) -> bool:
-        """True if the live object is of the node's kind, so that it can be refilled (or is the same unchangeable thing)."""
+        """True if the live object is of the node's kind, so that it can be refilled (or is the same unchangeable
+        thing)."""
         kind: str = node[0]
         if kind in ("object", "container"):
             return bool(
@@ -213,11 +231,20 @@ class Restore:
             return type(obj) is _TYPES[kind] and (kind != "deque" or obj.maxlen == node[2])
         if kind == "tensor":
             torch = self._torch
-            return torch is not None and isinstance(obj, torch.Tensor) and str(obj.dtype)[6:] == node[2] and (
-                isinstance(obj, torch.nn.Parameter) == (node[7] == "parameter")) and str(obj.device) == node[9] and obj.is_leaf  # fmt: skip
+            return (
+                torch is not None
+                and isinstance(obj, torch.Tensor)
+                and str(obj.dtype)[6:] == node[2]
+                and (isinstance(obj, torch.nn.Parameter) == (node[7] == "parameter"))
+                and str(obj.device) == node[9]
+                and obj.is_leaf
+            )
         if kind == "array":
-            return isinstance(obj, self._numpy.ndarray) and (list(obj.shape), list(obj.strides), arrays.descr(obj.dtype)) == (
-                node[3], node[4], node[2])  # fmt: skip
+            return isinstance(obj, self._numpy.ndarray) and (
+                list(obj.shape),
+                list(obj.strides),
+                arrays.descr(obj.dtype),
+            ) == (node[3], node[4], node[2])
         if kind == "objects":
             return isinstance(obj, self._numpy.ndarray) and list(obj.shape) == node[2] and bool(obj.flags.writeable)
         if kind == "class":
@@ -303,8 +330,11 @@ class Restore:
             return getattr(self._resolve(node[1][0]), node[2])
         if kind == "partial":
             function, arguments, keywords = self._all(node[1])
-            return partial(function, *arguments, **{key: self._resolve(v) for key, v in self._keywords(node)}) if not keywords else (
-                partial(function, *arguments, **keywords))  # fmt: skip
+            return (
+                partial(function, *arguments, **{key: self._resolve(v) for key, v in self._keywords(node)})
+                if not keywords
+                else (partial(function, *arguments, **keywords))
+            )
         if kind == "tensor":
             return self._new_tensor(node)
         if kind == "array":
@@ -579,7 +609,8 @@ def _title(node: Node) -> str:
 
 
 def _owner(numpy: Any, array: Any, nbytes: int) -> tuple[Any, int]:
-    """The array that owns the memory, and the lowest address; None if it is not of that size. As `Capture._array` finds it."""
+    """The array that owns the memory, and the lowest address; None if it is not of that size. As `Capture._array` finds
+    it."""
     owner = array
     while type(owner.base) is numpy.ndarray:
         owner = owner.base
@@ -633,7 +664,8 @@ def _scalar(cls: str, text: str) -> Any:
     kind = find(cls)
     call = ast.parse(text, mode="eval").body
     if not isinstance(kind, type) or not issubclass(
-        kind, datetime.date | datetime.timedelta | datetime.time | datetime.timezone | pathlib.PurePath):  # fmt: skip
+        kind, datetime.date | datetime.timedelta | datetime.time | datetime.timezone | pathlib.PurePath
+    ):
         raise RestoreError(f"can't make {cls}")
     if ast.unparse(call) == "datetime.timezone.utc":
         return datetime.UTC

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Law 4 under faults: whatever goes wrong on our side, the program gives what it gives without us."""
 
 from __future__ import annotations

@@ -241,11 +241,11 @@ def test_blocks_are_steps_and_a_loop_entered_again_has_an_entry(home):
 
     make_run(home, logging)
     df = log_records(home=home)
-    assert ["epoch", "step", "entry"] == list(df.columns[4:7])
-    assert [1, 1, 1, 1, 2, 2, 2, 2] == column(df, "entry")
-    assert [1, 1, 2, 2, 1, 1, 2, 2] == column(df, "epoch")
+    assert list(df.columns[4:7]) == ["epoch", "step", "entry"]
+    assert column(df, "entry") == [1, 1, 1, 1, 2, 2, 2, 2]
+    assert column(df, "epoch") == [1, 1, 2, 2, 1, 1, 2, 2]
     assert {1} == set(column(df, "step"))
-    assert 4 == len(full_pivot(home=home))
+    assert len(full_pivot(home=home)) == 4
 
 
 def test_a_name_with_an_at_sign_makes_no_entry(home):

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """`python train.py --flor NAME` on an instrumented script; mode off is light."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """Positions of instrumented code are those of the source: nothing of the source has moved."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """`flor run`: the modules that a script imports, the processes that it starts, the encodings that it is written in."""
 
 from __future__ import annotations

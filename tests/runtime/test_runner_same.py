@@ -1,4 +1,3 @@
-# ruff: noqa: E501
 """`flor run SCRIPT` is `python SCRIPT`: what a script sees of itself and what it leaves behind, byte for byte."""
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def same(a: Any, b: Any, seen: dict[int, int] | None = None) -> bool:
     if a is None or isinstance(a, int | str | bytes | complex):
         return bool(a == b)
     if isinstance(a, float):
-        return a == b and math.copysign(1, a) == math.copysign(1, b) or (a != a and b != b)
+        return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
     if isinstance(a, list | dict | set | deque) or hasattr(a, "__dict__"):
         if id(a) in seen:
             return seen[id(a)] == id(b)
@@ -205,7 +205,7 @@ CASES: dict[str, tuple[Callable[[], Roots], Callable[[Roots], Any]]] = {
     "UserDict": (lambda: {"x": collections.UserDict(a=1)}, lambda r: r["x"].update(b=2)),
     "enum": (lambda: {"x": Color.RED}, lambda r: r.update(x=[Color.BLUE, Mode.A | Mode.B])),
     "paths and dates": (lambda: {"x": None}, lambda r: r.update(x=[
-        pathlib.Path("a/b"), datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.timezone.utc), datetime.timedelta(1, 2), datetime.date(2026, 1, 1)])),
+        pathlib.Path("a/b"), datetime.datetime(2026, 1, 2, 3, tzinfo=datetime.UTC), datetime.timedelta(1, 2), datetime.date(2026, 1, 1)])),
     "numbers": (lambda: {"x": None}, lambda r: r.update(x=[2**200, -(2**63), 2**63, 1 + 2j, -0.0, math.nan, math.inf, 1e-320, True])),
     "bytes": (lambda: {"x": bytearray(b"ab")}, lambda r: (r["x"].extend(b"c"), r.update(y=b"\0\xff", z="\ud800"))),
     "range and slice": (lambda: {"x": None}, lambda r: r.update(x=[range(1, 9, 2), slice(None, 3)])),
