@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-TIMEOUT = 60.0
+TIMEOUT = 20.0
 
 # Everything that would make git look elsewhere goes; what says how this machine's git is set up stays.
 _KEEP = re.compile(r"GIT_(EXEC_PATH|CEILING_DIRECTORIES|DISCOVERY_ACROSS_FILESYSTEM|CONFIG_(?!PARAMETERS).*)")

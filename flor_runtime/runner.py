@@ -14,7 +14,6 @@ import importlib.machinery
 import importlib.util
 import marshal
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -230,6 +229,7 @@ def _record(
 ) -> NoReturn:
     import flor_runtime.api  # noqa: F401  (what the program will need can be imported, then)
     from flor_runtime.recording import Prepared
+    from flor_runtime.store.layout import Home
 
     modules: dict[str, tuple[bytes, CodeType]] = {}
     for file, source in program.sources.items():
@@ -240,8 +240,8 @@ def _record(
     env = dict(os.environ)
     before = env.get("PYTHONHASHSEED")
     pinned = not sys.flags.ignore_environment and (before or "random") == "random"
-    if pinned:  # sets are ordered by it: drawn here, so that it is known, and hidden from the program again
-        env["PYTHONHASHSEED"] = str(random.SystemRandom().randrange(1, 1 << 32))
+    if pinned:  # sets are ordered by it: chosen here, so that it is known, and hidden from the program again
+        env["PYTHONHASHSEED"] = str(Home().hash_seed())
     prepared = Prepared.create(
         program.script,
         args,

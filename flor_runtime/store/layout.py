@@ -260,6 +260,23 @@ class Home:
         """A fresh identifier: 32 hexadecimal digits."""
         return os.urandom(16).hex()
 
+    def hash_seed(self) -> int:
+        """The seed of string hashes for runs whose user set none: drawn once a store.
+
+        One for all, and not one a run, so that replays of many runs can share a process that has loaded their
+        libraries.
+        """
+        path = self.root / "hash_seed"
+        drawn = int.from_bytes(os.urandom(4), "big") % 0xFFFFFFFF or 1
+        with contextlib.suppress(OSError, ValueError):
+            if not path.exists():
+                self.root.mkdir(parents=True, exist_ok=True)
+                temporary = path.with_name(f".hash_seed.{os.getpid()}.tmp")
+                temporary.write_text(f"{drawn}\n")
+                temporary.rename(path)
+            return int(path.read_text())
+        return drawn
+
     def create_run(self, run: str | None = None) -> RunFolder:
         """Make the folder of a new run. The run exists only when its run.json does.
 
