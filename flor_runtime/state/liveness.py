@@ -8,6 +8,7 @@ exception edges included.
 from __future__ import annotations
 
 import dis
+import inspect
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -30,13 +31,16 @@ _NO_FALLTHROUGH = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "
                    "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT"}  # fmt: skip
 
 
-def _accesses(instruction: dis.Instruction) -> Iterator[tuple[str, str]]:
-    """(what, name) in the order in which the instruction does it; super-instructions of 3.13 do two."""
+def _accesses(code: CodeType, instruction: dis.Instruction) -> Iterator[tuple[str, str]]:
+    """(what, name) in the order in which the instruction does it; super-instructions of 3.13 do two.
+
+    A comprehension that is built into its function puts variables of the same name aside and back: that is a use of them.
+    """
     op = instruction.opname
+    if "_FAST" in op and not code.co_flags & inspect.CO_OPTIMIZED:  # the own variables of a comprehension in a module
+        return
     if "_FAST" in op or "_DEREF" in op or op.endswith(("_NAME", "_GLOBAL")) or op.startswith("LOAD_FROM_DICT_OR"):
         names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-        if op == "LOAD_FAST_AND_CLEAR":  # an inlined comprehension puts the name aside: neither a use nor a loss
-            return
         kinds = ["load" if p == "LOAD" else "store" for p in op.split("_") if p in ("LOAD", "STORE", "DELETE")]
         if not kinds:  # IMPORT_NAME, MAKE_CELL: no access
             return
@@ -82,7 +86,7 @@ def inner_loads(code: CodeType) -> frozenset[str]:
 @_cached
 def global_loads(code: CodeType) -> frozenset[str]:
     """Global names that `code`, or a function or class defined in it, may read or write."""
-    names = {name for i in _instructions(code) for what, name in _accesses(i)
+    names = {name for i in _instructions(code) for what, name in _accesses(code, i)
              if what.endswith("_global") or i.opname.endswith("_NAME") or "OR_GLOBALS" in i.opname}  # fmt: skip
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -128,7 +132,7 @@ def names_in(code: CodeType, stretch: Stretch) -> Names:
         if isinstance(i.argval, CodeType):
             loaded |= set(i.argval.co_freevars)
             globals_ |= global_loads(i.argval)
-        for what, name in _accesses(i):
+        for what, name in _accesses(code, i):
             if what.endswith("_global"):
                 globals_.add(name)
             else:
@@ -166,7 +170,8 @@ def tested_at_top(code: CodeType, start: int) -> bool:
     successors, _ = _flow(code)
     number = _numbers(code)
     inside = range(number[first] + 1, number[stop])
-    return any(to <= number[first] for n in inside for to in successors[n])
+    test = range(_expression(code, number[first]), number[first] + 1)
+    return any(to in test for n in inside for to in successors[n])
 
 
 @_cached
@@ -176,7 +181,7 @@ def left_by_break(code: CodeType, start: int) -> bool:
     successors, _ = _flow(code)
     number = _numbers(code)
     inside = range(number[first], number[stop])
-    left = [n for n in inside if any(to not in inside for to in successors[n]) or not successors[n]]
+    left = [n for n in inside if any(to >= inside.stop for to in successors[n]) or not successors[n]]
     return len(left) > 2  # one for each copy of the test
 
 
@@ -287,7 +292,7 @@ def handed_back(code: CodeType, offset: int) -> frozenset[str]:
         i = instructions[n]
         if not i.opname.startswith(_UNPACKING):
             break
-        names |= {name for what, name in _accesses(i) if what.startswith("store")}
+        names |= {name for what, name in _accesses(code, i) if what.startswith("store")}
     return frozenset(names)
 
 
@@ -313,19 +318,31 @@ def attribute_names(code: CodeType) -> frozenset[str]:
     return frozenset(names)
 
 
+@_cached
 def loop_range(code: CodeType, offset: int) -> tuple[int, int]:
     """The instructions [start, stop) of the loop whose header holds `offset`: a FOR_ITER, or the test of a `while`.
 
     Raises:
         LookupError: there is no loop header at or after `offset`.
     """
-    for i in _instructions(code):
-        if i.offset < offset:
-            continue
-        if i.opname == "FOR_ITER" and i.offset == offset:
-            return offset, int(i.argval)
-        if i.offset > offset and i.opname.startswith("POP_JUMP") and int(i.argval) > i.offset:
-            return offset, int(i.argval)
+    instructions = _instructions(code)
+    header = _numbers(code)[offset]
+    if instructions[header].opname == "FOR_ITER":
+        return offset, int(instructions[header].argval)
+    for test in range(header + 1, len(instructions)):
+        jump = instructions[test]
+        if jump.opname.startswith("POP_JUMP"):
+            break
+    else:
+        raise LookupError(offset)
+    successors, _ = _flow(code)
+    other = _numbers(code)[int(jump.argval)]
+    entered = {other if "TRUE" in jump.opname else test + 1, *range(_expression(code, header), header + 1)}
+    back = [n for n in range(test + 1, len(instructions)) if not entered.isdisjoint(successors[n]) and n + 1 not in entered]
+    if back:
+        return offset, instructions[back[-1] + 1].offset
+    if other > test:  # a body that never comes back
+        return offset, int(jump.argval)
     raise LookupError(offset)
 
 
@@ -355,12 +372,12 @@ def _flow(code: CodeType) -> tuple[list[list[int]], list[int | None]]:
 def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
     instructions = _instructions(code)
     offsets = _offsets(code)
-    names = sorted({name for i in instructions for _, name in _accesses(i)})
+    names = sorted({name for i in instructions for _, name in _accesses(code, i)})
     bit = {name: 1 << n for n, name in enumerate(names)}
     use, kill = [0] * len(instructions), [0] * len(instructions)
     successors, handler_of = _flow(code)
     for n, i in enumerate(instructions):
-        for what, name in _accesses(i):
+        for what, name in _accesses(code, i):
             if what == "load" or i.opname.startswith("DELETE"):  # deleting an unbound name fails
                 use[n] |= bit[name] & ~kill[n]
             elif what == "store":
@@ -395,7 +412,7 @@ def live_at(code: CodeType, offset: int) -> frozenset[str]:
 @_cached
 def global_stores(code: CodeType) -> frozenset[str]:
     """Global names that `code`, or a function defined in it, declares `global` and binds."""
-    names = {name for i in _instructions(code) for what, name in _accesses(i) if what == "store_global"}
+    names = {name for i in _instructions(code) for what, name in _accesses(code, i) if what == "store_global"}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names |= global_stores(constant)

@@ -1,8 +1,9 @@
 """Checkpoints of one run: data files and an index whose lines are the commits.
 
-A checkpoint is one data file, written with one gathered write of the live memory; what an earlier checkpoint holds already (same
-digest) is referred to. Its line is appended to the index only after that, in one write: a checkpoint without a complete line does
-not exist, so that a kill at any moment leaves the store readable. Digests are checked on every read.
+A checkpoint is one data file, written with one gathered write of the live memory; what an earlier checkpoint holds
+already (same digest) is referred to. Its line is appended to the index only after that, in one write: a checkpoint
+without a complete line does not exist, so that a kill at any moment leaves the store readable. Digests are checked on
+every read.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from flor_runtime.state import codec
 from flor_runtime.state.graph import Blob, Graph
 from flor_runtime.store.handles import Handle
 
+_FILE = re.compile(r"[0-9]+\.bin")
 _ALIGNMENT = 64
 _BATCH = 512  # buffers of one gathered write; IOV_MAX is 1024 on Linux
 
@@ -84,10 +87,12 @@ class Writer:
         self._known: dict[str, tuple[str, int]] = {}
         self._count = 0
         self._index = Handle(folder / "index.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._torn = False  # the last line may have no end
         self.nbytes = 0
 
     def note(self, key: Key, when: float, ambient: dict[str, Any]) -> None:
-        """Keep the digest of the random states only: enough to see later that a replay is on the recorded trajectory."""
+        """Keep the digest of the random states only: enough to see later that a replay is on the recorded
+        trajectory."""
         self._commit(Entry(key, when, ambient_digest(ambient)))
 
     def save(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> None:
@@ -106,24 +111,28 @@ class Writer:
                 padding = -blob.nbytes % _ALIGNMENT
                 buffers += [memoryview(blob.data).cast("B"), bytes(padding)] if blob.nbytes else []
                 offset += blob.nbytes + padding
+        digests = graph.digests()
+        digest = xxhash.xxh3_128_hexdigest(packed)
+        where = [name, offset, len(packed), digest]
+        sizes = [[b.digest, b.nbytes] for b in blobs]
+        self._count += 1
         try:
             _write_all(self._folder / name, [*buffers, packed])
-        except BaseException:
-            for digest, _, _ in new:
-                del self._known[digest]
-            (self._folder / name).unlink(missing_ok=True)
+            self._commit(Entry(key, when, ambient_digest(ambient), digests, where, sizes, new, graph.problems))
+        except BaseException:  # no later checkpoint may refer to what is not there
+            for known, _, _ in new:
+                del self._known[known]
             raise
-        self._count += 1
         self.nbytes += offset + len(packed)
-        self._commit(Entry(
-            key, when, ambient_digest(ambient), graph.digests(), [name, offset, len(packed), xxhash.xxh3_128_hexdigest(packed)],
-            [[b.digest, b.nbytes] for b in blobs], new, graph.problems,
-        ))  # fmt: skip
 
     def _commit(self, entry: Entry) -> None:
         line = (json.dumps(asdict(entry), separators=(",", ":")) + "\n").encode()
+        if self._torn:
+            line = b"\n" + line
+        self._torn = True
         if os.write(self._index.fileno(), line) != len(line):
             raise OSError(28, "the index of the checkpoints could not be written whole")
+        self._torn = False
 
     def close(self) -> None:
         """Close the index; the writer can't be used any more."""
@@ -143,13 +152,10 @@ class Reader:
         except FileNotFoundError:
             lines = []
         for line in lines:
-            try:
-                data = json.loads(line)
-                entry = Entry(**{**data, "key": Key(**data["key"])})
+            entry = _entry(line)
+            if entry is not None:
                 self.entries[entry.key] = entry
                 self._where.update({digest: (name, offset) for digest, name, offset in entry.new})
-            except (ValueError, TypeError, KeyError):
-                continue
 
     def load(self, entry: Entry) -> tuple[Graph, dict[str, Any], list[Any]]:
         """(graph, random states, the bytes of each blob) of a usable entry.
@@ -178,7 +184,7 @@ class Reader:
 
     def _read(self, name: str, offset: int, length: int, digest: str) -> Any:
         if name not in self._maps:
-            if not name.removesuffix(".bin").isdigit():
+            if not _FILE.fullmatch(name):
                 raise CheckpointError(f"no such data file: {name!r}")
             try:
                 with open(self._folder / name, "rb") as file:
@@ -191,24 +197,65 @@ class Reader:
         return data
 
 
+def _entry(line: bytes) -> Entry | None:
+    """A line of the index; None if it is torn or says something else."""
+    try:
+        data = json.loads(line)
+        key = Key(**data["key"])
+        entry = Entry(**{**data, "key": key})
+        ok = (
+            _is(key.entry, int)
+            and _is(key.turn, int)
+            and _is(key.block, str)
+            and _is(key.occurrence, int)
+            and isinstance(entry.when, float | int)
+            and _is(entry.ambient, str)
+            and _all(entry.tensors, str)
+            and _all(entry.problems, str)
+            and (entry.graph is None or _is_row(entry.graph, str, int, int, str))
+            and _is(entry.blobs, list)
+            and all(_is_row(row, str, int) for row in entry.blobs)
+            and _is(entry.new, list)
+            and all(_is_row(row, str, str, int) for row in entry.new)
+            and (entry.graph is None or len(entry.blobs) > 0)
+        )
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    return entry if ok else None
+
+
+def _is(value: Any, kind: type) -> bool:
+    return type(value) is kind and (type(value) is not int or 0 <= value < 2**63)
+
+
+def _all(values: Any, kind: type) -> bool:
+    return type(values) is list and all(_is(value, kind) for value in values)
+
+
+def _is_row(row: Any, *kinds: type) -> bool:
+    return type(row) is list and len(row) == len(kinds) and all(map(_is, row, kinds))
+
+
 def ambient_digest(ambient: dict[str, Any]) -> str:
     """One digest for all random states."""
     return xxhash.xxh3_128_hexdigest(codec.pack(ambient))
 
 
 def _write_all(path: Path, buffers: list[Any]) -> None:
-    """Write buffers to a new file with as few system calls as the kernel allows."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    """Write buffers to a new file with as few system calls as the kernel allows; a file that can't be finished is
+    removed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
         for start in range(0, len(buffers), _BATCH):
-            batch = [memoryview(b) for b in buffers[start : start + _BATCH]]
+            batch = [memoryview(b) for b in buffers[start : start + _BATCH] if len(b)]
             while batch:
                 written = os.writev(descriptor, batch)
                 while batch and written >= len(batch[0]):
                     written -= len(batch.pop(0))
-                if batch and written:
+                if written:
                     batch[0] = batch[0][written:]
-                elif batch and not written and len(batch[0]):
-                    continue
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)

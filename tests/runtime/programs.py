@@ -454,7 +454,7 @@ def shape(obj: Any, seen: dict[int, int] | None = None, keep: list[Any] | None =
     if isinstance(obj, type) and obj.__module__ == "__main__":
         return [
             obj.__name__,
-            [(k, shape(v, seen, keep)) for k, v in vars(obj).items() if isinstance(v, int | list | dict)],
+            [(k, shape(v, seen, keep)) for k, v in vars(obj).items() if isinstance(v, int | list | dict) and k[0] != "_"],
         ]
     if isinstance(obj, types.FunctionType):
         cells = [c.cell_contents for c in obj.__closure__ or ()]

@@ -362,6 +362,19 @@ def test_a_changed_data_set_is_refused() -> None:
     assert problems({"d": Data()}, lambda r: setattr(r["d"], "x", torch.zeros(9, 400))) != []
 
 
+def test_an_array_and_a_tensor_that_share_their_memory() -> None:
+    def both() -> list[Any]:
+        array = np.zeros(3)
+        return [array, torch.from_numpy(array)]
+
+    assert problems({"x": []}, lambda r: r["x"].append(both())) != []
+    recorded, again, graph = replayed(lambda: {"x": both()}, lambda r: r["x"][0].__iadd__(1))
+    assert graph.problems == []
+    assert again["x"][1].tolist() == [1.0] * 3
+    again["x"][1].add_(1)
+    assert again["x"][0].tolist() == [2.0] * 3
+
+
 def test_a_decorator_of_torch_hides_nothing() -> None:
     calls = {"n": 0}
 

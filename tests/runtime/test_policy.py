@@ -1,0 +1,62 @@
+"""Checkpoints cost no more than epsilon of the time that has passed, whatever they cost."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flor_runtime.store.policy import Policy
+
+seconds = st.floats(1e-6, 50, allow_nan=False)
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(
+    st.lists(st.tuples(seconds, st.lists(seconds, max_size=4), seconds), max_size=80),
+    st.sampled_from([0.001, 0.01, 0.1, 1.0]),
+)
+def test_overhead_stays_within_epsilon(turns: list[tuple[float, list[float], float]], epsilon: float) -> None:
+    """Costs may jump from one turn to the next: then one turn's cost is over, and no other is taken until it is earned."""
+    policy = Policy(epsilon, 10**12)
+    elapsed = spent = earlier = 0.0
+    taken = 0
+    for work, costs, note in turns:
+        if policy.take(elapsed, 0):
+            assert taken == 0 or spent <= epsilon * elapsed
+            earlier = spent
+            for cost in costs:
+                policy.paid(cost)
+                spent += cost
+                elapsed += cost
+            taken += bool(costs)
+        elif policy.affords_note(elapsed):
+            assert spent <= epsilon * elapsed
+            policy.noted(note)
+            earlier = spent
+            spent += note
+            elapsed += note
+        elapsed += work
+        assert earlier <= epsilon * elapsed or taken <= 1  # all but the newest are paid for
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(seconds, st.integers(20, 200), st.sampled_from([0.01, 0.1]))
+def test_equal_costs(cost: float, turns: int, epsilon: float) -> None:
+    """Where a turn costs what the last one did, the bound holds after every turn once the first has been earned."""
+    policy = Policy(epsilon, 10**12)
+    elapsed = spent = 0.0
+    for turn in range(turns):
+        if policy.take(elapsed, 0):
+            policy.paid(cost)
+            spent += cost
+            assert turn == 0 or spent <= epsilon * elapsed * (1 + 1e-9)
+        elapsed += 10 * cost
+    assert spent + 3 * cost >= min(epsilon * elapsed, turns * cost)
+
+
+def test_the_first_turn_is_taken_and_the_budget_ends_it() -> None:
+    policy = Policy(0.01, 1000)
+    assert policy.take(0.0, 0)
+    policy.paid(1e-9)
+    assert policy.take(100.0, 999)
+    assert not policy.take(200.0, 1000)
