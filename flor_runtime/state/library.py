@@ -207,30 +207,6 @@ def type_name(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _named(kind: type, names: tuple[str, ...]) -> bool:
-    name = type_name(kind) + "."
-    return any(name.startswith(prefix if prefix.endswith("_") else prefix + ".") for prefix in names)
-
-
-def _derives(kind: type, names: tuple[str, ...]) -> bool:
-    return any(_named(base, names) for base in kind.__mro__[:-1])
-
-
-def is_inert(kind: type) -> bool:
-    """True for objects that are left alone: see `INERT`. A class of the user's own is not, whatever it derives from."""
-    return _named(kind, INERT)
-
-
-def is_positioned(kind: type) -> bool:
-    """True for iterators, generators, queues and environments."""
-    return issubclass(kind, POSITIONED) or _derives(kind, POSITIONED_NAMES)
-
-
-def is_data_set(kind: type) -> bool:
-    """True for data sets, whose contents a training run reads and doesn't write."""
-    return _derives(kind, DATA_SETS)
-
-
 def _by_type(function: Callable[[type], R]) -> Callable[[type], R]:
     # A class leads to the globals of its module: held here, they would outlive the program.
     known: WeakKeyDictionary[type, R] = WeakKeyDictionary()
@@ -246,11 +222,40 @@ def _by_type(function: Callable[[type], R]) -> Callable[[type], R]:
     return call
 
 
+def _named(kind: type, names: tuple[str, ...]) -> bool:
+    name = type_name(kind) + "."
+    return any(name.startswith(prefix if prefix.endswith("_") else prefix + ".") for prefix in names)
+
+
+def _derives(kind: type, names: tuple[str, ...]) -> bool:
+    return any(_named(base, names) for base in kind.__mro__[:-1])
+
+
+@_by_type
+def is_inert(kind: type) -> bool:
+    """True for objects that are left alone: see `INERT`. A class of the user's own is not, whatever it derives from."""
+    return _named(kind, INERT)
+
+
+@_by_type
+def is_positioned(kind: type) -> bool:
+    """True for iterators, generators, queues and environments."""
+    return issubclass(kind, POSITIONED) or _derives(kind, POSITIONED_NAMES)
+
+
+@_by_type
+def is_data_set(kind: type) -> bool:
+    """True for data sets, whose contents a training run reads and doesn't write."""
+    return _derives(kind, DATA_SETS)
+
+
+@_by_type
 def is_stateful(kind: type) -> bool:
     """True for objects whose state can't be read."""
     return _derives(kind, STATEFUL)
 
 
+@_by_type
 def is_frame(kind: type) -> bool:
     """True for tables."""
     return _derives(kind, FRAMES)

@@ -34,7 +34,8 @@ _NO_FALLTHROUGH = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "
 def _accesses(code: CodeType, instruction: dis.Instruction) -> Iterator[tuple[str, str]]:
     """(what, name) in the order in which the instruction does it; super-instructions of 3.13 do two.
 
-    A comprehension that is built into its function puts variables of the same name aside and back: that is a use of them.
+    A comprehension that is built into its function puts variables of the same name aside and back: that is a use of
+    them.
     """
     op = instruction.opname
     if "_FAST" in op and not code.co_flags & inspect.CO_OPTIMIZED:  # the own variables of a comprehension in a module
@@ -338,7 +339,9 @@ def loop_range(code: CodeType, offset: int) -> tuple[int, int]:
     successors, _ = _flow(code)
     other = _numbers(code)[int(jump.argval)]
     entered = {other if "TRUE" in jump.opname else test + 1, *range(_expression(code, header), header + 1)}
-    back = [n for n in range(test + 1, len(instructions)) if not entered.isdisjoint(successors[n]) and n + 1 not in entered]
+    back = [
+        n for n in range(test + 1, len(instructions)) if not entered.isdisjoint(successors[n]) and n + 1 not in entered
+    ]
     if back:
         return offset, instructions[back[-1] + 1].offset
     if other > test:  # a body that never comes back

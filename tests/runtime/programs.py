@@ -1,7 +1,7 @@
 """Small training programs without torch, drawn at random, and one way to run them: raw, off, recorded, replayed.
 
-Every program prints `T <turn>` first in each turn of its main loop, so that the output of a replay, which runs some turns only,
-can be compared turn by turn.
+Every program prints `T <turn>` first in each turn of its main loop, so that the output of a replay, which runs some
+turns only, can be compared turn by turn.
 """
 
 from __future__ import annotations
@@ -331,7 +331,9 @@ def program(seed: int, by_hand: bool = False) -> bytes:
                 [[], ["        random.random()"], ["        LOG.append(x)"], ["        model.seen = [x]"]]
             )
         ]
-        out.append(EVALUATE.format(iterable=block("evaluate", "data"), end=close(4), body="\n".join(lines) or "        pass"))
+        out.append(
+            EVALUATE.format(iterable=block("evaluate", "data"), end=close(4), body="\n".join(lines) or "        pass")
+        )
     epochs = r.randint(2, 4)
     folds = r.random() < 0.12
     body: list[str] = []
@@ -405,7 +407,7 @@ def program(seed: int, by_hand: bool = False) -> bytes:
         body += [
             "epoch = 0",
             f"while flor.it(epoch < {epochs}):" if by_hand else f"while epoch < {epochs}:",
-            *["    " + line.replace("continue", "pass") for line in turn],
+            *["    " + line.replace("continue", "epoch += 1; continue") for line in turn],
             "    epoch += 1",
         ]
     else:
@@ -454,7 +456,11 @@ def shape(obj: Any, seen: dict[int, int] | None = None, keep: list[Any] | None =
     if isinstance(obj, type) and obj.__module__ == "__main__":
         return [
             obj.__name__,
-            [(k, shape(v, seen, keep)) for k, v in vars(obj).items() if isinstance(v, int | list | dict) and k[0] != "_"],
+            [
+                (k, shape(v, seen, keep))
+                for k, v in vars(obj).items()
+                if isinstance(v, int | list | dict) and k[0] != "_"
+            ],
         ]
     if isinstance(obj, types.FunctionType):
         cells = [c.cell_contents for c in obj.__closure__ or ()]

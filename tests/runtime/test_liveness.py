@@ -123,7 +123,11 @@ def test_the_names_of_a_block_and_of_a_loop() -> None:
 
 def _inner(instructions: list[Any], call: Any) -> bool:
     """Whether a call is one of the arguments: it ends before the line does."""
-    ends = [i.positions.end_col_offset for i in instructions if i.opname == "CALL" and i.positions.lineno == call.positions.lineno]
+    ends = [
+        i.positions.end_col_offset
+        for i in instructions
+        if i.opname == "CALL" and i.positions.lineno == call.positions.lineno
+    ]
     return bool(call.positions.end_col_offset != max(ends))
 
 
@@ -150,7 +154,9 @@ def test_while_loops(body: str, top: bool, broken: bool) -> None:
 def test_a_while_loop_in_a_loop() -> None:
     """Its exit is a jump back to the outer loop, which may lie before its body."""
     namespace: dict[str, Any] = {}
-    exec(compile("def f(xs):\n    for x in xs:\n        while it(x):\n            x = g(x)\n", "w.py", "exec"), namespace)
+    exec(
+        compile("def f(xs):\n    for x in xs:\n        while it(x):\n            x = g(x)\n", "w.py", "exec"), namespace
+    )
     code = namespace["f"].__code__
     start = next(i.offset for i in liveness._instructions(code) if i.opname == "CALL")
     assert liveness.in_loop(code, start)
@@ -174,7 +180,11 @@ def body(r: random.Random, depth: int, loop: bool) -> list[str]:
     for _ in range(r.randint(1, 4)):
         x, y, z = r.choices(NAMES, k=3)
         kind = r.randint(0, 19)
-        inner = (lambda loop=loop: ["    " + line for line in body(r, depth + 1, loop)]) if depth < 3 else (lambda loop=loop: [f"    {x} = 1"])
+        inner = (
+            (lambda loop=loop: ["    " + line for line in body(r, depth + 1, loop)])
+            if depth < 3
+            else (lambda loop=loop, x=x: [f"    {x} = 1"])
+        )
         if kind < 4:
             lines.append(f"{x} = {y} + {r.randint(0, 3)}")
         elif kind < 7:
@@ -184,12 +194,24 @@ def body(r: random.Random, depth: int, loop: bool) -> list[str]:
         elif kind == 8:
             lines += [f"if {x} > {y}:", *inner()]
         elif kind == 9:
-            lines += [f"for {x} in range({r.randint(0, 3)}):", *inner(loop=True), *(["else:", *inner()] if r.random() < 0.3 else [])]
+            lines += [
+                f"for {x} in range({r.randint(0, 3)}):",
+                *inner(loop=True),
+                *(["else:", *inner()] if r.random() < 0.3 else []),
+            ]
         elif kind == 10:
             w = f"w{r.getrandbits(30)}"
             lines += [f"{w} = 0", f"while {w} < {r.randint(0, 3)}:", f"    {w} += 1", *inner(loop=True)]
         elif kind == 11:
-            lines += ["try:", *inner(), f"    fail({x})", *inner(), "except ValueError:", *inner(), *(["finally:", *inner()] if r.random() < 0.4 else [])]
+            lines += [
+                "try:",
+                *inner(),
+                f"    fail({x})",
+                *inner(),
+                "except ValueError:",
+                *inner(),
+                *(["finally:", *inner()] if r.random() < 0.4 else []),
+            ]
         elif kind == 12:
             lines += [f"with scope() as {x}:", *inner()]
         elif kind == 13 and loop:
@@ -199,7 +221,13 @@ def body(r: random.Random, depth: int, loop: bool) -> list[str]:
         elif kind == 15:
             lines.append(f"{x} = ({y} := {z} + 1) * 2")
         elif kind == 16:
-            lines += [f"match {x} % 3:", "    case 0:", *["    " + line for line in inner()], f"    case {y}:", f"        {z} = {y}"]
+            lines += [
+                f"match {x} % 3:",
+                "    case 0:",
+                *["    " + line for line in inner()],
+                f"    case {y}:",
+                f"        {z} = {y}",
+            ]
         elif kind == 17:
             lines.append(f"{x}, {y} = {y}, {z}")
         elif kind == 18:

@@ -22,7 +22,9 @@ def run(seeds: range | list[int]) -> None:
         assert [] == checked.wrong, f"seed {seed}"
         skipped += checked.skipped
         jumps += checked.jumps
-    assert len(seeds) < 20 or (skipped > len(seeds) and jumps > len(seeds) / 2), "nothing was skipped: this proves nothing"
+    assert len(seeds) < 20 or (skipped > len(seeds) and jumps > len(seeds) / 2), (
+        "nothing was skipped: this proves nothing"
+    )
 
 
 @pytest.mark.parametrize("start", range(0, QUICK, BATCH))

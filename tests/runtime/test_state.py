@@ -1,4 +1,6 @@
-"""Round trips: a state is captured, built from scratch again, restored in place; bits, aliases and identities are kept."""
+"""Round trips: a state is captured, built from scratch again, restored in place; bits, aliases and identities are
+kept.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,9 @@ def same(a: Any, b: Any, seen: dict[int, int] | None = None) -> bool:
     if isinstance(a, list | tuple | deque | set | frozenset):
         if len(a) != len(b) or (isinstance(a, deque) and a.maxlen != b.maxlen):
             return False
-        return all(same(x, y, seen) for x, y in zip(a, b, strict=True)) and same(dict(getattr(a, "__dict__", {})), dict(getattr(b, "__dict__", {})), seen)
+        return all(same(x, y, seen) for x, y in zip(a, b, strict=True)) and same(
+            dict(getattr(a, "__dict__", {})), dict(getattr(b, "__dict__", {})), seen
+        )
     if isinstance(a, np.ndarray):
         return a.dtype == b.dtype and a.shape == b.shape and a.strides == b.strides and a.tobytes() == b.tobytes() and (
             a.flags.writeable == b.flags.writeable) if a.dtype != object else same(a.tolist(), b.tolist(), seen)  # fmt: skip
@@ -150,7 +154,9 @@ def same(a: Any, b: Any, seen: dict[int, int] | None = None) -> bool:
     if isinstance(a, random.Random):
         return a.getstate() == b.getstate()
     if isinstance(a, types.FunctionType):
-        return a.__code__ is b.__code__ and same([c.cell_contents for c in a.__closure__ or ()], [c.cell_contents for c in b.__closure__ or ()], seen)
+        return a.__code__ is b.__code__ and same(
+            [c.cell_contents for c in a.__closure__ or ()], [c.cell_contents for c in b.__closure__ or ()], seen
+        )
     if isinstance(a, types.BuiltinMethodType):
         return a.__name__ == b.__name__ and same(a.__self__, b.__self__, seen)
     if isinstance(a, types.MethodType):
@@ -158,8 +164,12 @@ def same(a: Any, b: Any, seen: dict[int, int] | None = None) -> bool:
     if isinstance(a, functools.partial):
         return same((a.func, a.args, a.keywords), (b.func, b.args, b.keywords), seen)
     if isinstance(a, Slotted | Private):
-        return all(same(getattr(a, s, None), getattr(b, s, None), seen) for s in (*type(a).__slots__, "_Private__hidden"))
-    if isinstance(a, bytearray | enum.Enum | datetime.date | datetime.time | datetime.timedelta | pathlib.PurePath | range | slice):
+        return all(
+            same(getattr(a, s, None), getattr(b, s, None), seen) for s in (*type(a).__slots__, "_Private__hidden")
+        )
+    if isinstance(
+        a, bytearray | enum.Enum | datetime.date | datetime.time | datetime.timedelta | pathlib.PurePath | range | slice
+    ):
         return bool(a == b)
     if hasattr(a, "__dict__"):
         return same(vars(a), vars(b), seen)
@@ -234,7 +244,11 @@ CASES: dict[str, tuple[Callable[[], Roots], Callable[[Roots], Any]]] = {
     "numpy RandomState": (lambda: {"x": np.random.RandomState(1)}, lambda r: r["x"].randn()),
     "new numpy Generator": (lambda: {"x": None}, lambda r: (r.update(x=np.random.Generator(np.random.MT19937(4))), r["x"].random(2))),
 }  # fmt: skip
-DRAWS = {"numpy Generator": lambda x: x.random(), "new numpy Generator": lambda x: x.random(), "numpy RandomState": lambda x: x.randn()}
+DRAWS = {
+    "numpy Generator": lambda x: x.random(),
+    "new numpy Generator": lambda x: x.random(),
+    "numpy RandomState": lambda x: x.randn(),
+}
 CONTENTS = {"event": lambda x: x.is_set(), "StringIO": lambda x: (x.getvalue(), x.tell())}
 
 
@@ -283,6 +297,7 @@ def test_an_alias_of_what_a_block_replaces_keeps_its_contents() -> None:
 @pytest.mark.parametrize("held", ["list", "tuple", "object"])
 def test_what_a_block_changes_and_then_drops(held: str) -> None:
     """Something else still holds it: it has to have its new contents there."""
+
     def make() -> Roots:
         buffer: list[int] = []
         thing = {"list": lambda: buffer, "tuple": lambda: (buffer, 1), "object": lambda: Box(buffer)}[held]()

@@ -99,7 +99,9 @@ SCHEDULERS: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 
 
-def continues(make: Callable[[], Roots], block: Callable[[Roots], Any] = steps, go_on: Callable[[Roots], Any] = steps) -> Roots:
+def continues(
+    make: Callable[[], Roots], block: Callable[[Roots], Any] = steps, go_on: Callable[[Roots], Any] = steps
+) -> Roots:
     """The restored state goes on bit for bit as the recorded one, with all identities kept."""
     torch.manual_seed(1)
     recorded = make()
@@ -111,13 +113,22 @@ def continues(make: Callable[[], Roots], block: Callable[[Roots], Any] = steps, 
     graph, blobs = states.stored(full)
     torch.manual_seed(1)
     again = make()
-    live = {f"{key}.{name}": p for key, obj in again.items() if isinstance(obj, nn.Module) for name, p in obj.named_parameters()}
+    live = {
+        f"{key}.{name}": p
+        for key, obj in again.items()
+        if isinstance(obj, nn.Module)
+        for name, p in obj.named_parameters()
+    }
     pointers = {name: p.data_ptr() for name, p in live.items()}
     again.update(states.restore(graph, blobs, again))
     for key, obj in again.items():
         if isinstance(obj, nn.Module):
             assert all(live[f"{key}.{name}"] is p for name, p in obj.named_parameters() if f"{key}.{name}" in live)
-            assert all(pointers[f"{key}.{name}"] == p.data_ptr() for name, p in obj.named_parameters() if f"{key}.{name}" in live)
+            assert all(
+                pointers[f"{key}.{name}"] == p.data_ptr()
+                for name, p in obj.named_parameters()
+                if f"{key}.{name}" in live
+            )
     for obj in (recorded, again):
         rng.restore(ambient)
         obj["result"] = go_on(obj)
@@ -230,7 +241,9 @@ def test_flags_counters_and_replaced_parts() -> None:
     assert [p.requires_grad for p in a.parameters()] == [p.requires_grad for p in b.parameters()]
     assert (a.seen, a.log) == (b.seen, b.log)
     assert b.body[1].num_batches_tracked == 3
-    assert equal([p.grad for p in a.parameters() if p.grad is not None], [p.grad for p in b.parameters() if p.grad is not None])
+    assert equal(
+        [p.grad for p in a.parameters() if p.grad is not None], [p.grad for p in b.parameters() if p.grad is not None]
+    )
     assert torch.equal(a(torch.ones(2, 3)), b(torch.ones(2, 3)))
     b.head.register_forward_hook(lambda *_: None)  # what a new module needs is there
 
@@ -263,7 +276,13 @@ def test_tensors(name: str) -> None:
     for key, a in recorded.items():
         b = again[key]
         if isinstance(a, torch.Tensor):
-            assert (a.dtype, a.shape, a.stride(), a.storage_offset(), a.requires_grad) == (b.dtype, b.shape, b.stride(), b.storage_offset(), b.requires_grad)
+            assert (a.dtype, a.shape, a.stride(), a.storage_offset(), a.requires_grad) == (
+                b.dtype,
+                b.shape,
+                b.stride(),
+                b.storage_offset(),
+                b.requires_grad,
+            )
             assert torch.equal(a.detach(), b.detach())
             assert (a.grad is None) == (b.grad is None) and (a.grad is None or torch.equal(a.grad, b.grad))
             assert vars(a) == vars(b)
@@ -276,7 +295,12 @@ def test_tensors(name: str) -> None:
             assert torch.equal(a.get_state(), b.get_state())
         else:
             assert [type(x) for x in a] == [type(x) for x in b]
-            assert all(torch.equal(x.float() if x.is_floating_point() else x, y.float() if y.is_floating_point() else y) if isinstance(x, torch.Tensor) else x == y for x, y in zip(a, b, strict=True))
+            assert all(
+                torch.equal(x.float() if x.is_floating_point() else x, y.float() if y.is_floating_point() else y)
+                if isinstance(x, torch.Tensor)
+                else x == y
+                for x, y in zip(a, b, strict=True)
+            )
 
 
 def test_the_last_loss_may_be_read_and_not_used() -> None:
@@ -341,7 +365,10 @@ class Data(torch.utils.data.Dataset[Any]):
 def test_loaders_samplers_and_data_sets() -> None:
     def make() -> Roots:
         data, sampler, generator = Data(), Sampler(), torch.Generator().manual_seed(3)
-        loaders = [torch.utils.data.DataLoader(data, 3, shuffle=True, generator=generator), torch.utils.data.DataLoader(data, 2, sampler=sampler)]
+        loaders = [
+            torch.utils.data.DataLoader(data, 3, shuffle=True, generator=generator),
+            torch.utils.data.DataLoader(data, 2, sampler=sampler),
+        ]
         return {"loaders": loaders, "sampler": sampler, "data": data}
 
     def block(r: Roots) -> list[float]:
@@ -410,4 +437,6 @@ def test_weights_kept_as_the_best() -> None:
     assert graph.problems == []
     assert recorded["best"].keys() == again["best"].keys()
     assert all(equal(dict(best), then) for best, then in kept)
-    assert again["best"]["a.weight"].untyped_storage().data_ptr() == again["best"]["b.weight"].untyped_storage().data_ptr()
+    assert (
+        again["best"]["a.weight"].untyped_storage().data_ptr() == again["best"]["b.weight"].untyped_storage().data_ptr()
+    )
