@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 Ambient = dict[str, Any]
+_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 
 
 def capture() -> Ambient:
@@ -20,10 +21,17 @@ def capture() -> Ambient:
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy.random" in sys.modules:
         state["numpy"] = numpy_state()
+        state["numpy errors"] = numpy.geterr()
+    decimal = sys.modules.get("decimal")
+    if decimal is not None:
+        values = _decimal(decimal.getcontext())
+        if values != _decimal(decimal.DefaultContext):  # a module that happens to be loaded makes no difference
+            state["decimal"] = values
     torch: Any = sys.modules.get("torch")
     if torch is not None and hasattr(torch, "default_generator"):
         state["torch"] = torch_state()
         state["grad"] = torch.is_grad_enabled()
+        state["dtype"] = str(torch.get_default_dtype()).removeprefix("torch.")
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             state["cuda"] = [bytes(s.cpu().numpy()) for s in torch.cuda.get_rng_state_all()]
     return state
@@ -35,12 +43,23 @@ def restore(state: Ambient) -> None:
     random.setstate((version, tuple(internal), gauss))
     if "numpy" in state and "numpy.random" in sys.modules:
         set_numpy_state(state["numpy"])
+        sys.modules["numpy"].seterr(**state["numpy errors"])
+    decimal = sys.modules.get("decimal")
+    if decimal is not None:
+        values = state.get("decimal") or _decimal(decimal.DefaultContext)
+        for name, value in zip(_DECIMAL, values, strict=True):
+            setattr(decimal.getcontext(), name, value)
     torch: Any = sys.modules.get("torch")
     if torch is not None and "torch" in state:
         set_torch_state(state["torch"])
         torch.set_grad_enabled(state["grad"])
+        torch.set_default_dtype(getattr(torch, state["dtype"]))
         if "cuda" in state:
             torch.cuda.set_rng_state_all([torch.frombuffer(bytearray(s), dtype=torch.uint8) for s in state["cuda"]])
+
+
+def _decimal(context: Any) -> list[Any]:
+    return [getattr(context, name) for name in _DECIMAL]
 
 
 def torch_state() -> bytes:
