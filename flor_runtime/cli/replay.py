@@ -54,7 +54,7 @@ def _replay(
 ) -> int:
     from flor_runtime import knobs
     from flor_runtime.errors import ReplayError
-    from flor_runtime.replay import campaign
+    from flor_runtime.replay import campaign, plan
     from flor_runtime.store.layout import Home
 
     home = Home()
@@ -67,14 +67,18 @@ def _replay(
         runs = [run for run in runs if run.id in wanted]
     if not runs:
         raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
+    project = Path(runs[-1].manifest()["project"])
+    plan.check_names(plan.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
     slots = jobs or int(knobs.get("REPLAY_JOBS")) or campaign.default_slots(runs)
     plans, others = campaign.make_plans(runs, path, list(names), slots, again)
     for result in others:
         _say(result)
-    for plan in plans:
-        segments = f", {len(plan.goals)} segments" if len(plan.goals) > 1 else ""
-        what = ", ".join(plan.placed.names)
-        click.echo(f"{_label(plan.run.id, plan.manifest)}  {what}: about {plan.estimate:.1f} s{segments}", err=True)
+    for planned in plans:
+        segments = f", {len(planned.goals)} segments" if len(planned.goals) > 1 else ""
+        what = ", ".join(planned.placed.names)
+        click.echo(
+            f"{_label(planned.run.id, planned.manifest)}  {what}: about {planned.estimate:.1f} s{segments}", err=True
+        )
     if plans:
         total = max(
             sum(plan.estimate * len(plan.goals) for plan in plans) / slots, max(plan.estimate for plan in plans)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,6 +69,20 @@ def project_files(folder: Path, script: str) -> dict[str, bytes]:
     return {script: source} | {(beside / name).as_posix(): text for name, text in read_siblings(path, source).items()}
 
 
+def check_names(files: dict[str, bytes], names: list[str]) -> None:
+    """See to it that today's files log all the names.
+
+    Raises:
+        ReplayError: one of them is logged nowhere.
+    """
+    from flor_transform import backport
+
+    for name in names:
+        refusals = [backport(text, text, [name]).refusals for text in files.values()]
+        if all(found and found[0].code == "NOT-LOGGED" for found in refusals):
+            raise ReplayError(f"{next(iter(files))} logs no {name!r}: add flor.log({name!r}, ...) to it first")
+
+
 def place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str], again: bool) -> Placed:
     """Put the statements for `names` of today's files into a version's files.
 
@@ -117,7 +131,7 @@ def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: 
             placed.patched[path] = result.code
     for name in wanted:
         if name not in placed.names:
-            placed.refused.setdefault(name, "the statement's file does not exist in this version")
+            placed.refused.setdefault(name, "its statement is in a file that this version does not have")
     placed.refused = {name: why for name, why in placed.refused.items() if name not in placed.names}
     return placed
 
@@ -191,9 +205,17 @@ def turn_counts(run: RunFolder, reader: Reader) -> list[int]:
     return [counts.get(entry, 0) for entry in range(max(counts, default=-1) + 1)]
 
 
-def make_goals(sites: Sites, reader: Reader, timing: Timing, slots: int) -> tuple[list[Goal], float]:
-    """Segments for at most `slots` workers, and the estimated seconds until the last one ends."""
+def make_goals(sites: Sites, reader: Reader, timing: Timing, slots: int, cut: bool) -> tuple[list[Goal], float]:
+    """Segments for at most `slots` workers, and the estimated seconds until the last one ends.
+
+    Args:
+        cut: the run was stopped from outside: its last turn was never completed and nothing came after it, so a replay
+            has no values there.
+    """
     counts = timing.counts
+    if cut and counts:
+        counts = [*counts[:-1], max(0, counts[-1] - 1)]
+        sites = replace(sites, after=False)
     if not counts:  # no main loop was recorded: there is only the whole program
         return [Goal({}, counts, frozenset(), True, WEAK)], timing.startup + timing.rest
     wanted = {entry: list(range(count)) for entry, count in enumerate(counts)} if sites.turn or sites.blocks else {}
@@ -252,5 +274,6 @@ def plan_run(
     placed = place(run, old, new, names, again)
     sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines)
     reader = Reader(run.ckpt)
-    goals, estimate = make_goals(sites, reader, Timing(run, reader), slots) if placed.names else ([], 0.0)
+    cut = run.status() in ("interrupted", "killed", "alive")
+    goals, estimate = make_goals(sites, reader, Timing(run, reader), slots, cut) if placed.names else ([], 0.0)
     return RunPlan(run, manifest, read_facts(run), placed, sites, goals, estimate)

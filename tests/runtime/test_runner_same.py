@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_runtime.store.layout import Home
 from tests.runtime.processes import HEAD, TRAIN, Folder, assert_same
 
 ITSELF = (
@@ -119,7 +120,9 @@ def test_seeds_of_hashes_are_hidden(tmp_path: Path) -> None:
         seed = folder.run().manifest()["hash_seed"]
         assert seed == value if value in ("0", "7") else 0 < int(seed) < 1 << 32
     folder.write("hashes.py", "print(hash('a'))")
-    assert len({folder.recorded("hashes.py").out for _ in range(2)}) == 2
+    assert len({folder.recorded("hashes.py").out for _ in range(2)}) == 1  # one a store
+    seeds = {Home(tmp_path / str(n)).hash_seed() for n in range(3)}
+    assert len(seeds) == 3
 
 
 ENDS = {

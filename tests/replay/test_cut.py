@@ -1,0 +1,50 @@
+"""A run that was stopped from outside gets no values for turns that it never completed; one that failed gets those up to there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.scripts import Project, recovered
+
+SCRIPT = """
+import torch
+
+torch.manual_seed(0)
+model = torch.nn.Linear(3, 1)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+x = torch.randn(40, 3)
+for epoch in range(4):
+    for k in range(0, 40, 8):
+        if epoch == 2 and k == 16:
+            raise {error}
+        loss = (model(x[k : k + 8]) - 1).pow(2).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    # probe: flor.log("weight", model.weight.sum().item())
+    print(epoch)
+"""
+
+
+@pytest.mark.parametrize("error", ["KeyboardInterrupt", "ValueError('in the middle')"])
+def test_values_up_to_where_it_stopped(tmp_path: Path, error: str) -> None:
+    user = Project(tmp_path, "steps.py")
+    (user.folder / user.script).write_text(SCRIPT.replace("{error}", error))
+    user.commit("the script")
+    assert user.run("flor", "run", "--epsilon", "1", user.script).code != 0
+    user.add_probes()
+    replay = user.run("flor", "replay", "weight", "--yes", "--script", user.script)
+    (run,) = user.runs()
+    assert ["exact"] == [r.manifest["label"] for r in run.replays()], replay.err
+    assert [(("epoch", 1),), (("epoch", 2),)] == [path for path, _, _ in recovered(run)]
+
+
+def test_a_name_that_today_s_script_does_not_log(tmp_path: Path) -> None:
+    user = Project(tmp_path, "steps.py")
+    assert user.run("flor", "run", user.script).code == 0
+    done = user.run("flor", "replay", "nobody", "--yes", "--script", user.script)
+    assert (2, "") == (done.code, done.out)
+    assert "logs no 'nobody'" in done.err
+    assert 1 == done.err.count("\n")
