@@ -21,7 +21,8 @@ class Policy:
         self._note = 0.0
 
     def take(self, elapsed: float, nbytes: int) -> bool:
-        """Whether the turn that begins now gets its checkpoints. Args: seconds since the loop began; bytes stored so far."""
+        """Whether the turn that begins now gets its checkpoints. Args: seconds since the loop began; bytes stored so
+        far."""
         if self._turn:
             self._mean = self._turn if self._mean is None else self._mean + _WEIGHT * (self._turn - self._mean)
             self._turn = 0.0

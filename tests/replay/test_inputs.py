@@ -7,7 +7,7 @@ from pathlib import Path
 from flor_runtime.inputs import came_later, changed, listing
 from tests.scripts import Project, recorded, recovered
 
-SCRIPT = '''
+SCRIPT = """
 import os
 import torch
 
@@ -35,7 +35,7 @@ torch.save(model.state_dict(), "resume.pt")
 model.load_state_dict(torch.load("best.pt"))
 # probe: flor.log("best_weight", model.weight.sum().item())
 print(model.weight.sum().item())
-'''
+"""
 
 
 def project(tmp_path: Path) -> Project:

@@ -92,7 +92,17 @@ def test_torn_and_foreign_lines_are_passed_over(tmp_path: Path) -> None:
         reader = Reader(tmp_path)
         assert len(reader.entries) == (3 if cut == len(lines[2]) - 1 else 2)
         assert [b"two"] == contents(reader, 1)
-    for foreign in (b"\n", b"[]\n", b"{}\n", b"null\n", b"1\n", b'"x"\n', b"\xff\xfe\n", b'{"key": 3}\n', b'{"key": {"entry": 0, "turn": 9}}\n'):
+    for foreign in (
+        b"\n",
+        b"[]\n",
+        b"{}\n",
+        b"null\n",
+        b"1\n",
+        b'"x"\n',
+        b"\xff\xfe\n",
+        b'{"key": 3}\n',
+        b'{"key": {"entry": 0, "turn": 9}}\n',
+    ):
         index.write_bytes(lines[0] + foreign + lines[1] + lines[2])
         assert [b"three"] == contents(Reader(tmp_path), 2)
 
@@ -102,7 +112,21 @@ def test_lines_with_anything_in_them(tmp_path: Path) -> None:
     saved(tmp_path, graph(b"one" * 50))
     index = tmp_path / "index.jsonl"
     line = json.loads(index.read_text())
-    odd: list[Any] = [None, -1, 10**30, "x", [], {}, [[]], 1.5, True, ["0.bin", -5, 10, "d"], ["../0.bin", 0, 1, ""], [["d", 5]], [["d", "n", "o"]]]
+    odd: list[Any] = [
+        None,
+        -1,
+        10**30,
+        "x",
+        [],
+        {},
+        [[]],
+        1.5,
+        True,
+        ["0.bin", -5, 10, "d"],
+        ["../0.bin", 0, 1, ""],
+        [["d", 5]],
+        [["d", "n", "o"]],
+    ]
     for name in line:
         for value in odd:
             index.write_text(json.dumps({**line, name: value}) + "\n")
@@ -146,7 +170,9 @@ def _covered(reader: Reader, at: int) -> bool:
     return any(start <= at < start + length for start, length in spans)
 
 
-@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "x.bin", "1", ".bin", "0.bin/../1.bin", "٣.bin", "²"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/passwd", "/etc/passwd", "x.bin", "1", ".bin", "0.bin/../1.bin", "٣.bin", "²"]
+)
 def test_foreign_names_are_not_opened(tmp_path: Path, name: str) -> None:
     reader = saved(tmp_path, graph(b"one"))
     entry = reader.entries[Key(0, 0)]
@@ -220,7 +246,12 @@ for n in range(10**6):
 
 def killed(folder: Path, seed: int) -> None:
     """kill -9 at some moment: what was acknowledged is there, whole; nothing else is taken for a checkpoint."""
-    child = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), str(seed)], stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(folder), str(seed)],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
     time.sleep(random.Random(seed).uniform(0, 0.05))

@@ -16,7 +16,9 @@ seconds = st.floats(1e-6, 50, allow_nan=False)
     st.sampled_from([0.001, 0.01, 0.1, 1.0]),
 )
 def test_overhead_stays_within_epsilon(turns: list[tuple[float, list[float], float]], epsilon: float) -> None:
-    """Costs may jump from one turn to the next: then one turn's cost is over, and no other is taken until it is earned."""
+    """Costs may jump from one turn to the next: then one turn's cost is over, and no other is taken until it is
+    earned.
+    """
     policy = Policy(epsilon, 10**12)
     elapsed = spent = earlier = 0.0
     taken = 0
