@@ -125,7 +125,7 @@ def remember(x: int, kept: list[int] = []) -> list[int]:  # noqa: B006
     return kept
 
 
-def same(a: Any, b: Any, seen: dict[int, int] | None = None) -> bool:
+def same(a: Any, b: Any, seen: dict[int, tuple[Any, Any]] | None = None) -> bool:
     """Equal in contents, types, order and in which parts are the same object."""
     seen = {} if seen is None else seen
     if type(a) is not type(b):
@@ -136,8 +136,8 @@ def same(a: Any, b: Any, seen: dict[int, int] | None = None) -> bool:
         return (a == b and math.copysign(1, a) == math.copysign(1, b)) or (a != a and b != b)
     if isinstance(a, list | dict | set | deque) or hasattr(a, "__dict__"):
         if id(a) in seen:
-            return seen[id(a)] == id(b)
-        seen[id(a)] = id(b)
+            return seen[id(a)][1] is b
+        seen[id(a)] = a, b  # kept alive: an id may be used again
     if isinstance(a, dict):
         return len(a) == len(b) and all(same(x, y, seen) for x, y in zip(a.items(), b.items(), strict=True))
     if isinstance(a, list | tuple | deque | set | frozenset):
