@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -69,7 +70,13 @@ class Folder:
 
     def start(self, *command: str, cwd: Path | None = None, **options: object) -> subprocess.Popen[bytes]:
         env = {**self.env, **options.pop("env", {})}  # type: ignore[dict-item]
-        defaults = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        defaults = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            # Tests that run in a shell's background inherit an ignored SIGINT.
+            "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        }
         return subprocess.Popen(command, cwd=cwd or self.path, env=env, **{**defaults, **options})  # type: ignore[call-overload, no-any-return]
 
     def end(self, process: subprocess.Popen[bytes], stdin: bytes | None = None) -> Ended:
