@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-from flor_runtime.errors import CheckpointError, RestoreError
+from flor_runtime.errors import CheckpointError, ReplayError, RestoreError
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, rng
 from flor_runtime.state.iterators import sources
@@ -124,7 +124,10 @@ class Replayer:
             except (RestoreError, CheckpointError) as error:
                 self._note(f"no start at turn {turn + 1}: {error}")
                 continue
-            loop.advance(turn)
+            try:
+                loop.advance(turn)
+            except StopIteration:
+                raise ReplayError(f"what the main loop goes over ends before turn {turn + 1}") from None
             loop.turn = turn
             write()
             rng.restore(ambient)

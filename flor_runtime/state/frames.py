@@ -137,6 +137,8 @@ def _roots(
         for name in sorted(names.globals):
             if name in frame.f_globals:
                 walk.root(f"G:{frame.f_globals.get('__name__', '')}:{name}", frame.f_globals[name])
+                if name in names.bound_globals:
+                    walk.stored_global(frame.f_globals, name)
         for n, obj in enumerate(objects):
             walk.root(f"O:{n}", obj)
         walk.use_attributes(frame.f_code)

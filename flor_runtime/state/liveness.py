@@ -19,11 +19,13 @@ R = TypeVar("R")
 
 
 class Names(NamedTuple):
-    """What code between two instructions does to names. `globals` are read as globals, not as locals of the frame."""
+    """What code between two instructions does to names. `globals` are read or bound as globals, not as locals of the
+    frame; `bound_globals` are those that it binds."""
 
     loaded: frozenset[str]
     stored: frozenset[str]
     globals: frozenset[str]
+    bound_globals: frozenset[str]
     deleted: frozenset[str]
 
 
@@ -96,6 +98,16 @@ def global_loads(code: CodeType) -> frozenset[str]:
 
 
 @_cached
+def _outer_stores(code: CodeType) -> frozenset[str]:
+    """Names of outer functions that `code`, or a function defined in it, binds: `nonlocal`, `:=` in a comprehension."""
+    names = {name for i in _instructions(code) for what, name in _accesses(code, i) if what == "store"}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _outer_stores(constant)
+    return frozenset(names.intersection(code.co_freevars))
+
+
+@_cached
 def _offsets(code: CodeType) -> list[int]:
     return [i.offset for i in _instructions(code)]
 
@@ -127,20 +139,25 @@ def names_in(code: CodeType, stretch: Stretch) -> Names:
     loaded: set[str] = set()
     stored: set[str] = set()
     globals_: set[str] = set()
+    bound: set[str] = set()
     deleted: set[str] = set()
     for n in stretch.numbers:
         i = instructions[n]
         if isinstance(i.argval, CodeType):
             loaded |= set(i.argval.co_freevars)
+            stored |= _outer_stores(i.argval)
             globals_ |= global_loads(i.argval)
+            bound |= global_stores(i.argval)
         for what, name in _accesses(code, i):
             if what.endswith("_global"):
                 globals_.add(name)
+                if what == "store_global":
+                    bound.add(name)
             else:
                 (loaded if what == "load" else stored).add(name)
                 if i.opname.startswith("DELETE"):
                     deleted.add(name)
-    return Names(frozenset(loaded), frozenset(stored), frozenset(globals_), frozenset(deleted))
+    return Names(frozenset(loaded), frozenset(stored), frozenset(globals_), frozenset(bound), frozenset(deleted))
 
 
 @_cached
