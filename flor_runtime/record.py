@@ -6,6 +6,7 @@ import time
 from types import FrameType
 from typing import Any
 
+from flor_runtime.frame_locals import is_module
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, rng
 from flor_runtime.state.anchors import Anchors
@@ -74,7 +75,7 @@ class Recorder:
         if loop.iterator is None and not reason:
             start = stretch.entry
             again = tested_at_top(frame.f_code, start) and left_by_break(frame.f_code, start)
-            if again and (not frames.is_module(frame) or in_loop(frame.f_code, start)):
+            if again and (not is_module(frame) or in_loop(frame.f_code, start)):
                 reason = "a `while` loop with `break` and `continue`: nothing tells when it is entered again"
         return (
             stretch,

@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any
 
 from flor_runtime import session as sessions
+from flor_runtime.frame_locals import OPTIMIZED, kept, put_back
 from flor_runtime.loop import BlockLoop
 
 
@@ -55,11 +56,13 @@ class SkipBlock:
 
 
 def _read(frame: FrameType, values: str | tuple[str, ...]) -> Any:
+    function = frame.f_code.co_flags & OPTIMIZED
+    before = kept(frame) if function else None
     view = frame.f_locals
     try:
         return view[values] if isinstance(values, str) else tuple([view[name] for name in values])
     except KeyError as error:
         raise NameError(f"name {error.args[0]!r} is not defined") from None
     finally:
-        if sys.version_info < (3, 13) and view is not frame.f_globals:
-            view.clear()  # the interpreter's snapshot would keep the objects alive
+        if function:
+            put_back(view, before)

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any
 
 from flor_runtime.errors import RestoreError
+from flor_runtime.frame_locals import is_module, kept, put_back, read_locals
 from flor_runtime.state.anchors import Anchors, settle
 from flor_runtime.state.capture import Capture
 from flor_runtime.state.graph import Graph, Step
@@ -22,22 +23,6 @@ from flor_runtime.state.liveness import Stretch, handed_back, inner_loads, live_
 from flor_runtime.state.restore import Restore, locate
 
 IsProject = Callable[[dict[str, Any]], bool]
-
-
-def is_module(frame: FrameType) -> bool:
-    """True for a frame whose names are a module's globals."""
-    return frame.f_locals is frame.f_globals
-
-
-def read_locals(frame: FrameType) -> dict[str, Any]:
-    """A copy of the names bound in a frame; no reference stays behind in the frame."""
-    if is_module(frame):
-        return dict(frame.f_globals)
-    view = frame.f_locals
-    copy = dict(view)
-    if sys.version_info < (3, 13):
-        view.clear()  # the interpreter keeps this snapshot with the frame: it would keep the last batch alive
-    return copy
 
 
 def write_locals(frame: FrameType, values: dict[str, Any]) -> None:
@@ -55,10 +40,11 @@ def write_locals(frame: FrameType, values: dict[str, Any]) -> None:
             to_fast = ctypes.pythonapi.PyFrame_LocalsToFast
         except AttributeError:
             raise RestoreError("this Python can't write the locals of a running function") from None
+        before = kept(frame)
         view = frame.f_locals
         view.update(values)
         to_fast(ctypes.py_object(frame), ctypes.c_int(0))
-        view.clear()
+        put_back(view, before)
 
 
 def survey(frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject) -> Anchors:

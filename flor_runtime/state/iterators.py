@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from types import GeneratorType
 from typing import Any
 
+from flor_runtime.frame_locals import read_locals
 from flor_runtime.state import library
 
 _CALLS = (map, filter, type(iter(int, 1)))  # and those of itertools that take a function: they hold one
@@ -38,7 +39,7 @@ def _leaves(obj: Any, is_project: Callable[[dict[str, Any]], bool], depth: int) 
             return
         if is_project(obj.gi_frame.f_globals):
             raise LookupError(f"the loop draws from the generator {obj.__qualname__}, whose state can't be restored")
-        parts = list(obj.gi_frame.f_locals.values())
+        parts = list(read_locals(obj.gi_frame).values())
     elif library.type_name(kind).startswith("torch.utils.data.dataloader._"):
         parts = [vars(obj).get(name) for name in ("_dataset", "_sampler_iter", "_index_sampler", "_loader")]
     elif issubclass(kind, library.POSITIONED):
