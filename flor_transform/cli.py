@@ -94,7 +94,7 @@ def _strip_jobs(paths: tuple[str, ...], stdin_name: str, settings: Settings, rep
         try:
             data = sys.stdin.buffer.read() if path == "-" else read(Path(path))
             name = stdin_name if path == "-" else path
-            Source.decode(data, name).parse()
+            _ = Source.decode(data, name).tree
             code = strip(data)
             yield name, data, Result(code, Plan(name))
         except TransformError as error:
@@ -112,7 +112,7 @@ def _instrument_jobs(paths: tuple[str, ...], stdin_name: str, settings: Settings
         try:
             data = read(Path(path))
             # A file that is unusable must not keep the others from being worked on.
-            Source.decode(data, path).parse()
+            _ = Source.decode(data, path).tree
             given[path] = data
         except SourceError as error:
             report.failed(error)

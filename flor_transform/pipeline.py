@@ -106,7 +106,7 @@ def _run(
         raise SourceError(path, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
     for path, file in files.items():
         if only is None or path == only:
-            results[path] = _finish(file, sources, scripts, settings)
+            results[path] = _finish(file, sources[path], scripts)
     return results
 
 
@@ -126,7 +126,7 @@ def _load(scripts: list[str], sources: Mapping[str, bytes]) -> tuple[dict[str, _
             continue
         try:
             source = Source.decode(sources[path], path)
-            instrumented = b"flor" in sources[path] and is_instrumented(source.parse())
+            instrumented = is_instrumented(source)
             # Analysis sees what the file says without instrumentation: other files may be called from it.
             module = load_module(replace(source, text=strip_text(source)) if instrumented else source)
         except SourceError as error:
@@ -153,9 +153,8 @@ def _imported(module: Module, sources: Mapping[str, bytes]) -> list[str]:
     wanted = [(name, level, attribute) for name, level, attribute in module.imports.values()]
     wanted += [(name, level, "") for name, level in module.stars]
     # `import a.b` binds `a` only, but runs both.
-    wanted += [
-        (alias.name, 0, "") for node in ast.walk(module.tree) if isinstance(node, ast.Import) for alias in node.names
-    ]
+    imports = module.source.survey.kinds[ast.Import]
+    wanted += [(alias.name, 0, "") for node in imports if isinstance(node, ast.Import) for alias in node.names]
     folder = module.path.split("/")[:-1]
     for name, level, attribute in wanted:
         parts = name.split(".") if name else []
@@ -306,9 +305,9 @@ def _managed(module: Module) -> list[Diagnostic]:
 # -- carrying the plan out --------------------------------------------------------------------------------------------
 
 
-def _finish(file: _File, sources: Mapping[str, bytes], scripts: list[str], settings: Settings) -> Result:
+def _finish(file: _File, data: bytes, scripts: list[str]) -> Result:
     module = file.module
-    path, data = module.path, sources[module.path]
+    path = module.path
     if file.instrumented:
         notes = (diagnostics.make("instrumented", path, 1, 1),) if path in scripts else ()
         return Result(data, Plan(path, instrumented=True), notes)
@@ -333,7 +332,7 @@ def _finish(file: _File, sources: Mapping[str, bytes], scripts: list[str], setti
         found = []
     if found:
         file.notes.extend(_module_names(module))
-        if not uses_flor(module.table):
+        if not (source.says_flor and uses_flor(source.table)):
             found.append(import_flor(source, module.tree))
     entries = [target.entry for target in targets]
     plan = Plan(
@@ -346,17 +345,14 @@ def _finish(file: _File, sources: Mapping[str, bytes], scripts: list[str], setti
         return result
     put = insertions(source, found)
     code = splice(data, put)
-    verify(source, code, put, lambda again: _again(path, again, sources, scripts, settings))
+    verify(source, code, put)
     return replace(result, code=code, insertions=put)
-
-
-def _again(path: str, code: bytes, sources: Mapping[str, bytes], scripts: list[str], settings: Settings) -> bytes:
-    """Law 2 on this file: its instrumented form put in the place of its source."""
-    return _run([path], {path: code}, settings, only=path)[path].code
 
 
 def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:
     """Why the name `flor` can't be used in this file, if so."""
+    if not module.source.says_flor:
+        return None
     for node in ast.walk(module.tree):
         match node:
             case ast.Name(id=name, ctx=ctx):

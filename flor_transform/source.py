@@ -7,8 +7,10 @@ import contextlib
 import io
 import os
 import re
+import symtable
 import tempfile
 import tokenize
+import unicodedata
 import warnings
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flor_transform.errors import SourceError
+from flor_transform.syntax import Survey, survey
 
 _BOM = b"\xef\xbb\xbf"
 _NEWLINE = re.compile(r"\r\n|\n|\r")
@@ -128,8 +131,9 @@ class Source:
     def insertion(self, offset: int, text: str) -> Insertion:
         return Insertion(len(self.bom) + len(self.text[:offset].encode(self.encoding)), text.encode(self.encoding))
 
-    def parse(self) -> ast.Module:
-        """Parse with the standard library: the gate that every file goes through first."""
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The syntax tree by the standard library: the gate that every file goes through first. Not to be changed."""
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -140,6 +144,19 @@ class Source:
             raise SourceError(self.name, 1, 1, "FT001", f"does not parse: {error}") from None
         except (RecursionError, MemoryError):
             raise SourceError(self.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
+
+    @cached_property
+    def survey(self) -> Survey:
+        return survey(self.tree)
+
+    @cached_property
+    def table(self) -> symtable.SymbolTable:
+        return symtable.symtable(self.text, self.name, "exec")
+
+    @cached_property
+    def says_flor(self) -> int:
+        """How often `flor` is written, as Python reads names: in Unicode's normal form."""
+        return (self.text if self.text.isascii() else unicodedata.normalize("NFKC", self.text)).count("flor")
 
     def _syntax_error(self, error: SyntaxError) -> SourceError:
         line = min(error.lineno or 1, self.lines)

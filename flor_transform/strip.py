@@ -39,13 +39,15 @@ def strip(source: bytes) -> bytes:
     decoded = Source.decode(source)
     if "flor" not in decoded.text:
         return source
-    text = strip_text(decoded)
-    return decoded.bom + text.encode(decoded.encoding)
+    return strip_source(decoded)
+
+
+def strip_source(source: Source) -> bytes:
+    return source.bom + strip_text(source).encode(source.encoding)
 
 
 def strip_text(source: Source) -> str:
-    tree = source.parse()
-    spans = sorted(_spans(source, tree))
+    spans = sorted(_spans(source))
     if not spans:
         return source.text
     parts: list[str] = []
@@ -54,30 +56,33 @@ def strip_text(source: Source) -> str:
         parts.append(source.text[last:start])
         last = max(last, stop)
     parts.append(source.text[last:])
-    return _without_import("".join(parts), source.name)
+    return _without_import("".join(parts), source, spans)
 
 
-def is_instrumented(tree: ast.Module) -> bool:
+def is_instrumented(source: Source) -> bool:
     """Whether a file holds instrumentation, by whatever hand."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and dotted(node) in _WORDS:
-            return True
-        if (
-            isinstance(node, ast.ImportFrom)
-            and node.module == "flor"
-            and any(f"flor.{a.name}" in _WORDS for a in node.names)
-        ):
-            return True
-    return False
+    if not source.says_flor:
+        return False
+    kinds = source.survey.kinds
+    if any(dotted(node) in _WORDS for node in kinds[ast.Attribute]):
+        return True
+    return any(
+        isinstance(node, ast.ImportFrom)
+        and node.module == "flor"
+        and any(f"flor.{alias.name}" in _WORDS for alias in node.names)
+        for node in kinds[ast.ImportFrom]
+    )
 
 
-def _spans(source: Source, tree: ast.Module) -> Iterator[Span]:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.For, ast.AsyncFor)):
-            yield from _wrapper(source, node.iter)
-        elif isinstance(node, ast.While):
+def _spans(source: Source) -> Iterator[Span]:
+    kinds = source.survey.kinds
+    for node in (*kinds[ast.For], *kinds[ast.AsyncFor], *kinds[ast.While]):
+        if isinstance(node, ast.While):
             yield from _wrapper(source, node.test)
-        elif isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
+        elif isinstance(node, (ast.For, ast.AsyncFor)):
+            yield from _wrapper(source, node.iter)
+    for node in (*kinds[ast.Expr], *kinds[ast.Assign]):
+        if isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
             yield from _line(source, node)
 
 
@@ -128,25 +133,34 @@ def _line(source: Source, node: ast.Expr | ast.Assign) -> Iterator[Span]:
         yield source.line_stop(line - 1), end
 
 
-def _without_import(text: str, name: str) -> str:
-    """Take out our `import flor`: there is one exactly if nothing else uses the name."""
-    import symtable
-
-    if "flor" not in text:
+def _without_import(text: str, source: Source, spans: list[Span]) -> str:
+    """Take out our `import flor`: there is one exactly if nothing else uses the name. `text` is without the spans."""
+    rest = Source(source.name, b"", "utf-8", b"", text)
+    if not rest.says_flor:
         return text
-    rest = Source(name, b"", "utf-8", b"", text)
-    if uses_flor(symtable.symtable(text, name, "exec")):
+    # What is said once is said by the import, or there is none to take out.
+    if rest.says_flor > 1 and uses_flor(rest.table):
         return text
-    tree = rest.parse()
-    first = anchor(tree)
+    kept = [stmt for stmt in source.tree.body if not any(a <= source.start(stmt) < b for a, b in spans)]
+    first = anchor(kept)
     if not isinstance(first, ast.Import):
         return text
-    start = rest.start(first)
+    start = source.start(first) - _length_before(source.start(first), spans)
     line = rest.line_of(start)
     if rest.line(line) == LINE:
-        after = tree.body[tree.body.index(first) + 1 :]
+        after = kept[kept.index(first) + 1 :]
         alone = bool(after) and not is_import(after[0])
         return text[: rest.line_start(line)] + text[rest.next_line(line + 1 if alone else line) :]
     if text.startswith(f"{LINE}; ", start):
         return text[:start] + text[start + len(LINE) + 2 :]
     return text
+
+
+def _length_before(offset: int, spans: list[Span]) -> int:
+    """How much of what stands before an offset is in the spans, which are sorted."""
+    length = last = 0
+    for start, stop in spans:
+        start, stop = max(start, last), min(stop, offset)
+        length += max(stop - start, 0)
+        last = max(last, stop)
+    return length

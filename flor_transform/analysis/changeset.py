@@ -12,6 +12,7 @@ from flor_transform.analysis.flow import Effects as FlowEffects
 from flor_transform.analysis.flow import Flow, Reader, bindings
 from flor_transform.analysis.hazards import is_iterator
 from flor_transform.analysis.names import Function, dotted, last_name, own_nodes, root_name
+from flor_transform.syntax import children
 
 _BUILTINS = frozenset(dir(builtins))
 #: a module whose functions leave their arguments alone, but for the ones that end in an underscore
@@ -343,7 +344,7 @@ def _in_source_order(node: ast.AST) -> Iterable[ast.AST]:
     while pending:
         current = pending.pop()
         yield current
-        pending.extend(reversed(list(ast.iter_child_nodes(current))))
+        pending.extend(reversed(children(current)))
 
 
 def _statements(body: list[ast.stmt]) -> Iterable[ast.stmt]:
@@ -354,12 +355,12 @@ def _mentions(stmt: ast.stmt, names: set[str]) -> bool:
     """Whether a statement itself (not those in its body) refers to one of these names."""
     if isinstance(stmt, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return False
-    pending: list[ast.AST] = [child for child in ast.iter_child_nodes(stmt) if not isinstance(child, ast.stmt)]
+    pending: list[ast.AST] = [child for child in children(stmt) if not isinstance(child, ast.stmt)]
     while pending:
         node = pending.pop()
         if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load):
             return True
-        pending.extend(child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.stmt))
+        pending.extend(child for child in children(node) if not isinstance(child, ast.stmt))
     return False
 
 

@@ -18,6 +18,7 @@ from flor_transform.analysis.names import (
     root_name,
 )
 from flor_transform.settings import Settings
+from flor_transform.syntax import children
 
 
 @dataclass(eq=False)
@@ -166,7 +167,7 @@ class _Hints:
                 self.models.add(name)
         zeroed: set[str] = set()
         stepped: set[str] = set()
-        for node in ast.walk(module.tree):
+        for node in module.source.survey.kinds[ast.Call]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 name = last_name(node.func.value)
                 if node.func.attr in ("eval", "train", "parameters", "named_parameters") and name not in ("self", ""):
@@ -289,7 +290,7 @@ class _Scan:
                 self._children(node)
 
     def _children(self, node: ast.AST) -> None:
-        for child in ast.iter_child_nodes(node):
+        for child in children(node):
             self.visit(child)
 
     def _loop(self, node: ast.For | ast.AsyncFor | ast.While) -> None:

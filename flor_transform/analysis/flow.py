@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from flor_transform.analysis import idioms
+from flor_transform.syntax import children
 
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -74,14 +75,14 @@ class Reader:
             case ast.ListComp() | ast.SetComp() | ast.DictComp() | ast.GeneratorExp():
                 self._comprehension(node, into, certain, hidden)
             case ast.Call():
-                for child in ast.iter_child_nodes(node):
+                for child in children(node):
                     self.read(child, into, certain, hidden)
                 if self.call_effects is not None:
                     reads, writes = self.call_effects(node)
                     into.uses.update(reads)
                     into.may.update(writes)
             case _:
-                for child in ast.iter_child_nodes(node):
+                for child in children(node):
                     self.read(child, into, certain, hidden)
 
     def _comprehension(self, node: Comprehension, into: Effects, certain: bool, hidden: frozenset[str]) -> None:
@@ -145,7 +146,7 @@ class Reader:
             case ast.Global() | ast.Nonlocal():
                 pass
             case _:
-                for child in ast.iter_child_nodes(node):
+                for child in children(node):
                     self.read(child, into)
                 if type(node).__name__ == "TypeAlias":  # its value is evaluated lazily
                     into.uses.clear()
@@ -170,14 +171,14 @@ def class_reads(node: ast.ClassDef) -> set[str]:
         if isinstance(item, (*_FUNCTIONS, ast.ClassDef)):
             reads |= reader.statement(item).uses
         elif isinstance(item, ast.stmt):
-            pending.extend(child for child in ast.iter_child_nodes(item) if not isinstance(child, ast.expr))
-            for child in ast.iter_child_nodes(item):
+            pending.extend(child for child in children(item) if not isinstance(child, ast.expr))
+            for child in children(item):
                 if isinstance(child, ast.expr):
                     into = Effects()
                     reader.read(child, into)
                     reads |= into.uses
         else:
-            pending.extend(ast.iter_child_nodes(item))
+            pending.extend(children(item))
     return reads
 
 
@@ -559,7 +560,7 @@ def bindings(nodes: Iterable[ast.AST], call_effects: CallEffects | None = None) 
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             names |= reader.statement(node).defs
         else:
-            pending.extend(ast.iter_child_nodes(node))
+            pending.extend(children(node))
     return names
 
 

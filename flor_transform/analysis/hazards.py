@@ -125,7 +125,7 @@ def compiled_functions(module: Module) -> dict[str, ast.Call]:
     if module.compiled is None:
         module.compiled = {
             node.args[0].id: node
-            for node in ast.walk(module.tree)
+            for node in module.source.survey.kinds[ast.Call]
             if isinstance(node, ast.Call)
             and node.args
             and isinstance(node.args[0], ast.Name)

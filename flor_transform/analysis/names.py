@@ -12,6 +12,7 @@ from flor_transform.analysis import idioms
 from flor_transform.analysis.flow import Scope
 from flor_transform.errors import SourceError
 from flor_transform.source import Source
+from flor_transform.syntax import children
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -124,9 +125,9 @@ class Module:
     def body(self) -> Function:
         return self.functions[""]
 
-    @cached_property
+    @property
     def table(self) -> symtable.SymbolTable:
-        return symtable.symtable(self.source.text, self.path, "exec")
+        return self.source.table
 
     @cached_property
     def tables(self) -> dict[tuple[str, int], symtable.SymbolTable]:
@@ -144,20 +145,26 @@ class Module:
         return frozenset(module.partition(".")[0] for module, level, _ in self.imports.values() if not level)
 
 
+_SCOPES = frozenset({ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda})
+
+
 def own_nodes(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """All nodes below these statements but for the bodies of functions, lambdas and classes in them."""
     pending: list[ast.AST] = list(reversed(body))
     while pending:
         node = pending.pop()
         yield node
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            pending.extend([*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)])
-        elif isinstance(node, ast.ClassDef):
-            pending.extend([*node.decorator_list, *node.bases])
+        kind = node.__class__
+        if kind not in _SCOPES:
+            below = children(node)
+            below.reverse()
+            pending += below
         elif isinstance(node, ast.Lambda):
             pending.extend([*node.args.defaults, *(d for d in node.args.kw_defaults if d)])
-        else:
-            pending.extend(reversed(list(ast.iter_child_nodes(node))))
+        elif isinstance(node, ast.ClassDef):
+            pending.extend([*node.decorator_list, *node.bases])
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            pending.extend([*node.decorator_list, *node.args.defaults, *(d for d in node.args.kw_defaults if d)])
 
 
 def dotted(node: ast.AST) -> str:
@@ -205,21 +212,10 @@ def root_name(node: ast.AST) -> str:
 MAX_DEPTH = 200
 
 
-def depth(tree: ast.AST) -> int:
-    """How deep a syntax tree is."""
-    deepest = 0
-    pending = [(tree, 1)]
-    while pending:
-        node, level = pending.pop()
-        deepest = max(deepest, level)
-        pending.extend((child, level + 1) for child in ast.iter_child_nodes(node))
-    return deepest
-
-
 def load_module(source: Source) -> Module:
     """Parse a file and list its functions, classes and imports."""
-    tree = source.parse()
-    if depth(tree) > MAX_DEPTH:
+    tree = source.tree
+    if source.survey.depth > MAX_DEPTH:
         raise SourceError(source.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed")
     module = Module(source.name, source, tree)
     module.functions[""] = Function(module, "", module.tree)
@@ -268,9 +264,7 @@ def _collect(module: Module, body: list[ast.stmt], owner: Function, cls: Class |
             case _:
                 if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                     _note_instances(module, owner, node)
-                pending.extend(
-                    reversed([child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)])
-                )
+                pending += [child for child in reversed(children(node)) if not isinstance(child, ast.expr)]
 
 
 def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnAssign) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import symtable
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from flor_transform.rewrites import Edit
 from flor_transform.rewrites.lines import first_offset
@@ -20,7 +20,7 @@ LINE = "import flor"
 
 def import_flor(source: Source, tree: ast.Module) -> Edit:
     """The edit that puts the import in; the file has at least one statement after its docstring."""
-    first = anchor(tree)
+    first = anchor(tree.body)
     if first is None:
         raise ValueError("nothing to import for")
     offset = first_offset(source, first)
@@ -35,9 +35,8 @@ def is_import(node: ast.stmt) -> bool:
     return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
-def anchor(tree: ast.Module) -> ast.stmt | None:
+def anchor(body: Sequence[ast.stmt]) -> ast.stmt | None:
     """The first statement that is neither the docstring nor a `__future__` import."""
-    body = tree.body
     index = 0
     if (
         body
