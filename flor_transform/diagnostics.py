@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from flor_transform.errors import SourceError
+
 
 class Severity(StrEnum):
     ERROR = "error"  #: the file could not be worked on
@@ -75,6 +77,9 @@ CODES: tuple[Code, ...] = (
         "'{what}' advances an iterator made before the main loop; replay goes through all turns",
     ),
     Code("FT404", "unseen-step", _N, "'{what}' is in a file that was not given; if it trains, give that file, too"),
+    Code("FT501", "pragma", _N, "left alone by {what}"),
+    Code("FT502", "unknown-pragma", _W, "unknown pragma '# flor: {what}'; {hint}"),
+    Code("FT503", "misplaced-pragma", _W, "'# flor: {what}' has no effect here; {hint}"),
 )
 
 BY_SLUG = {code.slug: code for code in CODES}
@@ -102,6 +107,12 @@ def make(slug: str, path: str, line: int, column: int, end_line: int = 0, /, **f
     code = BY_SLUG[slug]
     message = code.message.format(**fields)
     return Diagnostic(path, line, column, code.code, message, slug, code.severity, end_line or line)
+
+
+def from_error(error: SourceError) -> Diagnostic:
+    """The diagnostic that says what an error says."""
+    slug = next(code.slug for code in CODES if code.code == error.code)
+    return Diagnostic(error.path, error.line, error.column, error.code, error.message, slug, _E, error.line)
 
 
 def concise(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
 
 from flor_transform import diagnostics
 from flor_transform.analysis import hazards, idioms
@@ -21,6 +23,7 @@ from flor_transform.analysis.names import (
     own_nodes,
     root_name,
 )
+from flor_transform.analysis.pragmas import Pragmas, skips_file
 from flor_transform.diagnostics import Diagnostic
 from flor_transform.errors import SourceError
 from flor_transform.plan import Block, MainLoop, Plan
@@ -74,10 +77,17 @@ def instrument_project(
 
 
 def instrument_files(
-    scripts: Iterable[str], sources: Mapping[str, bytes], *, settings: Settings | None = None
+    scripts: Iterable[str],
+    sources: Mapping[str, bytes],
+    *,
+    settings: Settings | None = None,
+    main_loops: Mapping[str, int] | None = None,
 ) -> dict[str, Result]:
-    """Like `instrument_project`, for several scripts that are looked at together."""
-    return _run(list(scripts), sources, settings or Settings())
+    """Like `instrument_project`, for several scripts that are looked at together.
+
+    `main_loops` says for some of the files in which line the main loop begins, as the pragma does.
+    """
+    return _run(list(scripts), sources, settings or Settings(), main_loops=main_loops or {})
 
 
 @dataclass
@@ -91,10 +101,17 @@ class _File:
 
 
 def _run(
-    scripts: list[str], sources: Mapping[str, bytes], settings: Settings, only: str | None = None
+    scripts: list[str],
+    sources: Mapping[str, bytes],
+    settings: Settings,
+    only: str | None = None,
+    main_loops: Mapping[str, int] = MappingProxyType({}),
 ) -> dict[str, Result]:
     results = {path: Result(data, Plan(path)) for path, data in sources.items()}
     files, broken = _load(scripts, sources)
+    for path in main_loops.keys() & files.keys():
+        module = files[path].module
+        module.pragmas = replace(module.pragmas, main_loops=frozenset({main_loops[path]}))
     for path, note in broken.items():
         results[path] = Result(sources[path], Plan(path), (note,))
     try:
@@ -130,21 +147,24 @@ def _load(scripts: list[str], sources: Mapping[str, bytes]) -> tuple[dict[str, _
             # Analysis sees what the file says without instrumentation: other files may be called from it.
             module = load_module(replace(source, text=strip_text(source)) if instrumented else source)
         except SourceError as error:
-            if path in scripts:
+            if b"flor:" in sources[path] and skips_file(sources[path].decode("latin-1")):
+                module, instrumented = _nothing(path), False
+            elif path in scripts:
                 raise
-            broken[path] = _from_error(error)
-            continue
+            else:
+                broken[path] = diagnostics.from_error(error)
+                continue
         files[path] = _File(module, instrumented)
         modules[path] = module
         pending.extend(_imported(module, sources))
     return files, broken
 
 
-def _from_error(error: SourceError) -> Diagnostic:
-    slug = next(code.slug for code in diagnostics.CODES if code.code == error.code)
-    return Diagnostic(
-        error.path, error.line, error.column, error.code, error.message, slug, diagnostics.Severity.ERROR, error.line
-    )
+def _nothing(path: str) -> Module:
+    """In the place of a file that can't be read, and that asks to be left alone."""
+    module = load_module(Source(path, b"", "utf-8", b"", ""))
+    module.pragmas = Pragmas(skip_file=1)
+    return module
 
 
 def _imported(module: Module, sources: Mapping[str, bytes]) -> list[str]:
@@ -192,7 +212,7 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
             file.targets.append(_block_target(file, what, effects, changes, names))
     for path in scripts:
         file = files[path]
-        if not mains and not file.instrumented:
+        if not mains and not file.instrumented and not file.module.pragmas.skip_file:
             file.notes.extend(_managed(file.module) or [_note("no-main-loop", file.module, None)])
 
 
@@ -218,17 +238,20 @@ def _note(slug: str, module: Module, node: ast.AST | None, **fields: str) -> Dia
     return diagnostics.make(slug, module.path, 1, 1, **fields)
 
 
-def _refusal(file: _File, loop: Loop, found: list[hazards.Hazard], consequence: str) -> tuple[str, str]:
-    """Note the first hazard by line; its code and its reason go into the plan."""
-    first = min(found, key=lambda h: (h.node.lineno, h.node.col_offset))
+def _refusal(file: _File, loop: Loop, found: list[hazards.Hazard], consequence: str) -> dict[str, Any]:
+    """Note the first hazard by line; its code, reason and line are for the plan."""
     module = file.module
+    if found[0].slug == "pragma":  # no news to who wrote it
+        note = _note("pragma", module, loop.node, what=found[0].what)
+        return {"code": note.code, "reason": note.message, "line": note.line}
+    first = min(found, key=lambda h: (h.node.lineno, h.node.col_offset))
     if first.module is not None and first.module is not module:
         # The place is in another file: report it at the loop.
         note = _note(first.slug, module, loop.node, what=first.what)
     else:
         note = _note(first.slug, module, first.node, what=first.what)
     file.notes.append(replace(note, message=f"{note.message}; so the loop of line {loop.node.lineno} {consequence}"))
-    return note.code, note.message
+    return {"code": note.code, "reason": note.message, "line": note.line}
 
 
 def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: Changes) -> Target:
@@ -237,8 +260,7 @@ def _main_target(file: _File, main: Main, found: list[hazards.Hazard], changes: 
     kind = "while" if isinstance(node, ast.While) else "for"
     entry = MainLoop(main.name, function.qualname, node.lineno, node.end_lineno or node.lineno, kind)
     if found:
-        code, reason = _refusal(file, loop, found, "is left as it was")
-        return Target(replace(entry, code=code, reason=reason), loop)
+        return Target(replace(entry, **_refusal(file, loop, found, "is left as it was")), loop)
     entry = replace(
         entry,
         carry=changes.carry(loop),
@@ -264,8 +286,7 @@ def _block_target(file: _File, block: Found, effects: Effects, changes: Changes,
     name = block.role if not block.callee else function.qualname or block.role
     entry = Block(name, function.qualname, node.lineno, node.end_lineno or node.lineno, block.role)
     if found:
-        code, reason = _refusal(file, loop, found, "gets no block")
-        return Target(replace(entry, code=code, reason=reason), loop)
+        return Target(replace(entry, **_refusal(file, loop, found, "gets no block")), loop)
     entry = replace(
         entry,
         name=names.unique(name),
@@ -324,11 +345,13 @@ def _finish(file: _File, data: bytes, scripts: list[str]) -> Result:
         except LayoutError:
             note = _note("layout", module, target.loop.node)
             file.notes.append(note)
-            targets.append(Target(replace(target.entry, code=note.code, reason=note.message), target.loop))
+            left = replace(target.entry, code=note.code, reason=note.message, line=note.line)
+            targets.append(Target(left, target.loop))
     blocked = _name_conflict(module, targets) if found else None
     if blocked is not None:
         file.notes = [blocked]
-        targets = [Target(replace(t.entry, code=blocked.code, reason=blocked.message), t.loop) for t in targets]
+        why, line = blocked.message, blocked.line
+        targets = [Target(replace(t.entry, code=blocked.code, reason=why, line=line), t.loop) for t in targets]
         found = []
     if found:
         file.notes.extend(_module_names(module))
@@ -340,7 +363,7 @@ def _finish(file: _File, data: bytes, scripts: list[str]) -> Result:
         loops=tuple(entry for entry in entries if isinstance(entry, MainLoop)),
         blocks=tuple(entry for entry in entries if isinstance(entry, Block)),
     )
-    result = Result(data, plan, tuple(sorted(set(file.notes))))
+    result = Result(data, plan, tuple(sorted({*file.notes, *module.pragmas.notes})))
     if not found:
         return result
     put = insertions(source, found)

@@ -16,7 +16,8 @@ class Block:
     """A training or evaluation loop below a main loop.
 
     `values` are handed back by assignment, `objects` are named to `end`, `globals` are module variables that
-    the block may rebind (itself or through a call) without being able to hand them back.
+    the block may rebind (itself or through a call) without being able to hand them back. A refused one has the code
+    of its reason, and the line that it is about.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Block:
     globals: tuple[str, ...] = ()
     code: str = ""
     reason: str = ""
+    line: int = 0
 
     @property
     def refused(self) -> bool:
@@ -49,6 +51,7 @@ class MainLoop:
     globals: tuple[str, ...] = ()
     code: str = ""
     reason: str = ""
+    line: int = 0
     role: str = "main"
 
     @property

@@ -22,8 +22,9 @@ class Hazard:
 
 
 def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
-    """Why a main loop has to be left as it is."""
+    """Why a main loop has to be left as it is; a pragma, which is the user's own reason, comes first."""
     node, function = loop.node, loop.function
+    yield from _pragma(loop)
     yield from _host(loop, settings)
     if isinstance(node, ast.While):
         for inner in ast.walk(node.test):
@@ -45,8 +46,9 @@ def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
 
 
 def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
-    """Why a loop below the main loop can't be a block."""
+    """Why a loop below the main loop can't be a block; a pragma, which is the user's own reason, comes first."""
     node, function = loop.node, loop.function
+    yield from _pragma(loop)
     if isinstance(node, ast.While):
         yield Hazard("block-while", node)
         return
@@ -79,6 +81,12 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
         place = event.node if event in own and isinstance(event.node, ast.expr) else node
         yield Hazard("block-environment", place, event.what, function.module)
     yield from _iterators(loop, flow, main, same_scope)
+
+
+def _pragma(loop: Loop) -> Iterator[Hazard]:
+    what = loop.function.module.pragmas.keeps(loop.node.lineno)
+    if what:
+        yield Hazard("pragma", loop.node, what)
 
 
 def _called(effects: Effects, function: Function, loop: Loop, kind: str) -> Iterator[Event]:

@@ -52,6 +52,9 @@ class Finder:
 
     def find(self) -> list[Main]:
         mains = self._mains("step") or self._mains("weak")
+        marked = self._marked()
+        mains = [main for main in mains if not any(self._replaces(mark, main.loop) for mark in marked)]
+        mains += [Main(loop) for loop in marked]
         taken: set[int] = {id(main.loop) for main in mains}
         for main in mains:
             self._blocks(main, taken)
@@ -75,6 +78,24 @@ class Finder:
         found = [loop for loop in outer if not any(inside(loop, other) and not inside(other, loop) for other in outer)]
         weak = kind == "weak"
         return [Main(loop, weak=self._weak_call(loop) if weak else "") for loop in found]
+
+    def _marked(self) -> list[Loop]:
+        """Loops that a pragma calls main loops, but for those that run in one another."""
+        marked = [
+            loop
+            for function in self.effects.project.functions()
+            if (lines := function.module.pragmas.main_loops)
+            for loop in all_loops(self.effects.of(function))
+            if loop.node.lineno in lines
+        ]
+        return [loop for loop in marked if not any(self._calls(other, loop) for other in marked if other is not loop)]
+
+    def _replaces(self, mark: Loop, loop: Loop) -> bool:
+        """A file with a marked main loop has no others, and a main loop does not run in another one."""
+        return mark.function.module is loop.function.module or self._calls(mark, loop) or self._calls(loop, mark)
+
+    def _calls(self, loop: Loop, other: Loop) -> bool:
+        return other.function in self.effects.reachable(loop.function, loop)
 
     def _weak_call(self, loop: Loop) -> str:
         for function, part in [

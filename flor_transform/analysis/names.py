@@ -10,6 +10,7 @@ from functools import cached_property
 
 from flor_transform.analysis import idioms
 from flor_transform.analysis.flow import Scope
+from flor_transform.analysis.pragmas import Pragmas, read_pragmas
 from flor_transform.errors import SourceError
 from flor_transform.source import Source
 from flor_transform.syntax import children
@@ -124,6 +125,10 @@ class Module:
     @property
     def body(self) -> Function:
         return self.functions[""]
+
+    @cached_property
+    def pragmas(self) -> Pragmas:
+        return read_pragmas(self.source.text, self.path, self.tree)
 
     @property
     def table(self) -> symtable.SymbolTable:
