@@ -214,6 +214,13 @@ def _check_memory(walk: Capture, graph: Graph) -> None:
             graph.problems.append("arrays that share parts of their memory")
         if address + nbytes > end:
             end, last = address + nbytes, blob
+    ends = [-1, -1]  # of arrays and tensors, of tables
+    places = [(address, address + nbytes, 0) for address, nbytes in walk.memory]
+    for low, high, kind in sorted([*places, *((low, high, 1) for low, high in walk.tables)]):
+        if low < ends[1] or (kind and low < ends[0]):
+            graph.problems.append("a table that shares its memory")
+            break
+        ends[kind] = max(ends[kind], high)
     users: dict[int, set[str]] = {}
     for node in graph.nodes:
         if node[0] in ("tensor", "array") and graph.blobs[node[1]].nbytes:

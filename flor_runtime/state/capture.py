@@ -33,7 +33,7 @@ from typing import Any, ParamSpec, TypeVar, TypeVarTuple
 
 import xxhash
 
-from flor_runtime.state import arrays, library
+from flor_runtime.state import arrays, library, tables
 from flor_runtime.state.graph import ATOMS, INT_BOUND, Blob, Graph, Value
 from flor_runtime.state.liveness import attribute_names, global_loads, global_stores
 from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, qualified
@@ -83,6 +83,7 @@ class Capture:
         objects: the object of each node.
         memory: (address, length) of storages and array buffers -> their blob.
         holders: the first node of each blob.
+        tables: (lowest address, end) of the memory of tables.
     """
 
     def __init__(self, is_project: Callable[[dict[str, Any]], bool], *, digests: bool = True) -> None:
@@ -91,6 +92,7 @@ class Capture:
         self.memo: dict[int, Value] = {}
         self.memory: dict[tuple[int, int], int] = {}
         self.holders: list[int] = []
+        self.tables: list[tuple[int, int]] = []
         self._is_project = is_project
         self._digests = digests
         self._handlers: dict[type, Handler] = {}
@@ -573,10 +575,16 @@ class Capture:
         return self._node(obj, ["kept", library.type_name(type(obj)), arrays.fingerprint(obj)])
 
     def _frame(self, obj: Any) -> Value:
-        """A table of pandas or alike: can't be restored, may be read."""
+        """A table of pandas or alike: a small one is restored, another may be read."""
         if library.is_large_frame(obj):
             return self._kept_data(obj)
-        return self._foreign(obj)
+        data = tables.dump(obj) if tables.is_table(type(obj)) else None
+        if data is None:
+            return self._foreign(obj)
+        self.tables += [
+            arrays.byte_bounds(array) for array in tables.arrays_of(obj) if isinstance(array, self._numpy.ndarray)
+        ]
+        return self._node(obj, ["table", library.type_name(type(obj)), data])
 
     def _stream(self, obj: io.IOBase) -> Value:
         if type(obj) in (io.StringIO, io.BytesIO) and not obj.closed:

@@ -22,7 +22,7 @@ from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 from flor_runtime.errors import ReplayError, RestoreError
-from flor_runtime.state import arrays, library
+from flor_runtime.state import arrays, library, tables
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, edges, is_reference
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, qualified, slots
 
@@ -251,7 +251,7 @@ class Restore:
             return isinstance(obj, type)
         if kind == "module":
             return isinstance(obj, ModuleType)
-        if kind in ("kept", "unchanged"):
+        if kind in ("kept", "unchanged", "table"):
             return bool(library.type_name(type(obj)) == node[1])
         if kind == "nprandom":
             return bool(type(obj).__name__ == node[2])
@@ -341,6 +341,8 @@ class Restore:
             return self._new_array(node)
         if kind == "objects":
             return self._numpy.empty(node[2], dtype=object)
+        if kind == "table":
+            return tables.load(node[2])
         if kind == "random":
             return random.Random()
         if kind == "event":
@@ -429,6 +431,9 @@ class Restore:
             self._write_function(node, obj)
         elif kind == "bytearray":
             obj[:] = node[1]
+        elif kind == "table":
+            if n not in self._fresh:
+                tables.put(obj, node[2])
         elif kind == "random":
             obj.setstate((node[1], tuple(node[2]), node[3]))
         elif kind == "event":

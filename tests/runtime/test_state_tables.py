@@ -1,0 +1,96 @@
+"""Tables of pandas: small ones are restored in place, others have to stay what they are."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from flor_runtime.errors import RestoreError
+from flor_runtime.state import tables
+from tests.runtime.states import Roots, problems, replayed
+
+
+def metrics() -> pd.DataFrame:
+    return pd.DataFrame(0.0, index=["loss", "accuracy"], columns=["total", "counts", "average"])
+
+
+def mixed() -> pd.DataFrame:
+    return pd.DataFrame({"epoch": [0, 1], "loss": [0.5, float("nan")], "split": ["train", "test"], "n": [1, 2]})
+
+
+def add_row(frame: pd.DataFrame) -> None:
+    frame.loc[len(frame)] = [2, 0.25, "train", 3]
+
+
+CHANGES: dict[str, tuple[Callable[[], Roots], Callable[[Roots], None]]] = {
+    "cells": (lambda: {"x": metrics()}, lambda r: r["x"].__setitem__("total", [1.5, 2.5])),
+    "one cell": (lambda: {"x": metrics()}, lambda r: r["x"].loc.__setitem__(("loss", "average"), 0.1)),
+    "cells of several kinds": (lambda: {"x": mixed()}, lambda r: r["x"].loc.__setitem__((1, "split"), "other")),
+    "a new row": (lambda: {"x": mixed()}, lambda r: add_row(r["x"])),
+    "a new column": (lambda: {"x": metrics()}, lambda r: r["x"].insert(1, "best", [1, 2])),
+    "a column dropped": (lambda: {"x": mixed()}, lambda r: r["x"].drop(columns="n", inplace=True)),
+    "objects": (lambda: {"x": metrics().astype(object)}, lambda r: r["x"].loc.__setitem__(("loss", "total"), None)),
+    "new": (lambda: {"x": None}, lambda r: r.update(x=mixed())),
+    "another one": (lambda: {"x": mixed()}, lambda r: r.update(x=r["x"].describe())),
+    "emptied": (lambda: {"x": mixed()}, lambda r: r["x"].drop(index=[0, 1], inplace=True)),
+    "series": (lambda: {"x": pd.Series([1, 2, 3], name="a")}, lambda r: r["x"].__setitem__(0, 9)),
+    "the name of a series": (lambda: {"x": pd.Series([1, 2, 3])}, lambda r: r["x"].rename("b", inplace=True)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_round_trip(name: str) -> None:
+    make, block = CHANGES[name]
+    recorded, again, graph = replayed(make, block)
+    assert graph.problems == []
+    equal = pd.testing.assert_frame_equal if isinstance(recorded["x"], pd.DataFrame) else pd.testing.assert_series_equal
+    equal(recorded["x"], again["x"], check_exact=True)
+    if isinstance(again["x"], pd.DataFrame):  # it works as one
+        again["x"]["more"] = 1.0
+        assert again["x"].sum(numeric_only=True)["more"] == len(again["x"])
+
+
+@pytest.mark.parametrize("name", ["cells", "a new row", "series"])
+def test_aliases_stay_true(name: str) -> None:
+    make, block = CHANGES[name]
+
+    def with_alias() -> Roots:
+        roots = make()
+        return {**roots, "tracker": {"data": roots["x"]}}
+
+    recorded, again, graph = replayed(with_alias, block)
+    assert graph.problems == []
+    assert again["tracker"]["data"] is again["x"]
+    assert recorded["x"].equals(again["tracker"]["data"])
+
+
+def test_what_is_not_restored_must_not_change() -> None:
+    large = {"x": pd.DataFrame(np.zeros((tables.LARGEST, 2)))}
+    assert problems(large) == []
+    assert any("it has changed" in text for text in problems(large, lambda r: r["x"].__setitem__(0, 1.0)))
+    lists = {"x": pd.DataFrame({"a": [[1], [2]]})}  # its cells are objects that something else may hold
+    assert any("it has changed" in text for text in problems(lists, lambda r: r["x"].loc[0, "a"].append(3)))
+
+
+def test_memory_that_is_shared_with_an_array() -> None:
+    array = np.zeros((4, 2))
+    shared = pd.DataFrame(array, copy=False)
+    assert np.shares_memory(array, shared.to_numpy())
+    assert any("shares its memory" in text for text in problems({"x": shared, "y": array}))
+    assert problems({"x": pd.DataFrame(array, copy=True), "y": array}) == []
+
+
+def test_reading_runs_nothing_else(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (Path.touch, (tmp_path / "ran",))
+
+    for data in (pickle.dumps(Evil()), pickle.dumps(pd.read_pickle), pickle.dumps(np.load)):
+        with pytest.raises(RestoreError, match="a table that names"):
+            tables.load(data)
+    assert list(tmp_path.iterdir()) == []
