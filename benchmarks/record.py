@@ -18,9 +18,14 @@ import torch
 torch.set_num_threads(1)
 torch.manual_seed(0)
 width, batches, epochs = map(int, sys.argv[1:])
-model = torch.nn.Sequential(torch.nn.Linear(64, width), torch.nn.ReLU(), torch.nn.Linear(width, width), torch.nn.ReLU(),
-torch.nn.Linear(width, 10)) optimizer = torch.optim.Adam(model.parameters()) x, y = torch.randn(64, 64),
-torch.randint(0, 10, (64,)) began = time.process_time() for epoch in range(epochs):
+model = torch.nn.Sequential(
+    torch.nn.Linear(64, width), torch.nn.ReLU(),
+    torch.nn.Linear(width, width), torch.nn.ReLU(), torch.nn.Linear(width, 10),
+)
+optimizer = torch.optim.Adam(model.parameters())
+x, y = torch.randn(64, 64), torch.randint(0, 10, (64,))
+began = time.process_time()
+for epoch in range(epochs):
     total = 0.0
     for step in range(batches):
         loss = torch.nn.functional.cross_entropy(model(x), y)
