@@ -240,7 +240,15 @@ class Report:
         if isinstance(error, SourceError):
             slug = next((c.slug for c in diagnostics.CODES if c.code == error.code), "syntax")
             item = Diagnostic(
-                error.path, error.line, error.column, error.code, error.message, slug, Severity.ERROR, error.line
+                error.path,
+                error.line,
+                error.column,
+                error.code,
+                error.message,
+                slug,
+                Severity.ERROR,
+                error.line,
+                error.cell,
             )
         elif isinstance(error, ProofError):
             item = dataclasses.replace(

@@ -87,7 +87,7 @@ BY_SLUG = {code.slug: code for code in CODES}
 
 @dataclass(frozen=True, order=True)
 class Diagnostic:
-    """One finding at a place of a file; lines and columns count from 1."""
+    """One finding at a place of a file; lines and columns count from 1, in a notebook from the start of its cell."""
 
     path: str
     line: int
@@ -97,9 +97,15 @@ class Diagnostic:
     slug: str
     severity: Severity
     end_line: int = 0
+    cell: int = 0  #: of a notebook, all kinds of cells counted from 1
+
+    @property
+    def where(self) -> str:
+        """The file, and in a notebook the cell: what lines are counted in."""
+        return f"{self.path}:cell {self.cell}" if self.cell else self.path
 
     def __str__(self) -> str:
-        return f"{self.path}:{self.line}:{self.column}: {self.code} {self.message}"
+        return f"{self.where}:{self.line}:{self.column}: {self.code} {self.message}"
 
 
 def make(slug: str, path: str, line: int, column: int, end_line: int = 0, /, **fields: str) -> Diagnostic:

@@ -12,15 +12,20 @@ class SettingsError(TransformError):
 
 
 class SourceError(TransformError):
-    """A file can't be worked on: it is missing, can't be decoded, or is not Python 3."""
+    """A file can't be worked on: it is missing, can't be decoded, or is not Python 3.
 
-    def __init__(self, path: str, line: int, column: int, code: str, message: str) -> None:
+    `cell` is the number of a notebook's cell, whose line it then is.
+    """
+
+    def __init__(self, path: str, line: int, column: int, code: str, message: str, cell: int = 0) -> None:
         self.path = path
         self.line = line
         self.column = column
         self.code = code
         self.message = message
-        super().__init__(f"{path}:{line}:{column}: {code} {message}")
+        self.cell = cell
+        where = f"{path}:cell {cell}" if cell else path
+        super().__init__(f"{where}:{line}:{column}: {code} {message}")
 
 
 class ProofError(TransformError):

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from flor_transform import diagnostics
 from flor_transform.analysis import hazards, idioms
@@ -33,6 +33,8 @@ from flor_transform.settings import Settings
 from flor_transform.source import Insertion, Source, splice
 from flor_transform.strip import is_instrumented, strip_text
 from flor_transform.verify import verify
+
+Entry = TypeVar("Entry", MainLoop, Block)
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def _run(
         raise SourceError(path, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
     for path, file in files.items():
         if only is None or path == only:
-            results[path] = _finish(file, sources[path], scripts)
+            result = _finish(file, sources[path], scripts)
+            results[path] = _in_cells(result, file.module.source) if file.module.source.in_cells else result
     return results
 
 
@@ -250,7 +253,8 @@ def _refusal(file: _File, loop: Loop, found: list[hazards.Hazard], consequence: 
         note = _note(first.slug, module, loop.node, what=first.what)
     else:
         note = _note(first.slug, module, first.node, what=first.what)
-    file.notes.append(replace(note, message=f"{note.message}; so the loop of line {loop.node.lineno} {consequence}"))
+    where = module.source.named(loop.node.lineno)
+    file.notes.append(replace(note, message=f"{note.message}; so the loop of {where} {consequence}"))
     return {"code": note.code, "reason": note.message, "line": note.line}
 
 
@@ -356,7 +360,7 @@ def _finish(file: _File, data: bytes, scripts: list[str]) -> Result:
     if found:
         file.notes.extend(_module_names(module))
         if not (source.says_flor and uses_flor(source.table)):
-            found.append(import_flor(source, module.tree))
+            found.append(import_flor(source, module.tree, min(edit.offset for edit in found)))
     entries = [target.entry for target in targets]
     plan = Plan(
         path,
@@ -370,6 +374,23 @@ def _finish(file: _File, data: bytes, scripts: list[str]) -> Result:
     code = splice(data, put)
     verify(source, code, put)
     return replace(result, code=code, insertions=put)
+
+
+def _in_cells(result: Result, source: Source) -> Result:
+    """A notebook's result, with its lines counted from the start of the cell that they are in."""
+
+    def moved(item: Entry) -> Entry:
+        cell, start = source.place(item.start)
+        stop, line = source.place(item.stop)[1], source.place(item.line)[1]
+        return replace(item, cell=cell, start=start, stop=stop, line=line)
+
+    def note(item: Diagnostic) -> Diagnostic:
+        cell, line = source.place(item.line)
+        return replace(item, cell=cell, line=line, end_line=source.place(item.end_line)[1])
+
+    plan = result.plan
+    plan = replace(plan, loops=tuple(map(moved, plan.loops)), blocks=tuple(map(moved, plan.blocks)))
+    return replace(result, plan=plan, diagnostics=tuple(map(note, result.diagnostics)))
 
 
 def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:

@@ -31,6 +31,7 @@ class Block:
     code: str = ""
     reason: str = ""
     line: int = 0
+    cell: int = 0
 
     @property
     def refused(self) -> bool:
@@ -53,6 +54,7 @@ class MainLoop:
     reason: str = ""
     line: int = 0
     role: str = "main"
+    cell: int = 0
 
     @property
     def refused(self) -> bool:
@@ -61,7 +63,10 @@ class MainLoop:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done with one file. Lines are 1-based and those of the original source."""
+    """What is to be done with one file. Lines are 1-based and those of the original source.
+
+    In a notebook they are those of an entry's cell; cells of every kind are counted, from 1.
+    """
 
     file: str
     loops: tuple[MainLoop, ...] = ()
@@ -70,7 +75,7 @@ class Plan:
 
     def __iter__(self) -> Iterator[MainLoop | Block]:
         entries: list[MainLoop | Block] = [*self.loops, *self.blocks]
-        return iter(sorted(entries, key=lambda entry: entry.start))
+        return iter(sorted(entries, key=lambda entry: (entry.cell, entry.start)))
 
     def to_json(self) -> str:
         return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)

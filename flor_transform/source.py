@@ -13,6 +13,7 @@ import tokenize
 import unicodedata
 import warnings
 from bisect import bisect_right
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +21,7 @@ from pathlib import Path
 from flor_transform.errors import SourceError
 from flor_transform.syntax import Survey, survey
 
-_BOM = b"\xef\xbb\xbf"
+BOM = b"\xef\xbb\xbf"
 _NEWLINE = re.compile(r"\r\n|\n|\r")
 
 #: messages of the parser (and line patterns) that only Python 2 code gives
@@ -55,8 +56,12 @@ class Source:
 
     @classmethod
     def decode(cls, data: bytes, name: str = "<string>") -> Source:
-        """Decode as Python would: byte order mark, then coding cookie, then UTF-8."""
-        bom = _BOM if data.startswith(_BOM) else b""
+        """Decode as Python would: byte order mark, then coding cookie, then UTF-8. A notebook's text is its code."""
+        if is_notebook(data, name):
+            from flor_transform import notebook
+
+            return notebook.decode(data, name)
+        bom = BOM if data.startswith(BOM) else b""
         try:
             encoding, _ = tokenize.detect_encoding(io.BytesIO(data).readline)
         except SyntaxError as error:
@@ -131,6 +136,38 @@ class Source:
     def insertion(self, offset: int, text: str) -> Insertion:
         return Insertion(len(self.bom) + len(self.text[:offset].encode(self.encoding)), text.encode(self.encoding))
 
+    def cut(self, spans: Iterable[tuple[int, int]]) -> bytes:
+        """The file without these spans of its text, which are ascending and apart from each other."""
+        parts: list[str] = []
+        last = 0
+        for start, stop in spans:
+            parts.append(self.text[last:start])
+            last = stop
+        parts.append(self.text[last:])
+        return self.bom + "".join(parts).encode(self.encoding)
+
+    @property
+    def in_cells(self) -> bool:
+        """Whether the text is that of a notebook's cells."""
+        return False
+
+    def place(self, line: int) -> tuple[int, int]:
+        """The number of the cell that a line stands in, and its line there; cell 0 where there are none."""
+        return 0, line
+
+    def is_masked(self, line: int) -> bool:
+        """Whether a line is not Python, and the text only says what it may do."""
+        return False
+
+    def named(self, line: int) -> str:
+        """A line, for messages."""
+        cell, line = self.place(line)
+        return f"line {line} of cell {cell}" if cell else f"line {line}"
+
+    def error(self, line: int, column: int, code: str, message: str) -> SourceError:
+        cell, line = self.place(line)
+        return SourceError(self.name, line, column, code, message, cell)
+
     @cached_property
     def tree(self) -> ast.Module:
         """The syntax tree by the standard library: the gate that every file goes through first. Not to be changed."""
@@ -141,9 +178,9 @@ class Source:
         except SyntaxError as error:
             raise self._syntax_error(error) from None
         except ValueError as error:
-            raise SourceError(self.name, 1, 1, "FT001", f"does not parse: {error}") from None
+            raise self.error(1, 1, "FT001", f"does not parse: {error}") from None
         except (RecursionError, MemoryError):
-            raise SourceError(self.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
+            raise self.error(1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
 
     @cached_property
     def survey(self) -> Survey:
@@ -164,14 +201,21 @@ class Source:
         text = self.line(line)
         message = error.msg or "invalid syntax"
         if "too many nested" in message or "too complex" in message:
-            return SourceError(self.name, line, column, "FT004", f"is nested too deeply: {message}")
+            return self.error(line, column, "FT004", f"is nested too deeply: {message}")
         if _MAGIC_LINE.match(text):
             message = "is a notebook, not a Python file: this line is an IPython command"
-            return SourceError(self.name, line, column, "FT005", message)
+            return self.error(line, column, "FT005", message)
         if _PYTHON2_MESSAGE.search(message) or _PYTHON2_LINE.search(text):
             message = f"is not Python 3: `{text.strip()[:60]}`; convert it first (for example with 2to3)"
-            return SourceError(self.name, line, column, "FT002", message)
-        return SourceError(self.name, line, column, "FT001", f"does not parse: {message}")
+            return self.error(line, column, "FT002", message)
+        return self.error(line, column, "FT001", f"does not parse: {message}")
+
+
+def is_notebook(data: bytes, name: str) -> bool:
+    """By its name; for what comes without a name that tells, by how it begins."""
+    if name.endswith((".ipynb", ".py")):
+        return name.endswith(".ipynb")
+    return data[:64].lstrip(BOM + b" \t\r\n").startswith(b"{") and b'"nbformat"' in data
 
 
 def splice(data: bytes, insertions: tuple[Insertion, ...]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from flor_transform.analysis.names import dotted
 from flor_transform.rewrites.import_flor import LINE, anchor, is_import, uses_flor
@@ -43,20 +43,34 @@ def strip(source: bytes) -> bytes:
 
 
 def strip_source(source: Source) -> bytes:
-    return source.bom + strip_text(source).encode(source.encoding)
+    return source.cut(spans(source))
 
 
 def strip_text(source: Source) -> str:
-    spans = sorted(_spans(source))
-    if not spans:
-        return source.text
+    return _without(source.text, spans(source))
+
+
+def spans(source: Source) -> list[Span]:
+    """What of a file's text is instrumentation: ascending, and apart from each other."""
+    found = _apart(_spans(source))
+    return _apart([*found, *_import(source, found)]) if found else found
+
+
+def _apart(found: Iterable[Span]) -> list[Span]:
+    """A line of ours that ends a file takes the newline before it along, which may be that of another one."""
+    result: list[Span] = []
+    for start, stop in sorted(found):
+        result.append((max(start, result[-1][1] if result else 0), stop))
+    return result
+
+
+def _without(text: str, found: list[Span]) -> str:
     parts: list[str] = []
     last = 0
-    for start, stop in spans:
-        parts.append(source.text[last:start])
-        last = max(last, stop)
-    parts.append(source.text[last:])
-    return _without_import("".join(parts), source, spans)
+    for start, stop in found:
+        parts.append(text[last:start])
+        last = stop
+    return "".join([*parts, text[last:]])
 
 
 def is_instrumented(source: Source) -> bool:
@@ -133,34 +147,21 @@ def _line(source: Source, node: ast.Expr | ast.Assign) -> Iterator[Span]:
         yield source.line_stop(line - 1), end
 
 
-def _without_import(text: str, source: Source, spans: list[Span]) -> str:
-    """Take out our `import flor`: there is one exactly if nothing else uses the name. `text` is without the spans."""
-    rest = Source(source.name, b"", "utf-8", b"", text)
-    if not rest.says_flor:
-        return text
+def _import(source: Source, found: list[Span]) -> Iterator[Span]:
+    """Our `import flor`: there is one exactly if nothing else uses the name once these spans are taken out."""
+    rest = Source(source.name, b"", "utf-8", b"", _without(source.text, found))
     # What is said once is said by the import, or there is none to take out.
-    if rest.says_flor > 1 and uses_flor(rest.table):
-        return text
-    kept = [stmt for stmt in source.tree.body if not any(a <= source.start(stmt) < b for a, b in spans)]
-    first = anchor(kept)
+    if not rest.says_flor or (rest.says_flor > 1 and uses_flor(rest.table)):
+        return
+    kept = [stmt for stmt in source.tree.body if not any(a <= source.start(stmt) < b for a, b in found)]
+    first = anchor(source, kept)
     if not isinstance(first, ast.Import):
-        return text
-    start = source.start(first) - _length_before(source.start(first), spans)
-    line = rest.line_of(start)
-    if rest.line(line) == LINE:
+        return
+    start = source.start(first)
+    line = source.line_of(start)
+    if source.line(line) == LINE:
         after = kept[kept.index(first) + 1 :]
-        alone = bool(after) and not is_import(after[0])
-        return text[: rest.line_start(line)] + text[rest.next_line(line + 1 if alone else line) :]
-    if text.startswith(f"{LINE}; ", start):
-        return text[:start] + text[start + len(LINE) + 2 :]
-    return text
-
-
-def _length_before(offset: int, spans: list[Span]) -> int:
-    """How much of what stands before an offset is in the spans, which are sorted."""
-    length = last = 0
-    for start, stop in spans:
-        start, stop = max(start, last), min(stop, offset)
-        length += max(stop - start, 0)
-        last = max(last, stop)
-    return length
+        alone = bool(after) and not is_import(after[0]) and not source.line(line + 1)
+        yield source.line_start(line), source.next_line(line + 1 if alone else line)
+    elif source.text.startswith(f"{LINE}; ", start):
+        yield start, start + len(LINE) + 2

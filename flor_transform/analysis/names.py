@@ -11,7 +11,6 @@ from functools import cached_property
 from flor_transform.analysis import idioms
 from flor_transform.analysis.flow import Scope
 from flor_transform.analysis.pragmas import Pragmas, read_pragmas
-from flor_transform.errors import SourceError
 from flor_transform.source import Source
 from flor_transform.syntax import children
 
@@ -221,7 +220,7 @@ def load_module(source: Source) -> Module:
     """Parse a file and list its functions, classes and imports."""
     tree = source.tree
     if source.survey.depth > MAX_DEPTH:
-        raise SourceError(source.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed")
+        raise source.error(1, 1, "FT004", "an expression is nested too deeply to be analysed")
     module = Module(source.name, source, tree)
     module.functions[""] = Function(module, "", module.tree)
     module.every.append(module.body)
@@ -229,10 +228,10 @@ def load_module(source: Source) -> Module:
         _collect(module, module.tree.body, module.body, None, "")
         _ = module.tables
     except RecursionError:
-        raise SourceError(source.name, 1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
+        raise source.error(1, 1, "FT004", "an expression is nested too deeply to be analysed") from None
     except SyntaxError as error:
         message = f"does not compile: {error.msg}"
-        raise SourceError(source.name, error.lineno or 1, error.offset or 1, "FT001", message) from None
+        raise source.error(error.lineno or 1, error.offset or 1, "FT001", message) from None
     return module
 
 

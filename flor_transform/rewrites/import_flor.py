@@ -18,9 +18,14 @@ from flor_transform.source import Source
 LINE = "import flor"
 
 
-def import_flor(source: Source, tree: ast.Module) -> Edit:
-    """The edit that puts the import in; the file has at least one statement after its docstring."""
-    first = anchor(tree.body)
+def import_flor(source: Source, tree: ast.Module, use: int) -> Edit:
+    """The edit that puts the import in; the file has at least one statement after its docstring.
+
+    `use` is the offset of the first other edit.
+    """
+    first = anchor(source, tree.body)
+    if source.in_cells and (first is None or source.start(first) > use):
+        first = _top_of_cell(source, tree, use)
     if first is None:
         raise ValueError("nothing to import for")
     offset = first_offset(source, first)
@@ -35,22 +40,40 @@ def is_import(node: ast.stmt) -> bool:
     return isinstance(node, (ast.Import, ast.ImportFrom))
 
 
-def anchor(body: Sequence[ast.stmt]) -> ast.stmt | None:
-    """The first statement that is neither the docstring nor a `__future__` import."""
-    index = 0
-    if (
-        body
-        and isinstance(body[0], ast.Expr)
-        and isinstance(body[0].value, ast.Constant)
-        and isinstance(body[0].value.value, str)
-    ):
-        index = 1
-    while index < len(body):
-        statement = body[index]
-        if not (isinstance(statement, ast.ImportFrom) and statement.module == "__future__" and not statement.level):
+def anchor(source: Source, body: Sequence[ast.stmt]) -> ast.stmt | None:
+    """The first statement that is neither the docstring nor a `__future__` import; of a notebook, the first import."""
+    for index, statement in enumerate(body):
+        if source.in_cells:
+            if is_import(statement) and not _is_future(statement) and _starts_its_line(source, statement):
+                return statement
+        elif not (_is_future(statement) or (index == 0 and is_text(statement))):
             return statement
-        index += 1
     return None
+
+
+def _top_of_cell(source: Source, tree: ast.Module, use: int) -> ast.stmt | None:
+    """The first statement of the cell with the first edit that something may be put before."""
+    cell, _ = source.place(source.line_of(use))
+    for statement in tree.body:
+        line = source.line_of(first_offset(source, statement))
+        if source.place(line)[0] == cell and not (
+            source.is_masked(line) or _is_future(statement) or is_text(statement)
+        ):
+            return statement
+    return None
+
+
+def _is_future(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level
+
+
+def is_text(node: ast.stmt) -> bool:
+    """Whether a statement is a string, as a docstring is."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _starts_its_line(source: Source, node: ast.stmt) -> bool:
+    return not source.text[source.line_start(node.lineno) : source.start(node)].strip(" \t\f")
 
 
 def tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
