@@ -20,7 +20,6 @@ from flor_transform.analysis.names import (
     dotted,
     last_name,
     load_module,
-    own_nodes,
     root_name,
 )
 from flor_transform.analysis.pragmas import Pragmas, skips_file
@@ -316,7 +315,7 @@ def _managed(module: Module) -> list[Diagnostic]:
         package = next((root for root in sorted(roots) if root in packages), None)
         if package is None:
             continue
-        for node in ast.walk(module.tree):
+        for node in module.source.survey.kinds[ast.Call]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods:
                 if node.func.attr == "train" and (
                     not node.args and "rainer" not in last_name(node.func.value) and package in ("transformers", "trl")
@@ -441,6 +440,6 @@ def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:
 
 def _module_names(module: Module) -> Iterable[Diagnostic]:
     """`dir()` and `globals()` at module level will show one name more."""
-    for node in own_nodes(module.tree.body):
+    for node in module.body.own:
         if isinstance(node, ast.Call) and dotted(node.func) in ("dir", "globals", "locals", "vars") and not node.args:
             yield _note("module-names", module, node, what=f"{root_name(node.func)}()")

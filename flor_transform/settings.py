@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +43,8 @@ class Settings:
     @classmethod
     def find(cls, start: Path) -> Settings:
         """Read the nearest pyproject.toml with a `[tool.flor]` table, from `start` upward."""
+        import tomllib  # most of what is imported with it is for this alone
+
         folder = start.resolve()
         for place in (folder, *folder.parents):
             file = place / "pyproject.toml"

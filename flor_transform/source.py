@@ -8,7 +8,6 @@ import io
 import os
 import re
 import symtable
-import tempfile
 import tokenize
 import unicodedata
 import warnings
@@ -243,6 +242,8 @@ def read(path: Path) -> bytes:
 
 def replace(path: Path, data: bytes) -> None:
     """Put `data` in the place of a file's content, all or nothing; mode bits stay, links are followed."""
+    import tempfile  # costs what a file that needs no writing should not pay
+
     target = Path(os.path.realpath(path))
     handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     try:

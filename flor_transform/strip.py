@@ -153,7 +153,12 @@ def _import(source: Source, found: list[Span]) -> Iterator[Span]:
     # What is said once is said by the import, or there is none to take out.
     if not rest.says_flor or (rest.says_flor > 1 and uses_flor(rest.table)):
         return
-    kept = [stmt for stmt in source.tree.body if not any(a <= source.start(stmt) < b for a, b in found)]
+    kept: list[ast.stmt] = []  # up to the one after the first
+    for stmt in source.tree.body:
+        if not any(start <= source.start(stmt) < stop for start, stop in found):
+            kept.append(stmt)
+            if anchor(source, kept[:-1]) is not None:
+                break
     first = anchor(source, kept)
     if not isinstance(first, ast.Import):
         return

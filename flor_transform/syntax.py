@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 #: fields that never hold a node with anything in it; `name` does in `type X = ...` alone
@@ -59,6 +59,14 @@ def children(node: ast.AST) -> list[ast.AST]:
     if node.__class__ in _GAPS:
         return [child for child in found if child is not None]
     return found
+
+
+def walk(node: ast.AST) -> Iterator[ast.AST]:
+    """Like `ast.walk`, without the nodes that only mark something."""
+    pending = [node]
+    for each in pending:  # which grows
+        yield each
+        pending += children(each)
 
 
 @dataclass(frozen=True, eq=False)

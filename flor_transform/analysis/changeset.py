@@ -12,7 +12,7 @@ from flor_transform.analysis.flow import Effects as FlowEffects
 from flor_transform.analysis.flow import Flow, Reader, bindings
 from flor_transform.analysis.hazards import is_iterator
 from flor_transform.analysis.names import Function, dotted, last_name, own_nodes, root_name
-from flor_transform.syntax import children
+from flor_transform.syntax import children, walk
 
 _BUILTINS = frozenset(dir(builtins))
 #: a module whose functions leave their arguments alone, but for the ones that end in an underscore
@@ -83,10 +83,10 @@ class Changes:
 
     def _stays(self, loop: Loop, name: str) -> bool:
         """Whether all that binds a model's name in the loop is `model = model.train()`: the same object again."""
-        found = [n for n in own_nodes([loop.node]) if isinstance(n, ast.Name) and n.id == name and not _loaded(n)]
+        found = [n for n in loop.own if isinstance(n, ast.Name) and n.id == name and not _loaded(n)]
         again = [
             node
-            for node in own_nodes([loop.node])
+            for node in loop.own
             if isinstance(node, ast.Assign)
             and len(node.targets) == 1
             and isinstance(node.targets[0], ast.Name)
@@ -293,7 +293,7 @@ def _advanced(nodes: Iterable[ast.AST]) -> set[str]:
     return {
         inner.func.value.id
         for node in nodes
-        for inner in ast.walk(node)
+        for inner in walk(node)
         if isinstance(inner, ast.Call)
         and isinstance(inner.func, ast.Attribute)
         and isinstance(inner.func.value, ast.Name)
@@ -369,7 +369,7 @@ def _only_defined(node: ast.AST, name: str) -> bool:
     stored = any(
         isinstance(n, ast.Name) and n.id == name and not isinstance(n.ctx, ast.Load) for n in own_nodes([node])
     )
-    if stored or any(isinstance(n, ast.pattern) for n in ast.walk(node)):
+    if stored or any(isinstance(n, ast.pattern) for n in walk(node)):
         return False
     for inner in own_nodes([node]):
         if isinstance(inner, (ast.Import, ast.ImportFrom)) and any(
@@ -386,7 +386,7 @@ def _reads_everything(function: Function) -> bool:
         isinstance(n, ast.Call)
         and isinstance(n.func, ast.Name)
         and (n.func.id in ("locals", "globals", "exec", "eval") or (n.func.id in ("vars", "dir") and not n.args))
-        for n in own_nodes(function.node.body)
+        for n in function.own
     )
 
 
@@ -395,7 +395,7 @@ def _deleted_elsewhere(body: Function) -> set[str]:
     names: set[str] = set()
     for function in body.module.every:
         if function is not body:
-            for node in own_nodes(function.node.body):
+            for node in function.own:
                 if isinstance(node, ast.Delete):
                     names.update(t.id for t in node.targets if isinstance(t, ast.Name) and t.id in function.declared)
     return names
@@ -404,7 +404,7 @@ def _deleted_elsewhere(body: Function) -> set[str]:
 def _in_order(names: set[str], node: ast.AST) -> tuple[str, ...]:
     """Sorted by where a name first appears in the loop; what only callees rebind comes last."""
     places: dict[str, tuple[int, int]] = {}
-    for inner in ast.walk(node):
+    for inner in walk(node):
         if isinstance(inner, ast.Name) and inner.id in names:
             place = (inner.lineno, inner.col_offset)
             places[inner.id] = min(place, places.get(inner.id, place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from flor_transform.analysis import idioms
 from flor_transform.analysis.names import (
@@ -18,7 +19,7 @@ from flor_transform.analysis.names import (
     root_name,
 )
 from flor_transform.settings import Settings
-from flor_transform.syntax import children
+from flor_transform.syntax import children, walk
 
 
 @dataclass(eq=False)
@@ -32,6 +33,11 @@ class Loop:
     no_grad: bool = False
     guarded: bool = False  #: under an `if` within the turn of the loop around it
     children: list[Loop] = field(default_factory=list)
+
+    @cached_property
+    def own(self) -> list[ast.AST]:
+        """All nodes of the loop itself: see `own_nodes`."""
+        return list(own_nodes([self.node]))
 
     def within(self, other: Loop | None) -> bool:
         """Whether this loop is `other` or lies in it; every loop lies in None."""
@@ -418,7 +424,7 @@ def _stops_grad(node: ast.expr) -> bool:
 
 def _mentions_grad(node: ast.AST) -> bool:
     return any(
-        isinstance(n, ast.Attribute) and n.attr == "grad" and dotted(n) != "torch.autograd.grad" for n in ast.walk(node)
+        isinstance(n, ast.Attribute) and n.attr == "grad" and dotted(n) != "torch.autograd.grad" for n in walk(node)
     )
 
 
@@ -430,7 +436,7 @@ def _loops_over(loop: Loop | None, node: ast.AST) -> bool:
     """Whether a step's receiver is what the innermost loop goes over: one of several optimizers or parameters."""
     if loop is None or isinstance(loop.node, ast.While):
         return False
-    names = {n.id for n in ast.walk(loop.node.target) if isinstance(n, ast.Name)}
+    names = {n.id for n in walk(loop.node.target) if isinstance(n, ast.Name)}
     return root_name(node) in names
 
 

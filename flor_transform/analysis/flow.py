@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from flor_transform.analysis import idioms
-from flor_transform.syntax import children
+from flor_transform.syntax import children, walk
 
 Scope = ast.Module | ast.FunctionDef | ast.AsyncFunctionDef
 Comprehension = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
@@ -90,7 +90,7 @@ class Reader:
         own = {
             name.id
             for generator in node.generators
-            for name in ast.walk(generator.target)
+            for name in walk(generator.target)
             if isinstance(name, ast.Name) and isinstance(name.ctx, ast.Store)
         }
         inner = hidden | own
@@ -331,11 +331,9 @@ class Flow:
         setup = self._new(self._expression(stmt.iter), preds)
         # A generator expression reads its names again at every turn.
         lazy = Effects()
-        for node in ast.walk(stmt.iter):
+        for node in walk(stmt.iter):
             if isinstance(node, (ast.GeneratorExp, ast.Lambda)):
-                lazy.uses.update(
-                    n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)
-                )
+                lazy.uses.update(n.id for n in walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load))
         head = self._new(lazy, setup)
         bind = self._new(self._expression(stmt.target), head)
         return self._loop(stmt, head, bind, head)
@@ -413,7 +411,7 @@ class Flow:
         ends: list[int] = []
         for case in stmt.cases:
             names = set(pattern_names(case.pattern))
-            effects = self._expression(*(n for n in ast.walk(case.pattern) if isinstance(n, ast.expr)))
+            effects = self._expression(*(n for n in walk(case.pattern) if isinstance(n, ast.expr)))
             effects.may |= names
             tried = self._new(effects, failed)
             matched = self._new(Effects(defs=names), tried)
@@ -530,7 +528,7 @@ def _never_swallows(node: ast.expr) -> bool:
 
 def pattern_names(pattern: ast.pattern) -> Iterator[str]:
     """Names that a `case` pattern binds."""
-    for node in ast.walk(pattern):
+    for node in walk(pattern):
         if isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
             yield node.name
         elif isinstance(node, ast.MatchMapping) and node.rest:

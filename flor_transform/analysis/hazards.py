@@ -11,6 +11,7 @@ from flor_transform.analysis.effects import Effects, Event, Loop
 from flor_transform.analysis.flow import Flow, bindings
 from flor_transform.analysis.names import Function, Module, dotted, last_name, own_nodes
 from flor_transform.settings import Settings
+from flor_transform.syntax import walk
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
     yield from _pragma(loop)
     yield from _host(loop, settings)
     if isinstance(node, ast.While):
-        for inner in ast.walk(node.test):
+        for inner in walk(node.test):
             if isinstance(inner, ast.NamedExpr):
                 yield Hazard("walrus-test", node)
                 break
@@ -55,7 +56,7 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
     yield from _host(loop, effects.settings)
     if node.orelse:
         yield Hazard("block-else", node.orelse[0])
-    for inner in own_nodes([node]):
+    for inner in loop.own:
         match inner:
             case ast.Return():
                 yield Hazard("block-return", inner)
@@ -105,7 +106,7 @@ def _host(loop: Loop, settings: Settings) -> Iterator[Hazard]:
     while scope is not None:
         if isinstance(scope.node, ast.AsyncFunctionDef) and scope is function:
             yield Hazard("loop-async", node)
-        if scope is function and any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own_nodes(scope.node.body)):
+        if scope is function and scope.generator:
             yield Hazard("loop-generator", node)
         decorators = getattr(scope.node, "decorator_list", [])
         if scope.cls is not None:
@@ -145,12 +146,12 @@ def compiled_functions(module: Module) -> dict[str, ast.Call]:
 
 def _in_class_body(function: Function, loop: ast.stmt) -> bool:
     """Whether a class lies between a loop and the function that it was found in."""
-    for node in own_nodes(function.node.body):
+    for node in function.own:
         if isinstance(node, ast.ClassDef) and node.lineno <= loop.lineno <= (node.end_lineno or 0):
             return not any(
                 isinstance(inner, (ast.FunctionDef, ast.AsyncFunctionDef))
                 and inner.lineno <= loop.lineno <= (inner.end_lineno or 0)
-                for inner in ast.walk(node)
+                for inner in walk(node)
             )
     return False
 
@@ -162,7 +163,7 @@ def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator
         return
     own = bindings(node.body)
     made_here = _bound_before_use(node, own)
-    for inner in own_nodes([node]):
+    for inner in loop.own:
         if not isinstance(inner, ast.Call):
             continue
         subject: ast.expr | None = None
@@ -221,7 +222,7 @@ def _outside_iterable(loop: Loop, subject: ast.expr, flow: Flow, main: Loop, sam
 
 
 def _assignments(function: Function, name: str) -> Iterator[ast.Assign | ast.AnnAssign | ast.NamedExpr]:
-    for node in own_nodes(function.node.body):
+    for node in function.own:
         match node:
             case ast.Assign(targets=targets):
                 if any(dotted(target) == name for target in targets):
@@ -240,7 +241,7 @@ def _gives_iterator(function: Function, value: ast.expr) -> bool:
     if name in idioms.ITERATOR_CALLS:
         return True
     symbol = function.module.body.nested.get(name)
-    return symbol is not None and any(isinstance(n, (ast.Yield, ast.YieldFrom)) for n in own_nodes(symbol.node.body))
+    return symbol is not None and symbol.generator
 
 
 def _bound_before_use(node: ast.For | ast.AsyncFor, own: set[str]) -> set[str]:

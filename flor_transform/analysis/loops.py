@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects, Loop, all_loops
 from flor_transform.analysis.names import Function, last_name, own_nodes
+from flor_transform.syntax import walk
 
 _INNER_EPOCHS = re.compile(
     r"(update|ppo|opt|k|inner|optim|actor|critic|policy|train_per|local)_?epochs?", re.IGNORECASE
@@ -120,7 +121,7 @@ class Finder:
         if self._literal(loop):
             return True
         if not isinstance(loop.node, ast.While):
-            targets = [n.id for n in ast.walk(loop.node.target) if isinstance(n, ast.Name)]
+            targets = [n.id for n in walk(loop.node.target) if isinstance(n, ast.Name)]
             nested = any(self._steps_below(other) for other in below) or any(is_epoch_named(other) for other in below)
             if nested and any(idioms.GRID_NAME.search(name) for name in targets):
                 return True
@@ -275,7 +276,7 @@ def unwrap(node: ast.expr) -> ast.expr:
 def ast_names(node: ast.expr) -> str:
     """All identifiers of an expression, for matching hints."""
     return " ".join(
-        n.id if isinstance(n, ast.Name) else n.attr for n in ast.walk(node) if isinstance(n, (ast.Name, ast.Attribute))
+        n.id if isinstance(n, ast.Name) else n.attr for n in walk(node) if isinstance(n, (ast.Name, ast.Attribute))
     )
 
 
@@ -283,7 +284,7 @@ def _header_names(loop: Loop) -> list[str]:
     node = loop.node
     if isinstance(node, ast.While):
         return ast_names(node.test).split()
-    return [n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)] + ast_names(node.iter).split()
+    return [n.id for n in walk(node.target) if isinstance(n, ast.Name)] + ast_names(node.iter).split()
 
 
 def is_epoch_named(loop: Loop) -> bool:

@@ -69,10 +69,19 @@ class Function:
         return symbol is not None and (self.qualname == "" or symbol.is_global())
 
     @cached_property
+    def own(self) -> list[ast.AST]:
+        """All nodes of the function itself: see `own_nodes`."""
+        return list(own_nodes(self.node.body))
+
+    @cached_property
+    def generator(self) -> bool:
+        return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in self.own)
+
+    @cached_property
     def declared(self) -> dict[str, ast.stmt]:
         """Names with a `global` or `nonlocal` statement here, and that statement."""
         found: dict[str, ast.stmt] = {}
-        for node in own_nodes(self.node.body):
+        for node in self.own:
             if isinstance(node, (ast.Global, ast.Nonlocal)):
                 for name in node.names:
                     found.setdefault(name, node)
