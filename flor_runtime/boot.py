@@ -108,7 +108,7 @@ def _record(launch: Launch) -> None:
     global _end
     from pathlib import Path
 
-    from flor_runtime.importing import Finder
+    from flor_runtime.importing import Finder, install
     from flor_runtime.recording import Prepared, Recording
 
     if launch["instrumented"]:
@@ -120,7 +120,7 @@ def _record(launch: Launch) -> None:
         return known[1] if known is not None and known[0] == source else None
 
     recording = Recording(Prepared.from_plain(launch["prepared"]), {Path(launch["script"]): launch["source"]})
-    sys.meta_path.insert(0, Finder(recording.project, code_of, recording.add_module))
+    install(Finder(recording.project, code_of, recording.add_module))
     _end = _End(recording, launch["talk"])
     atexit.register(_end.finish)  # before any of the program's: so it comes after them, and after its threads
 

@@ -1,7 +1,8 @@
-"""The import hook of a recorded or replayed program."""
+"""Import hooks of a recorded or replayed program."""
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
@@ -54,3 +55,46 @@ class Finder(MetaPathFinder):
             loader.get_code(name)  # a plain run would warn now, and keep the compiled file
             loader.get_code = lambda fullname: code  # type: ignore[method-assign]
         return spec
+
+
+def install(finder: Finder) -> None:
+    """Put a finder before the interpreter's own, and behind the watcher: that asks it."""
+    sys.meta_path.insert(1 if _watcher in sys.meta_path else 0, finder)
+
+
+class _Watcher(MetaPathFinder):
+    """Calls back once a module has been imported."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, list[Callable[[], None]]] = {}
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
+        callbacks = self.waiting.pop(name, None)
+        if callbacks is None:
+            return None
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            self.waiting[name] = callbacks  # it may come to be there
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module: ModuleType) -> None:
+            execute(module)
+            for callback in callbacks:
+                callback()
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        return spec
+
+
+_watcher = _Watcher()
+
+
+def when_imported(name: str, then: Callable[[], None]) -> None:
+    """Call `then` now if a module is loaded, else right after the program imports it."""
+    if name in sys.modules:
+        then()
+        return
+    if _watcher not in sys.meta_path:
+        sys.meta_path.insert(0, _watcher)
+    _watcher.waiting.setdefault(name, []).append(then)

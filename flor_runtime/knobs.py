@@ -9,6 +9,7 @@ from contextlib import contextmanager
 _DEFAULTS: dict[str, float] = {
     "EPSILON": 0.01,  # the share of training time that checkpoints may cost
     "DISK_BUDGET_MB": 10_000,  # of checkpoints, a run
+    "CAPTURE": 1,  # 0: parameters and trackers' metrics are not recorded
     "REPLAY_JOBS": 0,  # 0: one worker a core
 }
 _overrides: dict[str, float] = {}

@@ -30,7 +30,7 @@ class Recorder:
 
     Args:
         is_project: tells the user's own modules by their globals.
-        on_first_turn: called once, when a main loop begins: what is known of the environment only then is written.
+        on_first_turn: called once, with its frame, when a main loop begins: what is known only then is written.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Recorder:
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
         now = time.perf_counter()
         if self._began is None:
-            self._on_first_turn()
+            self._on_first_turn(frame)
             now = self._began = time.perf_counter()
         key = Key(loop.entry, loop.turn)
         if loop.turn == 0:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, NamedTuple
 
 from flor_runtime import inputs, knobs, versions
@@ -18,6 +19,10 @@ from flor_runtime import session as sessions
 from flor_runtime.boot import warn as warn
 from flor_runtime.errors import StoreError
 from flor_runtime.gitobjects import Entry
+from flor_runtime.importing import when_imported
+from flor_runtime.integrations import trackers
+from flor_runtime.integrations.captured import Captured
+from flor_runtime.integrations.parameters import Parameters
 from flor_runtime.record import Recorder
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
@@ -117,6 +122,7 @@ class Prepared(NamedTuple):
         *,
         name: str | None = None,
         epsilon: float | None = None,
+        capture: bool | None = None,
         plans: Mapping[str, Any] | None = None,
         typed: str | None = None,
         hash_seed: str | None = None,
@@ -127,6 +133,7 @@ class Prepared(NamedTuple):
             script: absolute path.
             argv: the script's arguments, without its name.
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
+            capture: keep parameters and what trackers are given; None: as the settings have it.
             plans: what was instrumented, by file; kept for the replay.
             typed: the script's path as it was typed.
             hash_seed: PYTHONHASHSEED of the run, whoever set it.
@@ -157,6 +164,7 @@ class Prepared(NamedTuple):
                 "repo": taken.repo,
                 "notes": list(taken.notes),
                 "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
+                "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
                 "plans": dict(plans or {}),
             }
             inputs.keep(taken.root, folder.path)
@@ -209,7 +217,11 @@ class Recording:
         self.session.keeper = Recorder(self.session, self._writer, policy, self.project, self._first_turn)
         (self.folder.path / "random.bin").write_bytes(codec.pack(rng.capture()["python"]))
         for module, read, _ in rng.SELF_SEEDED:
-            rng.when_imported(module, partial(self._seeded, module, read))
+            when_imported(module, partial(self._seeded, module, read))
+        self._captured = Captured(self.session, self.folder.captured)
+        self._parameters = Parameters(self.project) if self._manifest["capture"] else None
+        if self._manifest["capture"]:
+            trackers.listen(self._captured)
         sessions.use(self.session)
 
     def add_module(self, path: Path, source: bytes) -> None:
@@ -222,8 +234,9 @@ class Recording:
         except OSError as error:
             self.session.fail(error)
 
-    def _first_turn(self) -> None:
-        """What is known once a main loop begins: the libraries in use, and all modules that it took to get there."""
+    def _first_turn(self, frame: FrameType) -> None:
+        """What is known once a main loop begins: parameters, libraries in use, modules that it took to get there."""
+        self._take_parameters(frame)
         torch: Any = sys.modules.get("torch")
         facts: dict[str, Any] = {
             "platform": self._manifest["platform"],
@@ -238,6 +251,12 @@ class Recording:
             }
         write_json(self.folder.path / "environment.json", facts)
         self._extend()
+
+    def _take_parameters(self, frame: FrameType | None) -> None:
+        if self._parameters is not None:
+            found = self._parameters.collect(frame)
+            self._parameters = None
+            self._captured.parameters(found.items())
 
     def add_loaded_modules(self) -> None:
         """Find the project modules that are loaded and that no import hook has seen compiled."""
@@ -272,6 +291,7 @@ class Recording:
         """The program has ended. Nothing here may fail for the user."""
         if os.getpid() != self.pid:
             return
+        self.session.guard(self._take_parameters, None)
         self.session.stop()
         if not (self.folder.path / "run.json").exists():
             self._stopped(StoreError(f"{self.folder.path} is gone"))
@@ -281,6 +301,7 @@ class Recording:
             partial(write_json, self.folder.ckpt / "turns.json", entries),
             self._extend,
             self._log.close,
+            self._captured.close,
             self._writer.close,
         ):
             try:

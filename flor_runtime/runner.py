@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from flor_runtime.boot import Launch, warn
 from flor_runtime.boot import without_our_frames as without_our_frames
-from flor_runtime.importing import Finder
+from flor_runtime.importing import Finder, install
 
 if TYPE_CHECKING:
     from flor_runtime.recording import Prepared, Project
@@ -137,14 +137,16 @@ def execute(program: Program, argv: list[str], project: Project, compiled: Calla
     sys.modules["__main__"] = main
     sys.argv[:] = argv
     sys.path[0] = str(program.folder)
-    sys.meta_path.insert(0, Finder(project, program.code_of, compiled))
+    install(Finder(project, program.code_of, compiled))
     exec(code, vars(main))
 
 
 # -- flor run ------------------------------------------------------------------------------------------------------
 
 
-def launch(typed: str, args: list[str], *, name: str | None, epsilon: float | None, quiet: bool) -> int:
+def launch(
+    typed: str, args: list[str], *, name: str | None, epsilon: float | None, capture: bool | None, quiet: bool
+) -> int:
     """Record a run: replaces this process by the program. Returns only if there is nothing to run: 2."""
     shown = absolute(typed)
     try:
@@ -158,7 +160,7 @@ def launch(typed: str, args: list[str], *, name: str | None, epsilon: float | No
         if program is None:
             return 2
         if not _warns(source) or _compiles(source, shown):  # else a warning is an error here: Python says so best
-            _record(program, shown, typed, args, options, name, epsilon, quiet)
+            _record(program, shown, typed, args, options, name, epsilon, capture, quiet)
     except Exception as error:  # whatever it was: the training runs
         warn(f"this run is not recorded: {_reason(error)}")
     sys.stdout.flush()
@@ -225,6 +227,7 @@ def _record(
     options: list[str],
     name: str | None,
     epsilon: float | None,
+    capture: bool | None,
     quiet: bool,
 ) -> NoReturn:
     import flor_runtime.api  # noqa: F401  (what the program will need can be imported, then)
@@ -248,6 +251,7 @@ def _record(
         {program.script: program.source},
         name=name,
         epsilon=epsilon,
+        capture=capture,
         plans=program.plans,
         typed=typed,
         hash_seed=None if sys.flags.ignore_environment else env.get("PYTHONHASHSEED"),

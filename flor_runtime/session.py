@@ -172,6 +172,10 @@ class Session:
         except Exception as error:
             self.fail(error)
 
+    def place(self) -> tuple[tuple[str, int], ...]:
+        """The open loops and their turns, outer ones first."""
+        return tuple([(level.name, level.index) for level in self._levels])
+
     # -- levels --------------------------------------------------------------------------------------------------
 
     def in_main_thread(self) -> bool:

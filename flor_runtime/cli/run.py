@@ -10,14 +10,21 @@ import click
 @click.option(
     "--epsilon", type=click.FloatRange(0, 1), help="Share of the run time that checkpoints may cost (default 0.01)."
 )
+@click.option(
+    "--capture/--no-capture",
+    default=None,
+    help="Keep the script's parameters and what it gives to TensorBoard, W&B or MLflow (default: yes).",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
-def command(name: str | None, epsilon: float | None, quiet: bool, script: str, args: tuple[str, ...]) -> None:
+def command(
+    name: str | None, epsilon: float | None, capture: bool | None, quiet: bool, script: str, args: tuple[str, ...]
+) -> None:
     """Run SCRIPT as `python SCRIPT ARGS` would, and record it.
 
     The script is instrumented in memory; not one byte of it is changed. Exit code and output are its own.
     """
     from flor_runtime import runner
 
-    raise SystemExit(runner.launch(script, list(args), name=name, epsilon=epsilon, quiet=quiet))
+    raise SystemExit(runner.launch(script, list(args), name=name, epsilon=epsilon, capture=capture, quiet=quiet))

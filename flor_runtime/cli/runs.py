@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -64,9 +65,9 @@ def _describe(folder: Any) -> dict[str, Any]:
     started = float(manifest["started"])
     ended = end.get("ended") if end else time.time() if status == "alive" else _last_sign(folder.path)
     records = read(folder.log)
-    counts = [0] * len(records.names)
-    for name in records.name.tolist():
-        counts[name] += 1
+    captured = list(read(folder.captured).rows()) if folder.captured.is_dir() else []
+    counts = Counter(records.names[code] for code in records.name.tolist())
+    counts.update(name for path, name, _, _ in captured if path)
     recovered: dict[str, str] = {}
     for replay in folder.replays():
         names = replay.manifest.get("vars")
@@ -84,13 +85,14 @@ def _describe(folder: Any) -> dict[str, Any]:
         "project": manifest.get("project"),
         "script": manifest.get("script"),
         "argv": manifest.get("argv") or [],
+        "parameters": {name: value for path, name, value, _ in captured if not path},
         "python": manifest.get("python"),
         "vid": manifest.get("vid"),
         "exit": end.get("exit") if end else None,
         "error": end.get("error") if end else None,
         "bytes": folder.size(),
-        "records": len(records),
-        "names": {name: count for name, count in zip(records.names, counts, strict=True) if count},
+        "records": counts.total(),
+        "names": dict(counts),
         "recovered": recovered,
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
     }
@@ -150,6 +152,10 @@ def _print_details(facts: dict[str, Any]) -> None:
         ("took", _took(facts)),
         ("project", facts["project"]),
         ("script", _script(facts, False)),
+        *(
+            ("" if number else "parameters", f"{name} = {value}")
+            for number, (name, value) in enumerate(facts["parameters"].items())
+        ),
         ("python", facts["python"]),
         ("version", facts["vid"]),
         ("size", size(facts["bytes"])),

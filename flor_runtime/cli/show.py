@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from flor_runtime.query.pivot import Pivot
+    from flor_runtime.query.records import Facts
 
 _LIMIT = 60
 _MARKS = ("", "*", "~")
@@ -59,7 +60,7 @@ def command(names: tuple[str, ...], chosen: str | None, form: str, everything: b
         raise unknown_name(missing[0], load(folders).names)
     if not facts.names:
         raise StoreError(f'nothing is logged in {_runs(len(folders))}: add flor.log("name", value) to the script')
-    table = pivot(facts, names or facts.names)
+    table = pivot(facts, names or _telling(facts))
     if form == "csv":
         _print_csv(table)
     elif form == "json":
@@ -72,6 +73,20 @@ def command(names: tuple[str, ...], chosen: str | None, form: str, everything: b
         else:
             print_table(columns)
         _print_legend(table, rows)
+
+
+def _telling(facts: Facts) -> list[str]:
+    """The names to show when none were asked for: parameters only where runs differ in them."""
+    from flor_runtime.query.pivot import pivot
+
+    found = facts.parameters - facts.logged
+    table = pivot(facts, [name for name in facts.names if name in found])
+    same = {
+        name
+        for label, name in table.names.items()
+        if len({repr(_python(value)) for value in table.frame[label].drop_duplicates()}) < 2
+    }
+    return [name for name in facts.names if name not in same]
 
 
 def _split(chosen: str | None) -> str | list[str] | None:

@@ -34,17 +34,19 @@ Runs = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class Source:
-    """Where records come from: the run itself, or one of its replays.
+    """Where records come from: the run itself, one of its replays, or what the run gave to others.
 
     Attributes:
         mark: RECORDED, RECOVERED or INEXACT.
         label: "exact", "verified" or "inexact" of a replay; None for what was recorded.
         replay: the replay's id; None for what was recorded.
+        captured: parameters, or metrics that were given to a tracker: not logged by the script itself.
     """
 
     mark: int
     label: str | None = None
     replay: str | None = None
+    captured: bool = False
 
 
 @dataclass
@@ -81,12 +83,15 @@ class Facts:
 
     Attributes:
         names: in the order first seen.
+        parameters: those that were found as parameters of a run. `logged`: those that were logged or tracked.
         objects: values that are no scalars.
         notes: what could not be read, and why.
     """
 
     runs: list[RunFacts] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    parameters: set[str] = field(default_factory=set)
+    logged: set[str] = field(default_factory=set)
     objects: list[object] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -144,7 +149,8 @@ def log_records(runs: Runs = None, *, provenance: bool = False, home: Home | Non
 
     Args:
         runs: see `select`.
-        provenance: adds `source` (recorded, recovered), `label` (exact, verified, inexact), `replay` (its id).
+        provenance: adds `source` (recorded, recovered, captured), `label` (exact, verified, inexact), `replay` (its
+            id).
     """
     import numpy as np
     import pandas as pd
@@ -167,7 +173,7 @@ def log_records(runs: Runs = None, *, provenance: bool = False, home: Home | Non
     if provenance:
         words = {RECORDED: "recorded", RECOVERED: "recovered", INEXACT: "recovered"}
         for column, texts in (
-            ("source", [[words[source.mark] for source in run.sources] for run in facts.runs]),
+            ("source", [["captured" if s.captured else words[s.mark] for s in run.sources] for run in facts.runs]),
             ("label", [[source.label for source in run.sources] for run in facts.runs]),
             ("replay", [[source.replay for source in run.sources] for run in facts.runs]),
         ):
@@ -254,8 +260,13 @@ def _load_run(folder: RunFolder, names: Collection[str] | None, facts: Facts, co
     parts: list[tuple[Any, ...]] = []
     turns: list[dict[str, Any]] = []
     first = 0
-    for number, (_, records, wanted) in reversed(list(enumerate(logs))):  # the run's own log first
+    for number, (origin, records, wanted) in reversed(list(enumerate(logs))):  # the run's own log first
         chosen = _choose(records, wanted, names)
+        if origin.captured:
+            facts.parameters |= {records.names[code] for code in set(records.name[records.ctx == 0].tolist())}
+            facts.logged |= {records.names[code] for code in set(records.name[records.ctx > 0].tolist())}
+        else:
+            facts.logged |= set(records.names)
         turns.append(turns_of(records))
         levels += [level for level in turns[-1] if level not in levels]
         name = _global_names(records, records.name[chosen], codes)
@@ -314,6 +325,8 @@ def _global_names(records: Records, names: NDArray[np.uint32], codes: dict[str, 
 
 def _logs(folder: RunFolder, notes: list[str]) -> Iterator[tuple[Source, Records, set[str] | None]]:
     """The logs of a run and which names of them count: the best source last."""
+    if folder.captured.is_dir():
+        yield Source(RECORDED, captured=True), read(folder.captured), None
     replays = []
     for replay in folder.replays():
         manifest = replay.manifest

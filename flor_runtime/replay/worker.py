@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from flor_runtime import session as sessions
+from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
@@ -140,7 +141,7 @@ class _Worker:
         for module, _, write in rng.SELF_SEEDED:
             kept = self._run.path / f"random-{module}.bin"
             if kept.exists():
-                rng.when_imported(module, partial(write, codec.unpack(kept.read_bytes())))
+                when_imported(module, partial(write, codec.unpack(kept.read_bytes())))
 
     def _failed(self, error: Exception) -> None:
         traceback.print_exception(error)

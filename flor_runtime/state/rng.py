@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.abc
-import importlib.util
 import random
 import sys
-from collections.abc import Callable, Sequence
-from types import ModuleType
+from collections.abc import Callable
 from typing import Any
 
 Ambient = dict[str, Any]
@@ -83,37 +80,6 @@ def set_numpy_state(state: list[Any]) -> None:
     """Set what `numpy_state` read."""
     numpy = sys.modules["numpy"]
     sys.modules["numpy.random"].set_state((state[0], numpy.frombuffer(state[1], dtype="uint32"), *state[2:]))
-
-
-class _Watcher(importlib.abc.MetaPathFinder):
-    """Calls back once a module has been imported."""
-
-    def __init__(self, name: str, then: Callable[[], None]) -> None:
-        self._name, self._then = name, then
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> Any:
-        if name != self._name:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.loader is None:
-            return spec
-        execute = spec.loader.exec_module
-
-        def exec_module(module: ModuleType) -> None:
-            execute(module)
-            self._then()
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
-
-
-def when_imported(name: str, then: Callable[[], None]) -> None:
-    """Call `then` now if a module is loaded, else right after the program imports it."""
-    if name in sys.modules:
-        then()
-    else:
-        sys.meta_path.insert(0, _Watcher(name, then))
 
 
 #: Libraries that seed themselves from the system's entropy when they are imported: (module, read its state, set it).

@@ -148,6 +148,7 @@ class RunFolder:
         self.path = path
         self.id = path.name
         self.log = path / "log"
+        self.captured = path / "captured"  # parameters and what trackers were given; missing if there was nothing
         self.ckpt = path / "ckpt"
         self.notes: list[str] = []
 

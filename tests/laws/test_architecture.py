@@ -29,7 +29,7 @@ ROOMS = [
     {"state"},
     {"store.checkpoints", "versions"},
     {"session"},
-    {"loop", "skipblock", "arguments", "record"},
+    {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
     {"api", "recording", "relocate", "attach", "runner"},
     {"query", "replay"},
     {"cli"},

@@ -1,0 +1,230 @@
+"""Parameters and trackers' metrics that a run records by itself; the program stays what it was."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flor_runtime.integrations.captured import Captured
+from flor_runtime.session import Level, Session
+from flor_runtime.store.logreader import read
+from flor_runtime.store.runlog import RunLog
+from tests.runtime.processes import Folder
+
+HEAD = """\
+class Optimizer:
+    def step(self): pass
+
+optimizer = Optimizer()
+
+def train(n):
+    for epoch in range(n):
+        for batch in range(2):
+            optimizer.step()
+        each(epoch)
+
+def each(epoch): pass
+
+"""
+
+ARGPARSE = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--lr", type=float, default=0.5)
+parser.add_argument("--api-key", default="secret")
+parser.add_argument("--sizes", type=int, nargs="*", default=[1, 2])
+parser.add_argument("--quiet", action="store_true")
+parser.add_argument("--model", type=lambda text: object(), default=object())
+args = parser.parse_args()
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path)
+
+
+def found(folder: Folder) -> dict[tuple[Any, str], object]:
+    """What was captured: {(place, name): value}."""
+    run = folder.run()
+    return {(path, name): value for path, name, value, _ in read(run.captured).rows()} if run.captured.is_dir() else {}
+
+
+def parameters(folder: Folder) -> dict[str, object]:
+    return {name: value for (path, name), value in found(folder).items() if not path}
+
+
+def recorded(folder: Folder, source: str, *args: str) -> dict[str, object]:
+    """The parameters of a program, which runs as it does without us."""
+    folder.write("train.py", HEAD + source)
+    raw, ours = folder.both("train.py", *args)
+    assert (raw.out, raw.err, raw.code) == (ours.out, ours.err, ours.code)
+    return parameters(folder)
+
+
+def test_argparse(folder: Folder) -> None:
+    kept = recorded(folder, ARGPARSE + "train(2)\n", "--lr", "0.25", "--quiet")
+    assert kept == {"lr": 0.25, "api_key": "***", "sizes": [1, 2], "quiet": True}
+
+
+def test_they_are_taken_as_they_are_when_the_loop_begins(folder: Folder) -> None:
+    changed = "args.lr /= 2\ntrain(2)\nargs.lr = 7\n"
+    assert recorded(folder, ARGPARSE + changed)["lr"] == 0.25
+
+
+def test_a_program_without_a_main_loop(folder: Folder) -> None:
+    folder.write("train.py", "def main():\n    " + ARGPARSE.strip().replace("\n", "\n    ") + "\n\nmain()\n")
+    folder.recorded("train.py", "--lr", "3")
+    assert parameters(folder)["lr"] == 3.0
+
+
+def test_a_command_line_that_argparse_refuses(folder: Folder) -> None:
+    assert recorded(folder, ARGPARSE + "train(2)\n", "--nonsense")["lr"] == 0.5  # what it had understood
+
+
+def test_a_parser_of_its_own_kind(folder: Folder) -> None:
+    own = ARGPARSE.replace(
+        "parser = argparse.ArgumentParser()", "class P(argparse.ArgumentParser):\n    pass\nparser = P()"
+    )
+    assert recorded(folder, own + "train(1)\n")["lr"] == 0.5
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dataclasses import dataclass\n@dataclass\nclass C:\n    lr: float = 0.5\nconfig = C()\ntrain(1)\n",
+        "from dataclasses import dataclass\n@dataclass\nclass C:\n    lr: float = 0.5\n"
+        "class Trainer:\n    def __init__(self): self.cfg = C()\n"
+        "    def fit(self):\n        for epoch in range(2):\n            for b in range(2): optimizer.step()\nTrainer().fit()\n",
+        "import click\n@click.command()\n@click.option('--lr', default=0.5)\ndef main(lr): train(1)\nmain()\n",
+        "from absl import app, flags\nflags.DEFINE_float('lr', 0.5, '')\ndef main(argv): train(1)\napp.run(main)\n",
+        "import argparse\ndef main():\n    opt = argparse.Namespace(lr=0.5)\n    train(1)\nmain()\n",
+    ],
+    ids=["dataclass", "field", "click", "absl", "namespace"],
+)
+def test_other_kinds(folder: Folder, source: str) -> None:
+    assert recorded(folder, source)["lr"] == 0.5
+
+
+def test_nested_ones_have_dotted_names(folder: Folder) -> None:
+    source = (
+        "from dataclasses import dataclass, field\n@dataclass\nclass O:\n    lr: float = 0.5\n"
+        "@dataclass\nclass C:\n    optim: O = field(default_factory=O)\n    extra: dict = field(default_factory=lambda: {'a': 1})\n"
+        "cfg = C()\ntrain(1)\n"
+    )
+    assert recorded(folder, source) == {"optim.lr": 0.5, "extra.a": 1}
+
+
+TENSORBOARD = """
+from torch.utils.tensorboard import SummaryWriter
+writer = SummaryWriter("events")
+def each(epoch):
+    writer.add_scalar("loss", epoch / 2, epoch)
+    writer.add_scalars("both", {"a": epoch, "b": 1.5}, epoch)
+train(2)
+writer.close()
+"""
+
+
+def test_tensorboard(folder: Folder) -> None:
+    folder.write("train.py", HEAD + TENSORBOARD)
+    ours = folder.recorded("train.py")
+    assert ours.code == 0, ours.err
+    kept = found(folder)
+    assert kept[(("epoch", 2),), "loss"] == 0.5
+    assert kept[(("epoch", 1),), "both/b"] == 1.5
+    assert len(kept) == 6
+
+
+#: as those libraries are laid out: what is listened to is found by module and name
+STAND_INS = {
+    "wandb/__init__.py": "from wandb.sdk.wandb_run import Run\nrun = None\ndef init(config):\n    global run, log\n"
+    "    run = Run(config)\n    log = run.log\n    return run\n",
+    "wandb/sdk/__init__.py": "",
+    "wandb/sdk/wandb_run.py": "class Config(dict):\n    def as_dict(self): return dict(self)\n"
+    "class Run:\n    def __init__(self, config): self.config = Config(config)\n"
+    "    def log(self, data, step=None, commit=None): print('sent', data)\n",
+    "mlflow/__init__.py": "from mlflow.tracking.fluent import log_metric, log_metrics, log_param\n",
+    "mlflow/tracking/__init__.py": "",
+    "mlflow/tracking/fluent.py": "def log_metrics(metrics, step=None):\n    for k, v in metrics.items(): log_metric(k, v)\n"
+    "def log_metric(key, value, step=None): print('sent', key)\ndef log_param(key, value): return value\n",
+}
+
+
+def test_other_trackers(folder: Folder) -> None:
+    for name, text in STAND_INS.items():
+        (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+        folder.write(name, text)
+    kept = recorded(
+        folder,
+        "import wandb, mlflow\nwandb.init({'depth': 3})\nprint(mlflow.log_param('width', 4))\n"
+        "def each(epoch):\n    wandb.log({'loss': epoch, 'deep': {'x': 2.5}, 'image': b'...'}, step=epoch)\n"
+        "    mlflow.log_metrics({'acc': epoch, 'f1': 1})\ntrain(2)\n",
+    )
+    assert kept == {"depth": 3, "width": 4}
+    per_turn = {name: value for (path, name), value in found(folder).items() if path == (("epoch", 2),)}
+    assert per_turn == {"loss": 1, "deep.x": 2.5, "acc": 1, "f1": 1}
+
+
+def test_what_a_tracker_refuses(folder: Folder) -> None:
+    for name, text in STAND_INS.items():
+        (folder.path / name).parent.mkdir(parents=True, exist_ok=True)
+        folder.write(name, text)
+    source = "import mlflow\nmlflow.log_metric('only a key')\n"
+    folder.write("train.py", HEAD + source)
+    raw, ours = folder.both("train.py")
+    assert raw.code == ours.code == 1
+    assert raw.err == ours.err  # not one frame of ours
+
+
+def test_it_can_be_turned_off(folder: Folder) -> None:
+    folder.write("train.py", HEAD + ARGPARSE + "train(1)\n")
+    folder.end(folder.start(str(Path(sys.executable).with_name("flor")), "run", "--no-capture", "train.py"))
+    assert not folder.run().captured.exists()
+
+
+def test_the_table_shows_parameters_that_differ(folder: Folder) -> None:
+    folder.write("train.py", HEAD + ARGPARSE + "import flor\ndef each(epoch): flor.log('loss', epoch)\ntrain(1)\n")
+    folder.recorded("train.py")
+    folder.recorded("train.py", "--lr", "2")
+    flor = str(Path(sys.executable).with_name("flor"))
+    table = folder.end(folder.start(flor, "show", "--format", "csv")).out.decode().splitlines()
+    assert table[0].endswith("loss,lr") and [line.rpartition(",")[2] for line in table[1:]] == ["0.5", "2.0"]
+    asked = folder.end(folder.start(flor, "show", "sizes", "--format", "csv")).out.decode()
+    assert re.search(r'"\[1, 2\]"', asked)
+
+
+def test_places(tmp_path: Path) -> None:
+    log = RunLog(tmp_path / "log")
+    session = Session(log, lambda error: pytest.fail(str(error)))
+    captured = Captured(session, tmp_path / "captured")
+    captured.parameters([("p", 1)])
+    for epoch in (1, 2):
+        outer: Level = session.open_level("epoch")
+        outer.advance(epoch)
+        for step in (1, 2):
+            inner = session.open_level("step")
+            inner.advance(step)
+            captured.metrics([("m", 10 * epoch + step)])
+            session.close_level(inner)
+        captured.metrics([("n", epoch)])
+        session.close_level(outer)
+    captured.close()
+    rows = [(path, name, value) for path, name, value, _ in read(tmp_path / "captured").rows()]
+    assert rows == [
+        ((), "p", 1),
+        *[
+            row
+            for epoch in (1, 2)
+            for row in (
+                ((("epoch", epoch), ("step", 1)), "m", 10 * epoch + 1),
+                ((("epoch", epoch), ("step", 2)), "m", 10 * epoch + 2),
+                ((("epoch", epoch),), "n", epoch),
+            )
+        ],
+    ]
+    assert [read(tmp_path / "captured").parent.tolist().count(parent) for parent in (0,)] == [3]
