@@ -198,7 +198,8 @@ class _Document:
             return stop
 
         if text[at : at + 1] != "[":
-            return (tuple(pieces), ""), string(0, at)
+            stop = string(0, at)
+            return (tuple(pieces), ""), stop
         stop = self._walk(at, string)
         if len(pieces) > 1:
             joint = text[pieces[0].stop + 1 : pieces[1].start - 1]
@@ -261,6 +262,13 @@ class Notebook(Source):
 
     def is_masked(self, line: int) -> bool:
         return line in self.masked
+
+    def reworded(self, line: int, message: str) -> str:
+        if line not in self.masked or _UNKNOWN not in message:
+            return message
+        number, line = self.place(line)
+        [cell] = [cell for cell in self.cells if cell.number == number]
+        return message.replace(_UNKNOWN, _LINE.findall(cell.text)[line - 1].split()[0])
 
     def _cell(self, offset: int) -> tuple[Cell, int]:
         """The cell that an offset of `text` belongs to, and the offset in it; one more than its length for its end."""

@@ -381,11 +381,13 @@ def _in_cells(result: Result, source: Source) -> Result:
     def moved(item: Entry) -> Entry:
         cell, start = source.place(item.start)
         stop, line = source.place(item.stop)[1], source.place(item.line)[1]
-        return replace(item, cell=cell, start=start, stop=stop, line=line)
+        reason = source.reworded(item.line, item.reason)
+        return replace(item, cell=cell, start=start, stop=stop, line=line, reason=reason)
 
     def note(item: Diagnostic) -> Diagnostic:
         cell, line = source.place(item.line)
-        return replace(item, cell=cell, line=line, end_line=source.place(item.end_line)[1])
+        message = source.reworded(item.line, item.message)
+        return replace(item, cell=cell, line=line, end_line=source.place(item.end_line)[1], message=message)
 
     plan = result.plan
     plan = replace(plan, loops=tuple(map(moved, plan.loops)), blocks=tuple(map(moved, plan.blocks)))

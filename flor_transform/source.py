@@ -158,6 +158,10 @@ class Source:
         """Whether a line is not Python, and the text only says what it may do."""
         return False
 
+    def reworded(self, line: int, message: str) -> str:
+        """A message about a line with what stands there, where the text has something else in its place."""
+        return message
+
     def named(self, line: int) -> str:
         """A line, for messages."""
         cell, line = self.place(line)

@@ -41,6 +41,8 @@ def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
             yield Hazard("dynamic-names", inner, f"{dotted(inner.func)}()")
         elif isinstance(inner, ast.ImportFrom) and any(alias.name == "*" for alias in inner.names):
             yield Hazard("block-import-star", inner)
+        elif isinstance(inner, (ast.Await, ast.AsyncFor, ast.AsyncWith)):
+            yield Hazard("loop-async", inner)  # at the top level of a notebook's cell
     for name, statement in function.declared.items():
         if statement.lineno >= node.lineno:
             yield Hazard("late-declaration", statement, name)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from typing import Any
 
+import nbformat
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nbclient import NotebookClient
 
-from flor_transform import strip
-from flor_transform.notebook import decode
+from flor_transform import instrument, strip
+from flor_transform.errors import SourceError
+from flor_transform.notebook import decode, mask
 
 from .support import check_laws
 
@@ -23,7 +27,8 @@ def notebook(*cells: str | tuple[str, str], **fields: Any) -> dict[str, Any]:
     made = []
     for cell in cells:
         kind, text = cell if isinstance(cell, tuple) else ("code", cell)
-        entry: dict[str, Any] = {"cell_type": kind, "metadata": {}, "source": text.splitlines(keepends=True)}
+        entry: dict[str, Any] = {"cell_type": kind, "id": f"cell-{len(made)}", "metadata": {}}
+        entry["source"] = text.splitlines(keepends=True)
         if kind == "code":
             entry |= {"execution_count": 1, "outputs": [{"output_type": "stream", "name": "stdout", "text": ["1\n"]}]}
         made.append(entry)
@@ -143,6 +148,71 @@ def test_places(cells: list[str], after: list[str | None], ascii_only: bool) -> 
     assert result.code == json.dumps(document, ensure_ascii=ascii_only, indent=1).encode()
 
 
+# -- IPython's syntax -------------------------------------------------------------------------------------------------
+
+MASKED = {
+    "%matplotlib inline\nx = 1": "~matplotlib,inline\nx = 1",
+    "!pip install -U flor torch": "~pip,install, U,     torch",
+    "if x:\n    !ls {x} \\\n       -l\n    y": "if x:\n    ~ls, x  \\\n         \n    y",
+    "y = !ls": "y = ~ls",
+    "a, b = %sql select 1": "a, b = ~sql,select  ",
+    "x = %time f(y)": "x =       f(y)",
+    "%time x = f(y)": "0    ;x = f(y)",
+    "%time for x in y: z": "~time,    x,   y, z",
+    "%time import x": "0    ;import x",
+    "%run other.py": "exec()       ",
+    "%run": "~run",
+    "x?": "x ",
+    "f(a,\n  b)??": "f,a \n      ",
+    "?x.y": "~x,y",
+    "!": "0",
+    "/f x": "~f,x",
+    "(a\n% b)": "(a\n% b)",
+    "a \\\n% b": "a \\\n% b",
+    '"""\n%time x\n"""': '"""\n%time x\n"""',
+    "x = '?' # what?": "x = '?' # what?",
+    "# what?\n%time": "# what?\n~time",
+    "x != y": "x != y",
+    "f(a=%time)": "f(a=%time)",
+    "%%time\nx = 1\n!ls": "~ time\nx = 1\n~ls",
+    "\n\n%%capture out\nx": "\n\n~ capture,out\nx",
+    "%%bash\nls $x \\\n  y": "~ bash\n       \n   ",
+    "%%sql\nselect {x}\n  from y": "~ sql\nselect, x \n~      y",
+    "%%timeit -n 1\nfor x in y:\n    z": "~ timeit, n  \n~   x,   y \n~   z",
+    "x = r'\\''\n%a": "x = r'\\''\n~a",
+    "@f\ndef g(): ...\n%a": "@f\ndef g(): ...\n~a",
+}
+
+
+@pytest.mark.parametrize(("cell", "expected"), MASKED.items())
+def test_masks(cell: str, expected: str) -> None:
+    masked, lines = mask(cell)
+    assert masked == expected
+    changed = {n for n, (a, b) in enumerate(zip(cell.splitlines(), masked.splitlines(), strict=True), 1) if a != b}
+    assert changed <= lines
+
+
+COMMANDS = [
+    "%a b.c=1", "!ls -l {x}", "?x", "x??", ",f a b", ";f a", "y = !a 'b'", "%time f(x)", "%run a", "!a \\\n b", "%%a",
+]  # fmt: skip
+PIECES = [
+    "x = 1", "'''a\n%b\n'''", "# c?", "f(\n1,\n)", "x = 'a\\\nb'", "", "if x:\n    {}\n", "class A:\n\tx = 1\n\t{}",
+]  # fmt: skip
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(COMMANDS)), max_size=5), st.sampled_from(["\n", "\r\n"])
+)
+def test_a_mask_is_python_of_the_same_length(parts: list[tuple[str, str]], newline: str) -> None:
+    texts = [piece.format(command) if "{}" in piece else f"{piece}\n{command}" for piece, command in parts]
+    cell = "\n".join(texts).replace("\n", newline)
+    masked, lines = mask(cell)
+    assert len(masked) == len(cell)
+    ast.parse(masked)
+    pairs = zip(masked.split(newline), cell.split(newline), strict=True)
+    assert all(a == b for n, (a, b) in enumerate(pairs, 1) if n not in lines)
+
+
 # -- the bytes of the document ----------------------------------------------------------------------------------------
 
 PARTS = [
@@ -203,6 +273,25 @@ def documents(draw: st.DrawFn) -> bytes:
     return f"{start}{text}{end}".encode()
 
 
+def test_a_source_may_be_one_string() -> None:
+    for text in (TRAIN, TRAIN + "\n", "import torch\n" + TRAIN + "\nx = 'ä'\n"):
+        document = notebook("")
+        document["cells"][0]["source"] = text
+        source = json.dumps(document).encode()
+        code = check_laws(source, filename="a.ipynb").code
+        document["cells"][0]["source"] = texts(check_laws(written(text), filename="a.ipynb").code)[0]
+        assert code == json.dumps(document).encode() != source
+
+
+def test_large_outputs_are_skipped_over() -> None:
+    document = notebook(TRAIN, "x = 'ö'", TRAIN)
+    document["cells"][0]["outputs"] = [{"data": {"image/png": "aé\n" * 2_000_000, "x": [1.5] * 500_000}}]
+    source = json.dumps(document, indent=1, ensure_ascii=False).encode()
+    result = check_laws(source, filename="a.ipynb")
+    assert len(result.plan.loops) == 2
+    assert without_sources(result.code) == without_sources(source)
+
+
 @given(documents())
 @settings(max_examples=300, deadline=None)
 def test_only_what_is_put_in_changes(source: bytes) -> None:
@@ -218,3 +307,154 @@ def test_only_what_is_put_in_changes(source: bytes) -> None:
         for line in old.text.splitlines():
             if line.lstrip()[:1] in ("%", "!"):
                 assert line in new.text.splitlines()
+
+
+# -- positions and bad input ------------------------------------------------------------------------------------------
+
+
+def test_a_diagnostic_names_the_cell() -> None:
+    source = written(("markdown", "# A"), "import torch\n\n", "%%time\n" + TRAIN + "\n        exit()")
+    result = check_laws(source, filename="a.ipynb")
+    [note] = result.diagnostics
+    assert str(note).startswith("a.ipynb:cell 3:5:9: FT304 'exit()' can end the program")
+    assert str(note).endswith("so the loop of line 3 of cell 3 gets no block")
+    [loop], [block] = result.plan.loops, result.plan.blocks
+    assert (loop.cell, loop.start, loop.stop) == (3, 2, 5)
+    assert (block.cell, block.start, block.stop, block.line) == (3, 3, 5, 5)
+
+
+NOTES = {
+    "no loop": (["x = 1"], "a.ipynb:cell 1:1:1: FT104"),
+    "awaited": (["import torch", TRAIN + "\n    await x"], "a.ipynb:cell 2:4:5: FT202"),
+    "async for": (["async for x in y:\n    optimizer.step()"], "a.ipynb:cell 1:1:1: FT202"),
+    "names come from elsewhere": ([TRAIN + "\n    %run other.py"], "a.ipynb:cell 1:4:5: FT206 '%run' in the loop"),
+    "flor is taken": (["flor = 1", TRAIN], "a.ipynb:cell 1:1:1: FT101"),
+    "flor is used, and not imported": (["x = 1", TRAIN + "\n    flor.log('x', 1)"], "a.ipynb:cell 1:1:1: FT102"),
+    "instrumented": (["import flor", "for x in flor.loop('e', y):\n    optimizer.step()"], "a.ipynb:cell 1:1:1: FT103"),
+}
+
+
+@pytest.mark.parametrize(("cells", "message"), [pytest.param(*row, id=name) for name, row in NOTES.items()])
+def test_left_alone_with_a_note(cells: list[str], message: str) -> None:
+    result = check_laws(written(*cells), filename="a.ipynb")
+    assert not result.changed
+    assert message in "\n".join(map(str, result.diagnostics))
+
+
+def test_pip_install_flor_is_no_use_of_the_name() -> None:
+    source = written("!pip install flor", TRAIN)
+    assert check_laws(source, filename="a.ipynb").changed
+
+
+def test_other_languages_are_left_alone() -> None:
+    for metadata in ({"language_info": {"name": "R"}}, {"kernelspec": {"language": "julia"}}):
+        assert not check_laws(written("x <- 1\n", metadata=metadata), filename="a.ipynb").changed
+    document = notebook("x <- 1", TRAIN)
+    document["cells"][0]["metadata"] = {"vscode": {"languageId": "r"}}
+    assert check_laws(json.dumps(document).encode(), filename="a.ipynb").changed
+
+
+BAD: dict[str, tuple[bytes, str]] = {
+    "empty": (b"", "a.ipynb:1:1: FT005 is not a notebook: Expecting an object"),
+    "Python": (b"import torch\n", "a.ipynb:1:1: FT005 is not a notebook: Expecting an object"),
+    "cut": (written(TRAIN)[:-9], "a.ipynb:26:2: FT005 is not a notebook: Unterminated string"),
+    "two documents": (written(TRAIN) * 2, "a.ipynb:28:1: FT005 is not a notebook: Extra data"),
+    "a comma too many": (b'{"cells": [\n],}', "a.ipynb:2:3: FT005 is not a notebook: Expecting property name"),
+    "no comma": (b'{"cells": []\n"nbformat": 4}', "a.ipynb:2:1: FT005 is not a notebook: Expecting ',' delimiter"),
+    "no colon": (b'{"cells" []}', "a.ipynb:1:10: FT005 is not a notebook: Expecting ':' delimiter"),
+    "a raw newline": (b'{"cells\n": []}', "a.ipynb:1:8: FT005 is not a notebook: Invalid control character at"),
+    "JSON of something else": (b'{"a": 1}\n', "a.ipynb:1:1: FT005 is not a notebook: it has no 'nbformat'"),
+    "no cells": (b'{"nbformat": 4}', "a.ipynb:1:1: FT005 is not a notebook: it has no list of cells"),
+    "cells that are none": (b'{"cells": 1, "nbformat": 4}', "a.ipynb:1:11: FT005 is not a notebook: 'cells' is not"),
+    "a cell that is none": (b'{"cells": [1]}', "a.ipynb:1:12: FT005 is not a notebook: a cell is not an object"),
+    "a source that is none": (b'{"cells": [{"source": 1}]}', "a.ipynb:1:23: FT005 is not a notebook: the source of"),
+    "format 3": (
+        b'{\n "worksheets": [],\n "nbformat": 3}',
+        "a.ipynb:3:14: FT005 is a notebook of format 3; format 4 is needed; convert it with `jupyter nbconvert --to",
+    ),
+    "format 5": (b'{"cells": [], "nbformat": 5}', "a.ipynb:1:27: FT005 is a notebook of format 5; format 4 is needed"),
+    "latin-1": (written("x = 1") + b"\xe9", "a.ipynb:26:1: FT003 can't be decoded as utf-8"),
+    "half of a character": (written("x = '\ud83d'"), "a.ipynb:cell 1:1:1: FT003 half of a character"),
+    "deep": (b'{"a": ' + b"[" * 99999, "a.ipynb:1:1: FT004 is nested too deeply"),
+    "a cell does not parse": (written(("raw", "("), "x = 1", "y\nx = (\n"), "a.ipynb:cell 3:2:5: FT001 does not parse"),
+    "a cell ends too early": (written("x = (", "1)"), "a.ipynb:cell 1:1:5: FT001 does not parse: '(' was never closed"),
+    "a cell is Python 2": (written("x = 1", "print 'a'"), "a.ipynb:cell 2:1:1: FT002 is not Python 3"),
+    "a cell goes on": (written("if x:\n    y", "else:\n    z"), "a.ipynb:cell 2:1:1: FT001 does not parse"),
+    "a null byte": (written("x = 1", "y = '\0'"), "a.ipynb:cell 2:1:1: FT001 does not parse"),
+    "a late global": (written("x = 1", "global x"), "a.ipynb:cell 2:1:1: FT001 does not compile"),
+}
+
+
+@pytest.mark.parametrize(("source", "message"), [pytest.param(*row, id=name) for name, row in BAD.items()])
+def test_bad_input_is_one_clear_error(source: bytes, message: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        instrument(source, filename="a.ipynb")
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_of_two_keys_the_last_one_counts() -> None:
+    cell = json.dumps(notebook("x = 1")["cells"][0])
+    twice = cell[:-1] + ', "source": ' + json.dumps(TRAIN) + "}"
+    source = f'{{"cells": [{cell}], "cells": [{twice}], "nbformat": 3, "nbformat": 4}}'
+    result = check_laws(source.encode(), filename="a.ipynb")
+    assert json.loads(result.code)["cells"][0]["source"].startswith("import flor\n\nfor epoch in flor.loop(")
+    assert json.loads(result.code)["nbformat"] == 4
+
+
+def test_a_notebook_is_known_by_what_it_holds() -> None:
+    source = written(TRAIN)
+    code = instrument(source).code
+    assert json.loads(code)["cells"]
+    assert strip(code) == source
+
+
+# -- what it does -----------------------------------------------------------------------------------------------------
+
+RUN = [
+    "from __future__ import annotations\n%load_ext autoreload\n%autoreload 2\nimport random\nrandom.seed(1)",
+    "%config InteractiveShell.ast_node_interactivity = 'INTERACTIVITY'",
+    "class Optimizer:\n    steps = 0\n    def step(self):\n        self.steps += 1\n        return self.steps\n"
+    "optimizer = Optimizer()\nbest = None",
+    "def evaluate():\n    total = 0\n    for x in range(3):\n        total += x * random.random()\n    return total",
+    "history = !echo a",
+    "%%capture captured\nfor epoch in range(2):\n    for x in range(3):\n        print(optimizer.step())",
+    "for epoch in range(3):\n    total = 0\n    for x in range(4):\n        total += x * random.random()\n"
+    "        optimizer.step()\n    score = evaluate()\n    best = max(best or 0, score)\n    !true {epoch}\n"
+    "    print(epoch, total)",
+    "total, best",
+    "total = 0\nwhile total < 5:\n    optimizer.step()\n    total += 1",
+    "import asyncio\nawait asyncio.sleep(0)\nfor x in range(2):\n    optimizer.step()",
+    "def train():\n    for x in range(3):\n        optimizer.step()\n        last = x\n    return last\n"
+    "for epoch in range(2):\n    result = train()",
+    "result;",
+    "for epoch in range(3):\n    for x in range(3):\n        optimizer.step()\n    1 / (1 - epoch)",
+    "captured.stdout, history, optimizer.steps, epoch, x, random.random()",
+]
+
+
+def executed(source: bytes) -> list[Any]:
+    """The outputs of a notebook's cells in a real kernel, errors in it included."""
+    document = nbformat.reads(source.decode(), 4)
+    NotebookClient(document, kernel_name="python3", allow_errors=True, timeout=120).execute()
+    outputs = []
+    for cell in document.cells:
+        for output in cell.outputs:
+            if output.output_type == "error":
+                outputs.append((output.ename, output.evalue))
+            elif output.output_type == "stream" and outputs and isinstance(outputs[-1], str):
+                outputs[-1] += output.text  # a kernel sends it in as many parts as it likes
+            elif output.output_type == "stream":
+                outputs.append(output.text)
+            else:
+                outputs.append({key: value for key, value in output.items() if key != "metadata"})
+        outputs.append(cell.execution_count)
+    return outputs
+
+
+@pytest.mark.parametrize("interactivity", ["last_expr", "all", "last_expr_or_assign"])
+def test_the_instrumented_notebook_is_the_raw_one(interactivity: str) -> None:
+    source = written(*(cell.replace("INTERACTIVITY", interactivity) for cell in RUN))
+    result = check_laws(source, filename="a.ipynb")
+    assert len(result.plan.loops) == 6 and result.code.count(b"flor.SkipBlock.loop(") == 4
+    assert executed(result.code) == executed(source)
