@@ -439,7 +439,7 @@ def mask(text: str) -> tuple[str, set[int]]:
         rest = newline.start() if newline else len(text)
         parts = [text[:start], _names(text[start:rest])]
         if found[1] not in _RUN_CELL:
-            body = text[rest:]
+            body = text[rest:].replace("\\", " ")  # its lines are joined to none of the next
             parts += [_blank(body)] if found[1] in _BLIND else map(_names, _LINE.findall(body))
             return "".join(parts), set(range(1, _line(text, len(text)) + 1))
         masked = set(range(1, _line(text, rest) + 1))
