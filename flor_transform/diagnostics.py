@@ -45,7 +45,7 @@ CODES: tuple[Code, ...] = (
     Code("FT104", "no-main-loop", _N, "no loop here steps an optimizer"),
     Code("FT105", "managed-loop", _R, "the training loop runs inside {what}; use {callback} to log from it"),
     Code("FT201", "loop-in-class", _R, "a loop in a class body is left alone"),
-    Code("FT202", "loop-async", _R, "a loop in an async function is left alone"),
+    Code("FT202", "loop-async", _R, "a loop that awaits, or is in an async function, is left alone"),
     Code("FT203", "loop-generator", _R, "the function around this loop is a generator"),
     Code("FT204", "decorator", _R, "the function is decorated with '{what}', which may read or compile its source"),
     Code("FT205", "walrus-test", _R, "the test of this 'while' binds a name with ':='"),

@@ -384,6 +384,15 @@ def decode(data: bytes, name: str) -> Notebook:
     return Notebook(name, data, "utf-8", bom, "".join(texts), document, cells, frozenset(masked))
 
 
+def readable(data: bytes, name: str) -> str:
+    """The code of a notebook, as far as it can be read at all: its cells need not parse."""
+    try:
+        cells = _Document(data.removeprefix(BOM).decode(), name).read()
+    except (SourceError, UnicodeDecodeError):
+        return ""
+    return "\n".join(mask(cell.text)[0] for cell in cells)
+
+
 # -- IPython's syntax -------------------------------------------------------------------------------------------------
 
 #: what leads a line that only IPython understands

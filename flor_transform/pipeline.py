@@ -149,7 +149,7 @@ def _load(scripts: list[str], sources: Mapping[str, bytes]) -> tuple[dict[str, _
             # Analysis sees what the file says without instrumentation: other files may be called from it.
             module = load_module(replace(source, text=strip_text(source)) if instrumented else source)
         except SourceError as error:
-            if b"flor:" in sources[path] and skips_file(sources[path].decode("latin-1")):
+            if skips_file(sources[path], path):
                 module, instrumented = _nothing(path), False
             elif path in scripts:
                 raise

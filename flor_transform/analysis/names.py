@@ -136,7 +136,7 @@ class Module:
 
     @cached_property
     def pragmas(self) -> Pragmas:
-        return read_pragmas(self.source.text, self.path, self.tree)
+        return read_pragmas(self.source, self.tree)
 
     @property
     def table(self) -> symtable.SymbolTable:

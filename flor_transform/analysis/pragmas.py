@@ -7,12 +7,13 @@ import difflib
 import io
 import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from flor_transform import diagnostics
 from flor_transform.diagnostics import Diagnostic
+from flor_transform.source import Source, is_notebook
 
 KNOWN = ("skip", "off", "on", "skip-file", "main-loop")
 
@@ -37,16 +38,17 @@ class Pragmas:
     skip_file: int = 0  #: the line that says so
     main_loops: frozenset[int] = frozenset()  #: first lines of loops
     notes: tuple[Diagnostic, ...] = ()
+    named: Callable[[int], str] = "line {}".format  #: a line in words
 
     def keeps(self, line: int) -> str:
         """What asks for the loop that begins in this line to be left as it is; "" if nothing does."""
         if self.skip_file:
-            return f"'# flor: skip-file' in line {self.skip_file}"
+            return f"'# flor: skip-file' in {self.named(self.skip_file)}"
         if line in self.skipped:
             return "'# flor: skip'"
         for region in self.regions:
             if region.start <= line <= region.stop:
-                return f"'# flor: off' in line {region.start}"
+                return f"'# flor: off' in {self.named(region.start)}"
         return ""
 
 
@@ -60,8 +62,9 @@ class _Found(NamedTuple):
     statement: int  #: first line of the statement that the comment stands in; 0 for a comment on its own
 
 
-def read_pragmas(text: str, path: str, tree: ast.Module) -> Pragmas:
+def read_pragmas(source: Source, tree: ast.Module) -> Pragmas:
     """The pragmas of a file that parses."""
+    text, path, named = source.text, source.name, source.named
     found = _comments(text)
     if not found:
         return NONE
@@ -85,7 +88,9 @@ def read_pragmas(text: str, path: str, tree: ast.Module) -> Pragmas:
         elif word == "skip-file":
             skip_file = skip_file or pragma.line
         elif word == "off" and opened:
-            notes.append(diagnostics.make("misplaced-pragma", *place, what=word, hint=f"it is off since line {opened}"))
+            notes.append(
+                diagnostics.make("misplaced-pragma", *place, what=word, hint=f"it is off since {named(opened)}")
+            )
         elif word == "off":
             opened = pragma.line
         elif opened:
@@ -99,14 +104,22 @@ def read_pragmas(text: str, path: str, tree: ast.Module) -> Pragmas:
     for line in sorted(main_loops):
         outer = [o for o in main_loops if o < line <= (loops[o].end_lineno or o)]
         if outer:
-            hint = f"the loop is in that of line {outer[0]}, which is marked, too"
+            hint = f"the loop is in that of {named(outer[0])}, which is marked, too"
             notes.append(diagnostics.make("misplaced-pragma", path, line, 1, what="main-loop", hint=hint))
             main_loops.remove(line)
-    return Pragmas(frozenset(lines["skip"]), tuple(regions), skip_file, frozenset(main_loops), tuple(notes))
+    return Pragmas(frozenset(lines["skip"]), tuple(regions), skip_file, frozenset(main_loops), tuple(notes), named)
 
 
-def skips_file(text: str) -> bool:
+def skips_file(data: bytes, path: str) -> bool:
     """Whether a file, which need not parse, asks to be left alone."""
+    if b"flor:" not in data:
+        return False
+    if is_notebook(data, path):
+        from flor_transform.notebook import readable
+
+        text = readable(data, path)
+    else:
+        text = data.decode("latin-1")
     return any(pragma.word == "skip-file" for pragma in _comments(text))
 
 

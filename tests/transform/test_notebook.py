@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -48,6 +49,33 @@ def without_sources(data: bytes) -> Any:
     for cell in document["cells"]:
         del cell["source"]
     return document
+
+
+# -- golden files -----------------------------------------------------------------------------------------------------
+
+FOLDER = Path(__file__).parents[2] / "fixtures" / "notebooks"
+
+
+def golden(path: Path) -> Path:
+    """Beside a notebook stands what it becomes; nothing does if it is left as it is."""
+    return path.with_suffix(".instrumented.ipynb")
+
+
+def notebooks() -> list[Path]:
+    return sorted(path for path in FOLDER.glob("*.ipynb") if not path.name.endswith(".instrumented.ipynb"))
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_golden(path: Path) -> None:
+    """Accept new output, after reading the diff, with `python -m tests.transform.test_notebook`."""
+    source = path.read_bytes()
+    result = check_laws(source, filename=path.name)
+    assert result.code == (golden(path).read_bytes() if golden(path).exists() else source)
+    nbformat.validate(nbformat.reads(result.code.decode(), 4))
+
+
+def test_the_folder_is_found() -> None:
+    assert [path.stem for path in notebooks()] == ["digits", "left_alone", "one_line"]
 
 
 # -- what goes where --------------------------------------------------------------------------------------------------
@@ -341,6 +369,22 @@ def test_left_alone_with_a_note(cells: list[str], message: str) -> None:
     assert message in "\n".join(map(str, result.diagnostics))
 
 
+def test_pragmas_count_lines_by_cell() -> None:
+    cells = ["import torch", "# flor: off", TRAIN, "# flor: on\n# flor: of", TRAIN.replace(":", ":  # flor: skip", 1)]
+    result = check_laws(written(*cells), filename="a.ipynb")
+    assert not result.changed
+    [note] = result.diagnostics
+    assert str(note).startswith("a.ipynb:cell 4:2:1: FT502 unknown pragma '# flor: of'")
+    [(first, where), (second, _)] = [(loop.cell, loop.reason) for loop in result.plan.loops]
+    assert (first, second) == (3, 5)
+    assert "'# flor: off' in line 1 of cell 2" in where
+
+
+def test_a_notebook_that_asks_for_it_is_skipped_even_if_it_does_not_parse() -> None:
+    source = written("# flor: skip-file\nx = (", TRAIN)
+    assert not instrument(source, filename="a.ipynb").changed
+
+
 def test_pip_install_flor_is_no_use_of_the_name() -> None:
     source = written("!pip install flor", TRAIN)
     assert check_laws(source, filename="a.ipynb").changed
@@ -459,3 +503,9 @@ def test_the_instrumented_notebook_is_the_raw_one() -> None:
     result = check_laws(source, filename="a.ipynb")
     assert len(result.plan.loops) > 15 and result.code.count(b"flor.SkipBlock.loop(") > 8
     assert executed(result.code) == executed(source)
+
+
+if __name__ == "__main__":
+    for file in notebooks():
+        if golden(file).exists():
+            golden(file).write_bytes(instrument(file.read_bytes(), filename=file.name).code)
