@@ -46,12 +46,14 @@ class Workshop:
 
     Args:
         path: entries for PYTHONPATH, of what the scripts need.
+        replay: False: no statement is added and recovered.
     """
 
-    def __init__(self, folder: Path, corpus: Path, data: Path, path: str) -> None:
+    def __init__(self, folder: Path, corpus: Path, data: Path, path: str, *, replay: bool = True) -> None:
         self._folder = folder
         self._corpus = corpus
         self._data = data
+        self._replays = replay
         self._env = {
             **os.environ,
             "PATH": f"{_BIN}{os.pathsep}{os.environ.get('PATH', '')}",
@@ -108,7 +110,7 @@ class Workshop:
             return outcome
         outcome.facts |= _facts_of(runs[0])
         outcome.notes += self._explained(runs[0].id, env)
-        if case.probe:
+        if case.probe and self._replays:
             self._replay(case, env, runs[0], outcome)
         return outcome
 
@@ -213,13 +215,16 @@ def main() -> int:
     parser.add_argument("--corpus", type=Path, required=True, help="holds SPLIT/OWNER+NAME folders")
     parser.add_argument("--data", type=Path, required=True, help="holds the data sets")
     parser.add_argument("--path", default="", help="PYTHONPATH of what the scripts need")
+    parser.add_argument("--no-replay", action="store_true", help="record only")
     parser.add_argument("--cases", type=Path, default=cases.CASES)
     parser.add_argument("--json", type=Path, help="write all that was found here")
     options = parser.parse_args()
     chosen = [case for case in cases.read(options.cases) if not options.names or case.name in options.names]
     outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
-        shop = Workshop(Path(folder), options.corpus.resolve(), options.data.resolve(), options.path)
+        shop = Workshop(
+            Path(folder), options.corpus.resolve(), options.data.resolve(), options.path, replay=not options.no_replay
+        )
         for case in chosen:
             try:
                 outcome = shop.try_case(case)
