@@ -95,7 +95,7 @@ def effect(node: ast.AST) -> str | None:
         if name in PURE_DOTTED:
             continue
         if isinstance(n.func, ast.Name):
-            if n.func.id in EFFECT_FUNCTIONS:
+            if n.func.id in EFFECT_FUNCTIONS and not _takes_nothing(n):
                 return ast.unparse(n)
         elif isinstance(n.func, ast.Attribute):
             attr = n.func.attr
@@ -116,7 +116,7 @@ def pure(node: ast.AST) -> bool:
         if dotted(n.func) in PURE_DOTTED or dotted(n.func).startswith("os.path."):
             continue
         if isinstance(n.func, ast.Name):
-            if n.func.id not in PURE_FUNCTIONS:
+            if n.func.id not in PURE_FUNCTIONS and not _takes_nothing(n):
                 return False
         elif isinstance(n.func, ast.Attribute):
             name = dotted(n.func)
@@ -146,6 +146,16 @@ def repeatable(node: ast.AST) -> bool:
         if isinstance(node.func, ast.Attribute) and node.func.attr in REPEATABLE:
             return pure(node.func.value)
     return False
+
+
+def _takes_nothing(call: ast.Call) -> bool:
+    """Whether `next` or `iter` gets what the expression itself has just made: `next(model.parameters())`."""
+    if not isinstance(call.func, ast.Name) or call.func.id not in ("next", "iter") or not call.args:
+        return False
+    made = call.args[0]
+    if isinstance(made, ast.GeneratorExp):
+        return all(repeatable(part.iter) for part in made.generators)
+    return isinstance(made, ast.Call) and (repeatable(made) or _takes_nothing(made))
 
 
 _HAZARDS = EFFECT_METHODS | {"clip_grad_norm_", "no_grad", "backward", "step"}
