@@ -175,6 +175,8 @@ def _print_details(facts: dict[str, Any]) -> None:
 def _print_reasons(facts: dict[str, Any], folder: Path) -> None:
     click.echo(f"{facts['run'][:8]} {plain(facts['name'] or '')}".rstrip())
     reasons = [*_planned(folder), *_met(folder)]
+    if not _turns(folder):
+        reasons.append("no main loop was entered, or only in another process: nothing was kept to replay from")
     for reason in dict.fromkeys(reasons):
         click.echo(f"  {plain(reason)}")
     if not reasons:
@@ -195,6 +197,14 @@ def _planned(folder: Path) -> Iterator[str]:
         for entry in [*(plan.get("loops") or []), *(plan.get("blocks") or [])]:
             if isinstance(entry, dict) and entry.get("code"):
                 yield f"{file}:{entry.get('start')}: {entry['code']} {entry.get('reason', '')}"
+
+
+def _turns(folder: Path) -> bool:
+    """True if a turn of a main loop has begun, as far as is known."""
+    try:
+        return (folder / "ckpt" / "index.jsonl").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _met(folder: Path) -> Iterator[str]:

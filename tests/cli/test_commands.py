@@ -301,8 +301,12 @@ class TestRuns:
             "  b.py:12: FLR201 the loop returns",
             "  model: a lock can't be saved",
         ]
-        make_run(home, name="clean")
+        clean = make_run(home, name="clean")
+        clean.ckpt.mkdir()
+        (clean.ckpt / "index.jsonl").write_text('{"problems": []}\n')
         assert "nothing was met" in flor(home, "runs", "clean", "--explain").stdout
+        make_run(home, name="loopless")
+        assert "no main loop was entered" in flor(home, "runs", "loopless", "--explain").stdout
 
     def test_unknown_run(self, versions):
         run = flor(versions, "runs", "v9")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,18 @@ def test_memory_that_is_shared_with_an_array() -> None:
     assert np.shares_memory(array, shared.to_numpy())
     assert any("shares its memory" in text for text in problems({"x": shared, "y": array}))
     assert problems({"x": pd.DataFrame(array, copy=True), "y": array}) == []
+
+
+@pytest.mark.parametrize("table", [metrics(), mixed(), mixed().convert_dtypes(), mixed()["loss"]])
+def test_a_warning_is_shown_once(table: object) -> None:
+    """Python forgets which warnings it has shown whenever their filters change, as reading a table back does."""
+    shown: dict[str, int] = {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")
+        for _ in range(2):
+            warnings.warn_explicit("once", UserWarning, "train.py", 1, registry=shown)
+            problems({"x": table})
+    assert [str(warning.message) for warning in caught] == ["once"]
 
 
 def test_reading_runs_nothing_else(tmp_path: Path) -> None:
