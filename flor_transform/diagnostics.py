@@ -1,9 +1,7 @@
-"""The one list of codes, and how a diagnostic is printed. docs/diagnostics.md says more about each."""
+"""The one list of codes, and diagnostics at their places. docs/diagnostics.md says more about each code."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +35,8 @@ CODES: tuple[Code, ...] = (
     Code("FT005", "notebook", _E, "is a notebook, not a Python file"),
     Code("FT006", "no-file", _E, "is not a file that can be read"),
     Code("FT007", "proof", _E, "the result broke a rule; nothing was written"),
+    Code("FT008", "internal", _E, "was not worked on, by an error of ours ({what}); please report it with the file"),
+    Code("FT009", "settings", _E, "{what}; no file that it is for was worked on"),
     Code(
         "FT101", "flor-taken", _R, "the name 'flor' is used for something else here; rename it to instrument this file"
     ),
@@ -44,6 +44,7 @@ CODES: tuple[Code, ...] = (
     Code("FT103", "instrumented", _N, "the file is instrumented already and was left alone; --strip takes it out"),
     Code("FT104", "no-main-loop", _N, "no loop here steps an optimizer"),
     Code("FT105", "managed-loop", _R, "the training loop runs inside {what}; use {callback} to log from it"),
+    Code("FT106", "not-instrumented", _W, "would be {what}"),
     Code("FT201", "loop-in-class", _R, "a loop in a class body is left alone"),
     Code("FT202", "loop-async", _R, "a loop that awaits, or is in an async function, is left alone"),
     Code("FT203", "loop-generator", _R, "the function around this loop is a generator"),
@@ -118,61 +119,4 @@ def make(slug: str, path: str, line: int, column: int, end_line: int = 0, /, **f
 def from_error(error: SourceError) -> Diagnostic:
     """The diagnostic that says what an error says."""
     slug = next(code.slug for code in CODES if code.code == error.code)
-    return Diagnostic(error.path, error.line, error.column, error.code, error.message, slug, _E, error.line)
-
-
-def concise(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
-    return "".join(f"{item}\n" for item in items)
-
-
-def full(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
-    """Each diagnostic with the line that it is about and its severity."""
-    parts = []
-    for item in items:
-        lines = sources.get(item.path, [])
-        parts.append(f"{item}\n")
-        if 0 < item.line <= len(lines):
-            text = lines[item.line - 1].replace("\t", " ")
-            gutter = f"{item.line:>5} | "
-            parts.append(f"{gutter}{text}\n{' ' * (len(gutter) - 2)}| {' ' * (item.column - 1)}^ {item.slug}\n")
-    return "".join(parts)
-
-
-def as_json(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
-    rows = [
-        {
-            "path": item.path,
-            "line": item.line,
-            "column": item.column,
-            "end_line": item.end_line,
-            "code": item.code,
-            "slug": item.slug,
-            "severity": str(item.severity),
-            "message": item.message,
-        }
-        for item in items
-    ]
-    return json.dumps(rows, indent=2) + "\n"
-
-
-def github(items: Iterable[Diagnostic], sources: dict[str, list[str]]) -> str:
-    """Workflow commands that GitHub shows beside the lines."""
-    level = {_E: "error", _R: "warning", _W: "warning", _N: "notice"}
-    return "".join(
-        f"::{level[item.severity]} file={_escape(item.path, True)},line={item.line},col={item.column},"
-        f"endLine={item.end_line},title=flor {item.code} ({item.slug})::{_escape(item.message)}\n"
-        for item in items
-    )
-
-
-def _escape(text: str, prop: bool = False) -> str:
-    text = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return text.replace(":", "%3A").replace(",", "%2C") if prop else text
-
-
-FORMATS: dict[str, Callable[[Iterable[Diagnostic], dict[str, list[str]]], str]] = {
-    "concise": concise,
-    "full": full,
-    "json": as_json,
-    "github": github,
-}
+    return Diagnostic(error.path, error.line, error.column, error.code, error.message, slug, _E, error.line, error.cell)

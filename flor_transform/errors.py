@@ -8,7 +8,12 @@ class TransformError(Exception):
 
 
 class SettingsError(TransformError):
-    """A setting is unknown or has a value that it can't have."""
+    """A setting is unknown or has a value that it can't have; `path` is the file that says so, if it is known."""
+
+    def __init__(self, what: str, path: str = "") -> None:
+        self.what = what
+        self.path = path
+        super().__init__(f"{path}: {what}" if path else what)
 
 
 class SourceError(TransformError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,20 @@ class Settings:
     models: tuple[str, ...] = ()
     #: further decorators under which a loop may be wrapped
     decorators: tuple[str, ...] = ()
+    #: names and globs that are passed over in folders, beside hidden files, virtual environments and what git ignores
+    exclude: tuple[str, ...] = (
+        "__pycache__",
+        "__pypackages__",
+        "_build",
+        "build",
+        "dist",
+        "node_modules",
+        "site-packages",
+        "venv",
+        "*.egg-info",
+    )
+    #: further ones, beside those of `exclude`
+    extend_exclude: tuple[str, ...] = ()
     #: keys in [tool.flor] that belong to other commands; anything else unknown is an error
     epsilon: float = 0.01
 
@@ -34,31 +48,96 @@ class Settings:
         for key, value in table.items():
             name = key.replace("-", "_")
             if name not in fields:
+                import difflib
+
                 near = difflib.get_close_matches(name, fields, 1)
                 hint = f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(fields)}"
                 raise SettingsError(f"{where}: unknown key '{key}'{hint}")
             values[name] = _convert(name, value, fields[name].default, where)
         return cls(**values)  # type: ignore[arg-type]
 
-    @classmethod
-    def find(cls, start: Path) -> Settings:
-        """Read the nearest pyproject.toml with a `[tool.flor]` table, from `start` upward."""
-        import tomllib  # most of what is imported with it is for this alone
 
-        folder = start.resolve()
-        for place in (folder, *folder.parents):
-            file = place / "pyproject.toml"
-            if not file.is_file():
-                continue
-            try:
-                table = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("flor")
-            except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-                raise SettingsError(f"{file}: can't be read: {error}") from None
-            if table is not None:
-                if not isinstance(table, dict):
-                    raise SettingsError(f"{file}: tool.flor is not a table")
-                return cls.from_mapping(table, f"{file} [tool.flor]")
-        return cls()
+@dataclass(frozen=True)
+class Configuration:
+    """Settings, and the absolute path of the folder that their file lies in, "" if there is none."""
+
+    settings: Settings
+    folder: str
+
+
+class Lookup:
+    """The configuration of each folder: from the nearest pyproject.toml with a `[tool.flor]` table, upward.
+
+    Args:
+        file: read this one for all folders.
+        isolated: read none.
+    """
+
+    def __init__(self, file: Path | None = None, *, isolated: bool = False) -> None:
+        self._folders: dict[str, Configuration | SettingsError] = {}
+        self._fixed: Configuration | None = None
+        if file is not None:
+            table = _table(file)
+            if table is None:
+                raise SettingsError("has no table [tool.flor]", str(file))
+            self._fixed = _configuration(file, table)
+        elif isolated:
+            self._fixed = Configuration(Settings(), "")
+
+    def of(self, folder: str) -> Configuration:
+        """The configuration that counts in a folder; SettingsError, each time, if it can't be read."""
+        if self._fixed is not None:
+            return self._fixed
+        place = os.path.realpath(folder)
+        pending: list[str] = []
+        while place not in self._folders:
+            pending.append(place)
+            file = Path(place, "pyproject.toml")
+            if file.is_file():
+                try:
+                    table = _table(file)
+                    if table is not None:
+                        self._folders[place] = _configuration(file, table)
+                except SettingsError as error:
+                    self._folders[place] = error
+            above = os.path.dirname(place)
+            if place not in self._folders and above == place:
+                self._folders[place] = Configuration(Settings(), "")
+            if place not in self._folders:
+                place = above
+        found = self._folders[place]
+        for below in pending:
+            self._folders[below] = found
+        if isinstance(found, SettingsError):
+            raise found
+        return found
+
+
+def _configuration(file: Path, table: dict[str, object]) -> Configuration:
+    try:
+        return Configuration(Settings.from_mapping(table), os.path.realpath(file.parent))
+    except SettingsError as error:
+        raise SettingsError(error.what, str(file)) from None
+
+
+def _table(file: Path) -> dict[str, object] | None:
+    """The table `[tool.flor]` of a TOML file."""
+    import tomllib
+
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"is not TOML: {error}", str(file)) from None
+    except OSError as error:
+        raise SettingsError(f"can't be read: {error.strerror}", str(file)) from None
+    for name in ("tool", "flor"):
+        inner = table.get(name)
+        if inner is None:
+            return None
+        if not isinstance(inner, dict):
+            raise SettingsError("tool.flor is not a table", str(file))
+        table = inner
+    return table
 
 
 def _convert(name: str, value: object, default: object, where: str) -> object:

@@ -1,11 +1,9 @@
-"""Reading and writing a file: encoding, newlines, positions; atomic replacement."""
+"""A file's text: encoding, newlines, positions, the syntax tree."""
 
 from __future__ import annotations
 
 import ast
-import contextlib
 import io
-import os
 import re
 import symtable
 import tokenize
@@ -15,7 +13,6 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from flor_transform.errors import SourceError
 from flor_transform.syntax import Survey, survey
@@ -230,34 +227,3 @@ def splice(data: bytes, insertions: tuple[Insertion, ...]) -> bytes:
         last = insertion.offset
     parts.append(data[last:])
     return b"".join(parts)
-
-
-def read(path: Path) -> bytes:
-    """Read a file, with one clear error when that is not possible."""
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise SourceError(str(path), 1, 1, "FT006", "does not exist") from None
-    except IsADirectoryError:
-        raise SourceError(str(path), 1, 1, "FT006", "is a folder; give the script in it") from None
-    except OSError as error:
-        raise SourceError(str(path), 1, 1, "FT006", f"can't be read: {error.strerror}") from None
-
-
-def replace(path: Path, data: bytes) -> None:
-    """Put `data` in the place of a file's content, all or nothing; mode bits stay, links are followed."""
-    import tempfile  # costs what a file that needs no writing should not pay
-
-    target = Path(os.path.realpath(path))
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(target.stat().st_mode & 0o7777)
-        Path(temporary).replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise

@@ -73,22 +73,22 @@ def test_explain_is_for_people(script: Path) -> None:
     )
     text = run("--explain", script).stdout
     assert "lines 3-11: main loop in f()" in text
-    assert 'wrapped in flor.loop("epoch", ...)' in text
-    assert "one turn hands to the next: best" in text
-    assert "handed back: total" in text
-    assert "left as it was: FT301 'return' leaves the loop and the function" in text
+    assert 'Wrapped in flor.loop("epoch", ...)' in text
+    assert "Carried from one turn to the next: best." in text
+    assert "Handed back after it: total." in text
+    assert "Left as it is: FT301 'return' leaves the loop and the function (line 11)." in text
 
 
-def test_missing_folder_and_broken_files_are_one_line_each(script: Path, tmp_path: Path) -> None:
+def test_missing_and_broken_files_are_one_line_each(script: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_bytes(b"for\n")
     binary = tmp_path / "binary.py"
     binary.write_bytes(b"x = '\xff'\n")
-    result = run(tmp_path / "nope.py", tmp_path, broken, binary, script)
+    result = run(tmp_path / "nope.py", broken, binary, script)
     assert result.exit_code == 2
     lines = result.stderr.splitlines()
-    assert [re.search(r"FT\d+", line)[0] for line in lines[:-1]] == ["FT006", "FT006", "FT001", "FT003"]  # type: ignore[index]
-    assert lines[-1] == "1 file instrumented, 4 files failed (1 main loop, 1 block)."
+    assert [re.search(r"FT\d+", line)[0] for line in lines[:-1]] == ["FT006", "FT001", "FT003"]  # type: ignore[index]
+    assert lines[-1] == "1 file instrumented, 3 files failed (1 main loop, 1 block)."
     assert script.read_bytes() != TRAIN
 
 
@@ -160,8 +160,9 @@ def test_a_module_that_is_given_gets_its_blocks(two_files: Path) -> None:
 
 def test_json(script: Path) -> None:
     script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        exit()\n")
-    [item] = json.loads(run("--check", "--output-format", "json", script).stdout)
+    check, item = json.loads(run("--check", "--output-format", "json", script).stdout)
     assert (item["line"], item["column"], item["code"], item["slug"]) == (4, 9, "FT304", "block-exit")
+    assert (check["line"], check["code"], check["severity"]) == (1, "FT106", "warning")
 
 
 def test_full_shows_the_line(script: Path) -> None:
@@ -172,7 +173,7 @@ def test_full_shows_the_line(script: Path) -> None:
 def test_github(script: Path) -> None:
     script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        exit()\n")
     text = run("--check", "--output-format", "github", script).stdout
-    assert text.startswith(f"::warning file={script},line=4,col=9,endLine=4,title=flor FT304")
+    assert f"::warning file={script},line=4,col=9,endLine=4,title=flor FT304" in text
 
 
 def test_quiet(tmp_path: Path, script: Path) -> None:
