@@ -69,6 +69,7 @@ CODES: tuple[Code, ...] = (
     Code("FT309", "block-iterator", _R, "the loop goes over '{what}', an iterator that was made outside it"),
     Code("FT310", "block-open-context", _R, "'{what}' enters a context that is still open after the loop"),
     Code("FT311", "block-while", _R, "a 'while' loop below the main loop gets no block"),
+    Code("FT312", "micro-batch", _N, "the loop adds up gradients for one step; it gets no block of its own"),
     Code("FT401", "sibling", _N, "{what} has a loop that belongs in a block; give that file, too"),
     Code("FT402", "module-names", _W, "'{what}' will also see the name 'flor'"),
     Code(
@@ -78,6 +79,12 @@ CODES: tuple[Code, ...] = (
         "'{what}' advances an iterator made before the main loop; replay goes through all turns",
     ),
     Code("FT404", "unseen-step", _N, "'{what}' is in a file that was not given; if it trains, give that file, too"),
+    Code(
+        "FT405",
+        "environment",
+        _N,
+        "'{what}' steps or samples an environment or replay buffer: its turns are named and logged, never skipped",
+    ),
     Code("FT501", "pragma", _N, "left alone by {what}"),
     Code("FT502", "unknown-pragma", _W, "unknown pragma '# flor: {what}'; {hint}"),
     Code("FT503", "misplaced-pragma", _W, "'# flor: {what}' has no effect here; {hint}"),

@@ -212,10 +212,25 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
             file.targets.append(_main_target(file, what, found[id(owner)], changes))
         else:
             file.targets.append(_block_target(file, what, effects, changes, names))
+    for main in mains:
+        if not found[id(main.loop)]:
+            _main_notes(files, main, effects)
     for path in scripts:
         file = files[path]
         if not mains and not file.instrumented and not file.module.pragmas.skip_file:
             file.notes.extend(_managed(file.module) or [_note("no-main-loop", file.module, None)])
+
+
+def _main_notes(files: dict[str, _File], main: Main, effects: Effects) -> None:
+    """What a user may wonder about: why nothing is skipped here."""
+    file = files[main.loop.function.module.path]
+    if not file.instrumented and effects.does("env", main.loop.function, main.loop):
+        what = next(iter(_env_names(effects, main.loop)), "env.step")
+        file.notes.append(_note("environment", file.module, main.loop.node, what=what))
+    for inner in main.micro:
+        file = files[inner.function.module.path]
+        if not file.instrumented:
+            file.notes.append(_note("micro-batch", file.module, inner.node))
 
 
 class _Names:

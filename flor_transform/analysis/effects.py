@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -62,13 +62,14 @@ class Loop:
 class Event:
     """Something that matters, at a place: the innermost loop round it that is not transparent."""
 
-    kind: str  # step, weak, backward, forward, predict, env, make, call, eval
+    kind: str  # step, hand, weak, fit, backward, forward, predict, env, make, call, eval
     node: ast.AST
     loop: Loop | None
     guarded: bool = False
     no_grad: bool = False
     callee: Function | None = None
     what: str = ""
+    callees: tuple[Function, ...] = ()  #: it is what its kind says only if none of these steps
 
     def within(self, loop: Loop | None) -> bool:
         return loop is None or (self.loop is not None and self.loop.within(loop))
@@ -99,7 +100,25 @@ class Effects:
         for function in project.functions():
             self.summaries[id(function)] = _Scan(self, function).run()
         self._closures: dict[tuple[int, str], bool] = {}
+        self._settle()
         self._globals: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
+
+    def _settle(self) -> None:
+        """Drop what a name alone says of a call whose functions the project shows stepping."""
+        for summary in self.summaries.values():
+            if any(event.callees for event in summary.events):
+                summary.events = [
+                    event for event in summary.events if not any(self.does("step", callee) for callee in event.callees)
+                ]
+        self._closures.clear()
+
+    def believe(self, kind: str) -> None:
+        """Take events of a less certain kind for steps."""
+        for summary in self.summaries.values():
+            for event in summary.events:
+                if event.kind == kind:
+                    event.kind = "step"
+        self._closures.clear()
 
     def of(self, function: Function) -> Summary:
         return self.summaries[id(function)]
@@ -173,6 +192,7 @@ class _Hints:
                 self.models.add(name)
         zeroed: set[str] = set()
         stepped: set[str] = set()
+        backwarded: set[str] = set()
         for node in module.source.survey.kinds[ast.Call]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 name = last_name(node.func.value)
@@ -182,7 +202,9 @@ class _Hints:
                     zeroed.add(name)
                 elif node.func.attr == "step":
                     stepped.add(name)
-        self.optimizers |= (zeroed & stepped) - {""}
+                elif node.func.attr == "backward" and node.args:
+                    backwarded.add(name)  # engines: engine.backward(loss), engine.step()
+        self.optimizers |= ((zeroed | backwarded) & stepped) - {""}
         self.models -= self.optimizers
 
     def is_model(self, name: str) -> bool:
@@ -238,13 +260,21 @@ class _Scan:
         return self.summary
 
     def emit(
-        self, kind: str, node: ast.AST, *, callee: Function | None = None, what: str = "", hoist: bool = False
+        self,
+        kind: str,
+        node: ast.AST,
+        *,
+        callee: Function | None = None,
+        what: str = "",
+        hoist: bool = False,
+        callees: Sequence[Function] = (),
     ) -> None:
         loop = self.loop
         while loop is not None and (loop.transparent or (hoist and kind == "step")):
             hoist = False
             loop = loop.parent
-        self.summary.events.append(Event(kind, node, loop, self.guarded, self.no_grad, callee, what))
+        event = Event(kind, node, loop, self.guarded, self.no_grad, callee, what, tuple(callees))
+        self.summary.events.append(event)
 
     def visit(self, node: ast.AST) -> None:
         match node:
@@ -282,13 +312,20 @@ class _Scan:
                 self._call(node)
                 self._children(node)
             case ast.AugAssign(target=target, value=value):
-                if _mentions_grad(value) or (_is_data(target) and self.loop is not None):
+                if _mentions_grad(value) or (_is_data(target) and _mentions_change(value)):
                     self.emit("step", node, hoist=_loops_over(self.loop, target))
+                elif isinstance(node.op, (ast.Add, ast.Sub)) and _descends(target, value):
+                    self.emit("hand", node)
                 self._children(node)
             case ast.Assign(targets=targets, value=value) if any(_is_data(t) for t in targets) and _mentions_grad(
                 value
             ):
                 self.emit("step", node, hoist=_loops_over(self.loop, targets[0]))
+                self._children(node)
+            case ast.Assign(targets=[target], value=ast.BinOp(left=left, op=ast.Add() | ast.Sub(), right=right)) if (
+                dotted(left) == dotted(target) and _descends(target, right)
+            ):
+                self.emit("hand", node)
                 self._children(node)
             case ast.Lambda():
                 self._children(node)
@@ -332,24 +369,27 @@ class _Scan:
         if is_optimizer_class(path) and path:
             self.emit("make", node)
         if receiver is not None:
-            self._method(node, receiver, owner, name, bool(callees))
+            self._method(node, receiver, owner, name, callees)
         elif not callees:
             if self.hints.is_model(name) and isinstance(func, ast.Name):
                 self.emit("forward", node)
             if idioms.SCALER_NAME.search(name) and len(node.args) >= 2:
                 self.emit("step", node)  # NativeScaler()(loss, optimizer, ...)
                 self.emit("backward", node)
-        if path and idioms.STEPPING_CALLS.search(path):
+        if (path and idioms.STEPPING_CALLS.search(path)) or _maps_gradients(path, node):
             self.emit("step", node)
             self.emit("backward", node)
+        elif name in idioms.FITTING_METHODS:
+            once = any(k.arg in idioms.EPOCHS_ARGUMENTS and _is_one(k.value) for k in node.keywords)
+            self.emit("step" if once else "fit", node, what=path or name, callees=callees)
         elif (
-            not callees
-            and idioms.WEAK_STEPPING_CALLS.search(name)
-            and not (receiver is not None and (name == "train" or name == "update") and self.hints.is_model(owner))
-        ):
-            self.emit("weak", node, what=path or name)
+            idioms.WEAK_STEPPING_CALLS.search(name)
+            and not (receiver is not None and name == "train" and len(node.args) < 2 and self.hints.is_model(owner))
+        ) or (receiver is not None and name in ("update", "train") and node.args and idioms.LEARNER_NAME.search(owner)):
+            self.emit("weak", node, what=path or name, callees=callees)
 
-    def _method(self, node: ast.Call, receiver: ast.expr, owner: str, name: str, known: bool) -> None:
+    def _method(self, node: ast.Call, receiver: ast.expr, owner: str, name: str, callees: Sequence[Function]) -> None:
+        known = bool(callees)
         if name in ("update", "apply") and node.args and self.hints.is_optimizer(owner):
             self.emit("step", node)  # optax, nnx, Keras 3
             self.emit("backward", node)
@@ -357,6 +397,12 @@ class _Scan:
             self.hints.is_optimizer(last_name(arg)) for arg in node.args
         ):
             self.emit("step", node)
+        elif name != "step" and idioms.STEP_METHOD.search(name) and self.hints.is_optimizer(owner):
+            self.emit("step", node, callees=callees)  # first_step, step_and_update_lr
+        elif name == "run" and idioms.SESSION_NAME.search(owner):
+            if any(_mentions_training(arg) for arg in node.args):
+                self.emit("step", node)
+                self.emit("backward", node)
         elif name == "step":
             if idioms.ENVIRONMENT_NAME.search(owner):
                 self.emit("env", node, what=f"{owner}.step")
@@ -372,8 +418,8 @@ class _Scan:
             self.emit("env", node, what=f"{owner}.{name}")
         if name in idioms.BACKWARD_METHODS:
             self.emit("backward", node)
-        elif name in idioms.STEPPING_METHODS and not known:
-            self.emit("step", node)
+        elif name in idioms.STEPPING_METHODS:
+            self.emit("step", node, callees=callees)
             self.emit("backward", node)
         elif name in ("add_", "sub_", "addcdiv_", "copy_") and (
             (_is_data(receiver) and any(_mentions_grad(arg) for arg in node.args))
@@ -420,6 +466,39 @@ def _stops_grad(node: ast.expr) -> bool:
     if isinstance(node, ast.Call):
         return bool(idioms.NO_GRAD.search(dotted(node.func)))
     return bool(idioms.NO_GRAD.search(dotted(node)))
+
+
+def _maps_gradients(path: str, node: ast.Call) -> bool:
+    """`jax.tree.map(lambda p, g: p - lr * g, params, grads)`: a step written out."""
+    return bool(idioms.TREE_MAP.search(path)) and any("grad" in last_name(arg).lower() for arg in node.args)
+
+
+def _descends(target: ast.expr, change: ast.expr) -> bool:
+    """`w += eta * error`: weights changed by hand, in proportion to something."""
+    if not idioms.WEIGHTS_NAME.search(last_name(target)):
+        return False
+    return any(
+        isinstance(n, ast.BinOp) and isinstance(n.op, (ast.Mult, ast.MatMult)) for n in walk(change)
+    ) or _mentions_change(change)
+
+
+def _mentions_change(node: ast.expr) -> bool:
+    return any(
+        isinstance(n, (ast.Name, ast.Attribute)) and idioms.CHANGE_NAME.search(last_name(n)) is not None
+        for n in walk(node)
+    )
+
+
+def _is_one(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value == 1
+
+
+def _mentions_training(node: ast.expr) -> bool:
+    """Whether what a session is to run has an operation that trains in it."""
+    names = (
+        n.id if isinstance(n, ast.Name) else n.attr for n in walk(node) if isinstance(n, (ast.Name, ast.Attribute))
+    )
+    return any(idioms.TRAINING_OPERATION.search(name) for name in names)
 
 
 def _mentions_grad(node: ast.AST) -> bool:

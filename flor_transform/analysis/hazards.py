@@ -70,7 +70,7 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
                 yield Hazard("block-import-star", inner)
             case ast.Call(func=func):
                 path = dotted(func)
-                if path in idioms.EXITS:
+                if idioms.EXITS.search(path):
                     yield Hazard("block-exit", inner, f"{path}()")
                 elif path in idioms.DYNAMIC_CALLS and _is_builtin(function, inner):
                     if path not in ("vars", "dir") or not inner.args:
@@ -176,13 +176,46 @@ def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator
         if subject is None:
             continue
         root = dotted(subject)
-        if root and root.partition(".")[0] not in made_here and not root.endswith(("parameters", "modules")):
+        if (
+            root
+            and root.partition(".")[0] not in made_here
+            and not root.endswith(("parameters", "modules"))
+            and not _made_for(loop, root, flow, main, same_scope)
+        ):
             yield Hazard("block-next", inner, f"next({root})")
     subject = node.iter
     while isinstance(subject, ast.Call) and last_name(subject.func) in idioms.TRANSPARENT_ITERABLES and subject.args:
         subject = subject.args[0]
     if isinstance(subject, (ast.Name, ast.Attribute)) and dotted(subject):
         yield from _outside_iterable(loop, subject, flow, main, same_scope)
+
+
+def _made_for(loop: Loop, name: str, flow: Flow, main: Loop, same_scope: bool) -> bool:
+    """Whether an iterator is made anew in every turn for this loop alone: nobody misses what it would have drawn."""
+    node, function = loop.node, loop.function
+    makers = list(_assignments(function, name))
+    first = main.node.lineno if same_scope else 0
+    origins = {n.id for m in makers if m.value is not None for n in walk(m.value) if isinstance(n, ast.Name)}
+    return (
+        "." not in name
+        and function.binds(name)
+        and bool(makers)
+        and all(first < maker.lineno < node.lineno for maker in makers)
+        and any(_in_same_body(function, maker, node) for maker in makers)
+        and name not in flow.live_after(node) | function.captured
+        and not any(is_iterator(function, origin) or is_iterator(function.module.body, origin) for origin in origins)
+    )
+
+
+def _in_same_body(function: Function, first: ast.AST, second: ast.stmt) -> bool:
+    """Whether the second statement is never reached without the first: it follows in a list of statements."""
+    for owner in (function.node, *own_nodes(function.node.body)):
+        for field in ("body", "orelse", "finalbody"):
+            body = getattr(owner, field, None)
+            if isinstance(body, list) and first in body:
+                rest = body[body.index(first) + 1 :]
+                return any(node is second for node in own_nodes(rest))
+    return False
 
 
 def iterators_of(loop: Loop) -> dict[str, ast.expr]:

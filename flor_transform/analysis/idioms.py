@@ -25,12 +25,15 @@ OPTIMIZER_CLASS = re.compile(
 OPTIMIZER_MODULE = re.compile(r"(^|\.)(optim|optimizers)\.(?!lr_scheduler|swa_utils)\w+$")
 SCALER_NAME = re.compile(r"scaler", _I)
 SCHEDULER_NAME = re.compile(r"sched|(^|_)lr_?(decay|policy)|warmup", _I)
+#: methods of an optimizer, besides `step`, that update parameters: `first_step`, `step_and_update_lr`
+STEP_METHOD = re.compile(r"(^|_)step($|_)")
 #: methods that update a model whoever the receiver is
 STEPPING_METHODS = frozenset(
     {
         "partial_fit",
         "train_on_batch",
         "apply_gradients",
+        "apply_gradient",
         "optimize_parameters",
         "minimize",
         "train_batch",
@@ -40,9 +43,24 @@ STEPPING_METHODS = frozenset(
 )
 #: functions (by dotted name) that update parameters
 STEPPING_CALLS = re.compile(r"(^|\.)(apply_updates|opt_update|apply_gradients)$")
+#: maps over trees of parameters; with gradients among the arguments: a step
+TREE_MAP = re.compile(r"(^|\.)(tree\.map|tree_map|tree_multimap|map_structure)$")
+#: weights of a model written out by hand, and what they are changed by
+WEIGHTS_NAME = re.compile(r"^(w|weights?|bias(es)?|b|theta|params?|coefs?|beta)_?\d*_?$", _I)
+CHANGE_NAME = re.compile(r"grad|delta|update|(^|_)d[wb]\d*$|^dot$", _I)
+#: who runs the operations of a graph, and which of these operations train
+SESSION_NAME = re.compile(r"(^|_)(sess|session)$", _I)
+TRAINING_OPERATION = re.compile(r"train|optim|solver|minimize|update|(^|_)opt($|_)", _I)
+#: methods that train a whole model: a step only where one call is one epoch
+FITTING_METHODS = frozenset({"fit", "fit_generator"})
+EPOCHS_ARGUMENTS = frozenset({"epochs", "nb_epoch", "n_epochs", "num_epochs"})
+#: receivers whose `update(...)` or `train(...)` trains
+LEARNER_NAME = re.compile(
+    r"(^|_)(agents?|learner|algo|algorithm|trainer|ppo|sac|ddpg|td3|dqn|a2c|maddpg|policy)($|_|\d)", _I
+)
 #: calls of unknown origin that probably train; believed only when nothing surer is in sight
 WEAK_STEPPING_CALLS = re.compile(
-    r"^_?(train|do_train|run_train|fit|train_?(one_?)?(epoch|step|iter|iteration|batch|model|loop)\w*|"
+    r"^_?(train|do_train|run_train|train_?(one_?)?(epoch|step|iter|iteration|batch|model|loop)\w*|"
     r"(do_|run_)?(train|training)_?(epoch|step|iter|batch|loop)\w*|run_epoch|update_?(params|parameters|model|policy)|learn)$",
     _I,
 )
@@ -79,6 +97,8 @@ TRANSPARENT_ITERABLES = frozenset(
 )  # fmt: skip
 RANGE_ITERABLES = frozenset({"range", "trange", "count", "xrange", "arange", "tnrange"})
 EPOCH_NAME = re.compile(r"epoch|(^|_)ep($|_|s$)|^e$", _I)
+#: numbers of steps, in which the word has another part
+NOT_EPOCH_NAME = re.compile(r"(per|an|each|one)_?epoch|epoch_?(size|len|length|steps|iters|batches)", _I)
 #: targets of loops that train several models one after the other
 GRID_NAME = re.compile(
     r"(^|_)(fold|folds|kfold|seed|seeds|run|runs|trial|trials|rep|repeat|repetition|exp|experiment|config|cfg|setting|hparams?|"
@@ -95,7 +115,8 @@ ENVIRONMENT_NAME = re.compile(r"(^|_)(env|envs|environment|environments|gym|simu
 ENVIRONMENT_METHODS = frozenset({"step", "reset", "step_async", "step_wait"})
 REPLAY_NAME = re.compile(r"replay|(^|_)(rb|buffer|memory)($|_)", _I)
 REPLAY_METHODS = frozenset({"push", "store", "sample", "remember"})
-EXITS = frozenset({"sys.exit", "os._exit", "exit", "quit", "os.abort", "os.execv", "os.execvp"})
+#: calls that end the program on the spot; `sys.exit` is an exception like others
+EXITS = re.compile(r"^os\.(_exit|abort|exec[lv]p?e?)$")
 DYNAMIC_CALLS = frozenset({"exec", "eval", "globals", "locals", "vars", "dir"})
 OPEN_CONTEXT_METHODS = frozenset({"enter_context", "__enter__", "enter_async_context", "__aenter__"})
 NEXT_METHODS = frozenset({"next", "__next__"})

@@ -36,6 +36,7 @@ class Main:
     loop: Loop
     name: str = "step"
     blocks: list[Found] = field(default_factory=list)
+    micro: list[Loop] = field(default_factory=list)  #: loops that only add up gradients for a step of the turn
     weak: str = ""  #: the call that gave it away, if nothing better did
 
 
@@ -52,7 +53,11 @@ class Finder:
         ]
 
     def find(self) -> list[Main]:
-        mains = self._mains("step") or self._mains("weak")
+        mains = self._mains("step")
+        if not mains:
+            self.effects.believe("hand")
+            mains = self._mains("step") or self._mains("weak")
+        mains = _without_warm_ups(mains)
         marked = self._marked()
         mains = [main for main in mains if not any(self._replaces(mark, main.loop) for mark in marked)]
         mains += [Main(loop) for loop in marked]
@@ -66,7 +71,12 @@ class Finder:
 
     def _mains(self, kind: str) -> list[Main]:
         does = self.effects.does
-        stepping = [loop for loop in self.loops if does(kind, loop.function, loop)]
+        stepping = [
+            loop
+            for loop in self.loops
+            if does(kind, loop.function, loop)
+            or (kind == "weak" and is_epoch_named(loop) and does("fit", loop.function, loop))
+        ]
         reach = {id(loop): {id(f) for f in self.effects.reachable(loop.function, loop)} for loop in stepping}
         self._stepping = {id(loop) for loop in stepping}
         outer = [loop for loop in stepping if not self._trains_several(loop, reach[id(loop)], stepping)]
@@ -103,7 +113,7 @@ class Finder:
             (loop.function, loop),
             *((f, None) for f in self.effects.reachable(loop.function, loop)),
         ]:
-            for event in self.effects.of(function).of("weak", part):
+            for event in (*self.effects.of(function).of("weak", part), *self.effects.of(function).of("fit", part)):
                 return event.what
         return ""
 
@@ -113,6 +123,8 @@ class Finder:
             other for other in stepping if other is not loop and (other.within(loop) or id(other.function) in reach)
         ]
         if not below:
+            return False
+        if is_epoch_named(loop) and not any(is_epoch_named(other) for other in below):
             return False
         if self._makes_optimizer(loop):
             return True
@@ -167,7 +179,6 @@ class Finder:
     # -- blocks -------------------------------------------------------------------------------------------------------
 
     def _blocks(self, main: Main, taken: set[int]) -> None:
-        direct = self._steps_directly(main.loop.function, main.loop)
         done: set[int] = set()
 
         def below(function: Function, part: Loop | None, level: list[Loop], callee: bool) -> None:
@@ -175,12 +186,14 @@ class Finder:
             for loop in level:
                 if id(loop) in taken:
                     continue
-                role = self._role(loop, direct)
-                if role and not self._over_phases(loop):
+                role = self._role(loop)
+                if role and not self._above_training(loop):
                     taken.add(id(loop))
                     chosen.append(loop)
                     main.blocks.append(Found(loop, role, main, callee))
                 elif not loop.transparent:
+                    if not role and self._adds_up(loop):
+                        main.micro.append(loop)
                     below(function, loop, loop.children, callee)
             for event in self.effects.callees(function, part):
                 if any(event.within(loop) for loop in chosen):
@@ -193,13 +206,13 @@ class Finder:
 
         below(main.loop.function, main.loop, main.loop.children, False)
 
-    def _role(self, loop: Loop, direct: bool) -> str:
+    def _role(self, loop: Loop) -> str:
         if loop.transparent:
             return ""
         does = self.effects.does
         function = loop.function
         if does("step", function, loop):
-            return "train" if not direct or is_data_loop(loop) else ""
+            return "train"
         if does("backward", function, loop) or does("weak", function, loop):
             return ""
         if not (does("forward", function, loop) or does("predict", function, loop)):
@@ -225,11 +238,18 @@ class Finder:
         )
         return "" if later else "evaluate"
 
-    def _over_phases(self, loop: Loop) -> bool:
-        """`for phase in ["train", "val"]` round the loops that go over the data."""
+    def _adds_up(self, loop: Loop) -> bool:
+        does = self.effects.does
+        return does("backward", loop.function, loop) and not does("step", loop.function, loop)
+
+    def _above_training(self, loop: Loop) -> bool:
+        """`for phase in ["train", "val"]` or `for fold in ...` round the loops that go over the data."""
         if isinstance(loop.node, ast.While):
             return False
         literal = unwrap(loop.node.iter)
+        targets = [n.id for n in ast.walk(loop.node.target) if isinstance(n, ast.Name)]
+        if any(idioms.GRID_NAME.search(name) for name in targets) and self._steps_below(loop):
+            return True
         return (
             isinstance(literal, (ast.List, ast.Tuple))
             and all(isinstance(e, ast.Constant) and isinstance(e.value, str) for e in literal.elts)
@@ -248,11 +268,11 @@ class Finder:
         )
 
     def _level(self, main: Main) -> str:
-        if any(found.role == "train" for found in main.blocks):
+        direct = self._steps_directly(main.loop.function, main.loop)
+        if main.weak or not direct:
             return "epoch"
-        if main.weak:
-            return "epoch"
-        if not self._steps_directly(main.loop.function, main.loop):
+        # Some steps of one model for each of another's make no epoch; a loop over the data does.
+        if any(found.role == "train" and is_data_loop(found.loop) for found in main.blocks):
             return "epoch"
         # An evaluation every so many steps makes no epoch; one in every turn does.
         for found in main.blocks:
@@ -264,6 +284,28 @@ class Finder:
             ):
                 return "epoch"
         return "step"
+
+
+def _without_warm_ups(mains: list[Main]) -> list[Main]:
+    """Leave out `for _ in range(3)` before another main loop of the same function: steps that no result depends on."""
+
+    def warms_up(main: Main) -> bool:
+        node = main.loop.node
+        return (
+            isinstance(node, ast.For)
+            and isinstance(node.target, ast.Name)
+            and node.target.id.startswith("_")
+            and isinstance(node.iter, ast.Call)
+            and last_name(node.iter.func) in idioms.RANGE_ITERABLES
+            and all(isinstance(arg, ast.Constant) for arg in node.iter.args)
+        )
+
+    return [
+        main
+        for main in mains
+        if not warms_up(main)
+        or not any(o.loop.function is main.loop.function and o.loop.node.lineno > main.loop.node.lineno for o in mains)
+    ]
 
 
 def unwrap(node: ast.expr) -> ast.expr:
@@ -291,7 +333,7 @@ def is_epoch_named(loop: Loop) -> bool:
     names = _header_names(loop)
     if any(_INNER_EPOCHS.search(name) for name in names):
         return False
-    return any(idioms.EPOCH_NAME.search(name) for name in names)
+    return any(idioms.EPOCH_NAME.search(name) and not idioms.NOT_EPOCH_NAME.search(name) for name in names)
 
 
 def is_data_loop(loop: Loop) -> bool:

@@ -159,19 +159,19 @@ def test_a_module_that_is_given_gets_its_blocks(two_files: Path) -> None:
 
 
 def test_json(script: Path) -> None:
-    script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        exit()\n")
+    script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        os.abort()\n")
     check, item = json.loads(run("--check", "--output-format", "json", script).stdout)
     assert (item["line"], item["column"], item["code"], item["slug"]) == (4, 9, "FT304", "block-exit")
     assert (check["line"], check["code"], check["severity"]) == (1, "FT106", "warning")
 
 
 def test_full_shows_the_line(script: Path) -> None:
-    script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        exit()\n")
-    assert "    4 |         exit()\n      |         ^ block-exit\n" in run("--output-format", "full", script).stderr
+    script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        os.abort()\n")
+    assert "    4 |         os.abort()\n      |         ^ block-exit\n" in run("--output-format", "full", script).stderr
 
 
 def test_github(script: Path) -> None:
-    script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        exit()\n")
+    script.write_bytes(b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        os.abort()\n")
     text = run("--check", "--output-format", "github", script).stdout
     assert f"::warning file={script},line=4,col=9,endLine=4,title=flor FT304" in text
 

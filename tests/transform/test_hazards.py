@@ -496,6 +496,15 @@ CASES = {
             for b in range(2):
                 opt.step()
                 if b: sys.exit(3)
+        """
+    ),
+    "a death in the block": Case(
+        """
+        import os
+        for e in range(2):
+            for b in range(2):
+                opt.step()
+                if b > 2: os._exit(3)
         """,
         refused="block-exit",
     ),
