@@ -247,7 +247,7 @@ class Finder:
         if isinstance(loop.node, ast.While):
             return False
         literal = unwrap(loop.node.iter)
-        targets = [n.id for n in ast.walk(loop.node.target) if isinstance(n, ast.Name)]
+        targets = [n.id for n in walk(loop.node.target) if isinstance(n, ast.Name)]
         if any(idioms.GRID_NAME.search(name) for name in targets) and self._steps_below(loop):
             return True
         return (
