@@ -341,10 +341,10 @@ def test_only_what_is_put_in_changes(source: bytes) -> None:
 
 
 def test_a_diagnostic_names_the_cell() -> None:
-    source = written(("markdown", "# A"), "import torch\n\n", "%%time\n" + TRAIN + "\n        exit()")
+    source = written(("markdown", "# A"), "import torch\n\n", "%%time\n" + TRAIN + "\n        os.abort()")
     result = check_laws(source, filename="a.ipynb")
     [note] = result.diagnostics
-    assert str(note).startswith("a.ipynb:cell 3:5:9: FT304 'exit()' can end the program")
+    assert str(note).startswith("a.ipynb:cell 3:5:9: FT304 'os.abort()' can end the program")
     assert str(note).endswith("so the loop of line 3 of cell 3 gets no block")
     [loop], [block] = result.plan.loops, result.plan.blocks
     assert (loop.cell, loop.start, loop.stop) == (3, 2, 5)
