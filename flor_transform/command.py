@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flor_transform import diagnostics, disk, files, formats, mainloop, terminal
 from flor_transform.diagnostics import Severity
-from flor_transform.errors import SettingsError, SourceError
+from flor_transform.errors import SettingsError, SourceError, TransformError
 from flor_transform.progress import Progress
 from flor_transform.projects import Group, groups
 from flor_transform.report import Report
@@ -103,6 +101,8 @@ class _Run:
         ]
 
     def standard_input(self) -> None:
+        if sys.stdin is None:
+            raise TransformError("standard input is closed")
         data = sys.stdin.buffer.read()
         name = self.options.stdin_filename
         shown = name or "<stdin>"
@@ -138,7 +138,7 @@ class _Run:
                 {
                     "path": outcome.path,
                     "changed": result.code != outcome.data,
-                    "plan": json.loads(result.plan.to_json()),
+                    "plan": result.plan.to_data(),
                     "diagnostics": [formats.row(note) for note in result.diagnostics],
                 }
             )
@@ -162,7 +162,7 @@ class _Run:
         options, report = self.options, self.report
         machine = options.output_format in formats.MACHINE
         if options.explain and options.output_format == "json":
-            write(json.dumps(self.plans, indent=2) + "\n")
+            write(formats.as_document(self.plans))
         else:
             found = report.found
             if options.explain:  # which shows the rest where it belongs
@@ -190,6 +190,8 @@ def _diff(path: str, old: bytes, new: bytes) -> bytes:
     """A patch, in the bytes of the file."""
     if old == new:
         return b""
+    import difflib
+
     name = formats.printable(path).encode()
     lines = difflib.diff_bytes(difflib.unified_diff, _lines(old), _lines(new), name, name)
     patch = [line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in lines]

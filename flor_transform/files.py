@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fnmatch
 import os
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -173,6 +172,8 @@ def _ignored(folder: str) -> frozenset[str]:
     real = os.path.realpath(folder)
     if not any(os.path.exists(os.path.join(parent, ".git")) for parent in (real, *map(str, Path(real).parents))):
         return frozenset()
+    import subprocess
+
     # What the repository's own settings could run is switched off.
     command = ["git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "ls-files", "-z", "--others"]
     command += ["--ignored", "--exclude-standard", "--directory"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -69,7 +68,14 @@ def row(item: Diagnostic) -> dict[str, Any]:
 
 
 def as_json(items: Iterable[Diagnostic], sources: Sources) -> str:
-    return json.dumps([row(item) for item in items], indent=2) + "\n"
+    return as_document([row(item) for item in items])
+
+
+def as_document(data: object) -> str:
+    """Plain data as JSON text."""
+    import json  # what most runs don't need
+
+    return json.dumps(data, indent=2) + "\n"
 
 
 def github(items: Iterable[Diagnostic], sources: Sources) -> str:
@@ -97,7 +103,7 @@ def _property(text: str) -> str:
 def sarif(items: Iterable[Diagnostic], sources: Sources) -> str:
     from flor_transform.sarif import document
 
-    return json.dumps(document(items), indent=2) + "\n"
+    return as_document(document(items))
 
 
 FORMATS: dict[str, Callable[[Iterable[Diagnostic], Sources], str]] = {

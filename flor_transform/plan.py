@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -77,12 +76,19 @@ class Plan:
         entries: list[MainLoop | Block] = [*self.loops, *self.blocks]
         return iter(sorted(entries, key=lambda entry: (entry.cell, entry.start)))
 
+    def to_data(self) -> dict[str, Any]:
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
     def to_json(self) -> str:
-        return json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True)
+        import json
+
+        return json.dumps(self.to_data(), sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read back what `to_json` wrote; ValueError for anything else."""
+        import json
+
         try:
             data = json.loads(text)
             if data.pop("format") != FORMAT:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import io
 import re
 import tokenize
@@ -76,6 +75,8 @@ def read_pragmas(source: Source, tree: ast.Module) -> Pragmas:
     for pragma in found:
         word, place = pragma.word, (path, pragma.line, pragma.column)
         if word not in KNOWN:
+            import difflib
+
             near = difflib.get_close_matches(word, KNOWN, 1)
             hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(KNOWN)}"
             notes.append(diagnostics.make("unknown-pragma", *place, what=word, hint=hint))
