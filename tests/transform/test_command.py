@@ -104,7 +104,7 @@ disk.read = gone
 
 # -- what is printed --------------------------------------------------------------------------------------------------
 
-ODD = b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        exit()\n"
+ODD = b"for e in range(3):\n    for b in loader:\n        optimizer.step()\n        stack.enter_context(f)\n"
 
 
 def test_patch_and_check_together(script: Path) -> None:
@@ -158,7 +158,7 @@ def test_sarif(tmp_path: Path) -> None:
     assert run["invocations"] == [{"executionSuccessful": False}]
     assert [(result["ruleId"], result["level"]) for result in run["results"]] == [
         ("FT001", "error"),
-        ("FT304", "warning"),
+        ("FT310", "warning"),
     ]
     for result in run["results"]:
         assert driver["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
@@ -184,7 +184,7 @@ def test_the_whole_plan_as_json(script: Path) -> None:
     assert (file["path"], file["changed"]) == ("train.py", True)
     [loop], [block] = file["plan"]["loops"], file["plan"]["blocks"]
     assert (loop["name"], loop["start"], loop["stop"], loop["code"]) == ("epoch", 1, 4, "")
-    assert (block["code"], block["line"]) == ("FT304", 4)
+    assert (block["code"], block["line"]) == ("FT310", 4)
     assert script.read_bytes() == ODD
 
 
