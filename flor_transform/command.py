@@ -15,6 +15,7 @@ from flor_transform.progress import Progress
 from flor_transform.projects import Group, groups
 from flor_transform.report import Report
 from flor_transform.settings import Lookup
+from flor_transform.source import is_notebook
 from flor_transform.terminal import say, write
 from flor_transform.work import Outcome, Task, outcomes
 
@@ -187,13 +188,22 @@ class _Run:
 
 
 def _diff(path: str, old: bytes, new: bytes) -> bytes:
-    """A patch, in the bytes of the file."""
+    """A patch, in the bytes of the file; of a notebook one for each cell that changes, in the letters that it shows."""
     if old == new:
         return b""
+    name = formats.printable(path)
+    if not is_notebook(old, path):
+        return _patch(name, old, new)
+    from flor_transform.notebook import decode
+
+    pairs = zip(decode(old, path).cells, decode(new, path).cells, strict=True)
+    return b"".join(_patch(f"{name}:cell {a.number}", a.text.encode(), b.text.encode()) for a, b in pairs)
+
+
+def _patch(name: str, old: bytes, new: bytes) -> bytes:
     import difflib
 
-    name = formats.printable(path).encode()
-    lines = difflib.diff_bytes(difflib.unified_diff, _lines(old), _lines(new), name, name)
+    lines = difflib.diff_bytes(difflib.unified_diff, _lines(old), _lines(new), name.encode(), name.encode())
     patch = [line if line.endswith(b"\n") else line + b"\n\\ No newline at end of file\n" for line in lines]
     return b"".join(terminal.coloured_patch(patch))
 

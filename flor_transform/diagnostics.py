@@ -93,7 +93,7 @@ CODES: tuple[Code, ...] = (
 BY_SLUG = {code.slug: code for code in CODES}
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Diagnostic:
     """One finding at a place of a file; lines and columns count from 1, in a notebook from the start of its cell."""
 
@@ -111,6 +111,13 @@ class Diagnostic:
     def where(self) -> str:
         """The file, and in a notebook the cell: what lines are counted in."""
         return f"{self.path}:cell {self.cell}" if self.cell else self.path
+
+    def __lt__(self, other: Diagnostic) -> bool:
+        return self._order < other._order
+
+    @property
+    def _order(self) -> tuple[str, int, int, int, str, str]:
+        return self.path, self.cell, self.line, self.column, self.code, self.message
 
     def __str__(self) -> str:
         return f"{self.where}:{self.line}:{self.column}: {self.code} {self.message}"

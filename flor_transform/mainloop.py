@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from flor_transform.formats import printable
 from flor_transform.source import Source
 
 _MOST_LISTED = 30
+_PLACE = re.compile(r"(?:(?P<path>.*?):)??(?:cell (?P<cell>[0-9]+):)?(?P<line>[0-9]+)", re.DOTALL)
 
 
 class ChoiceError(TransformError):
@@ -21,7 +23,8 @@ class ChoiceError(TransformError):
 @dataclass(frozen=True)
 class _Loop:
     path: str
-    line: int
+    line: int  #: in a notebook from the start of all its code
+    place: tuple[int, int]  #: the cell (0 but in notebooks) and the line in it
     stop: int  #: last line of the header
     header: str
     function: str
@@ -30,12 +33,15 @@ class _Loop:
 
     def __str__(self) -> str:
         where = f"  (in {self.function})" if self.function else ""
-        return f"  {printable(self.path)}:{self.line}: {printable(self.header)}{where}"
+        cell, line = self.place
+        path = f"{printable(self.path)}:cell {cell}" if cell else printable(self.path)
+        return f"  {path}:{line}: {printable(self.header)}{where}"
 
 
 def find(wanted: str, files: Mapping[str, bytes]) -> tuple[str, int]:
     """The file and the line of the one loop that `FILE:LINE`, `LINE` or `NAME` means.
 
+    A line of a notebook is `FILE:cell N:LINE`.
     A name is that of the function around the loop, with its class or without, or of a variable in its header.
     """
     loops = [loop for path, data in files.items() for loop in _loops(path, data)]
@@ -53,10 +59,13 @@ def find(wanted: str, files: Mapping[str, bytes]) -> tuple[str, int]:
 
 
 def _meant(wanted: str, loops: list[_Loop]) -> Iterator[_Loop]:
-    path, colon, number = wanted.rpartition(":")
-    if number.isdecimal():
-        at = [loop for loop in loops if not colon or _same(path, loop.path)]
-        yield from (loop for loop in at if loop.line <= int(number) <= loop.stop)
+    place = _PLACE.fullmatch(wanted)
+    if place is not None:
+        at = [loop for loop in loops if place["path"] is None or _same(place["path"], loop.path)]
+        if place["cell"] is not None:
+            at = [loop for loop in at if loop.place[0] == int(place["cell"])]
+        number = int(place["line"])
+        yield from (loop for loop in at if loop.place[1] <= number <= loop.place[1] + loop.stop - loop.line)
         return
     inside = [loop for loop in loops if wanted in (loop.function, loop.function.rpartition(".")[2]) and wanted]
     if inside:
@@ -92,4 +101,4 @@ def _loop(source: Source, path: str, node: ast.For | ast.AsyncFor | ast.While, s
     names = frozenset(name.id for name in ast.walk(named) if isinstance(name, ast.Name))
     header = " ".join(source.text[source.start(node) : source.stop(last)].split())
     stop = max(node.lineno, min(node.body[0].lineno - 1, (last.end_lineno or node.lineno) + 1))
-    return _Loop(path, node.lineno, stop, header[:80], scope, names, outermost)
+    return _Loop(path, node.lineno, source.place(node.lineno), stop, header[:80], scope, names, outermost)

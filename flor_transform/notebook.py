@@ -263,12 +263,17 @@ class Notebook(Source):
     def is_masked(self, line: int) -> bool:
         return line in self.masked
 
+    def shown(self, line: int) -> str:
+        if line not in self.masked:
+            return self.line(line)
+        number, line = self.place(line)
+        [cell] = [cell for cell in self.cells if cell.number == number]
+        return _NEWLINE.split(cell.text)[line - 1]
+
     def reworded(self, line: int, message: str) -> str:
         if line not in self.masked or _UNKNOWN not in message:
             return message
-        number, line = self.place(line)
-        [cell] = [cell for cell in self.cells if cell.number == number]
-        return message.replace(_UNKNOWN, _LINE.findall(cell.text)[line - 1].split()[0])
+        return message.replace(_UNKNOWN, self.shown(line).split()[0])
 
     def _cell(self, offset: int) -> tuple[Cell, int]:
         """The cell that an offset of `text` belongs to, and the offset in it; one more than its length for its end."""

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from flor_transform.settings import Settings
 
-#: import statements, also those in strings: one too many only means that two files are looked at together
+#: import statements, also those in strings, as a notebook's are: one too many only means that two files are looked at
+#: together
 _IMPORT = re.compile(
-    rb"(?:^|[\r\n;:])[ \t\f]*(?:from[ \t\f]+(?P<source>\.*[\w.]*)[ \t\f]+import[ \t\f]*"
+    rb"(?:^|[\r\n;:\"]|\\n)[ \t\f]*(?:from[ \t\f]+(?P<source>\.*[\w.]*)[ \t\f]+import[ \t\f]*"
     rb"(?P<names>\([^)]*\)|(?:[^\r\n\\]|\\\r?\n)*)"
     rb"|import[ \t\f]+(?P<modules>(?:[^\r\n\\;]|\\\r?\n)*))"
 )

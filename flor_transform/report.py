@@ -62,7 +62,7 @@ class Report:
             for number in range(1, source.lines + 1):
                 place = source.place(number)
                 if place in wanted:
-                    self.sources[(outcome.path, *place)] = source.line(number)
+                    self.sources[(outcome.path, *place)] = source.shown(number)
 
     def _is_shown(self, note: Diagnostic, named: bool) -> bool:
         if self.quiet:

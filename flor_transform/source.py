@@ -155,6 +155,10 @@ class Source:
         """Whether a line is not Python, and the text only says what it may do."""
         return False
 
+    def shown(self, line: int) -> str:
+        """A line as the file has it."""
+        return self.line(line)
+
     def reworded(self, line: int, message: str) -> str:
         """A message about a line with what stands there, where the text has something else in its place."""
         return message

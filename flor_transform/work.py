@@ -14,7 +14,7 @@ from flor_transform.pipeline import Result, instrument_files
 from flor_transform.plan import Plan
 from flor_transform.projects import Beside, Group
 from flor_transform.source import Source
-from flor_transform.strip import strip
+from flor_transform.strip import strip_source
 
 #: so many files are done before a second process could have begun
 _FEW = 8
@@ -75,8 +75,9 @@ def _lost(task: Task, reason: str) -> list[Outcome]:
 
 def _stripped(path: str, data: bytes) -> Outcome:
     try:
-        _ = Source.decode(data, path).tree
-        return Outcome(path, data, Result(strip(data) if b"flor" in data else data, Plan(path)))
+        source = Source.decode(data, path)
+        _ = source.tree
+        return Outcome(path, data, Result(strip_source(source) if b"flor" in data else data, Plan(path)))
     except Exception as error:
         return Outcome(path, data, None, _failure(path, error))
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import nbformat
 import pytest
+from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbclient import NotebookClient
 
 from flor_transform import instrument, strip
+from flor_transform.cli import transform_command
 from flor_transform.errors import SourceError
 from flor_transform.notebook import decode, mask
 
@@ -451,6 +453,101 @@ def test_a_notebook_is_known_by_what_it_holds() -> None:
     code = instrument(source).code
     assert json.loads(code)["cells"]
     assert strip(code) == source
+
+
+# -- the command --------------------------------------------------------------------------------------------------------
+
+
+def run(*args: str | Path, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(transform_command, [str(arg) for arg in args], input=stdin)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "train.ipynb"
+    path.write_bytes(written(("markdown", "# A"), "import torch", TRAIN + "\n        exit()", "%run x\n" + TRAIN))
+    return path
+
+
+def test_in_place_and_back(file: Path) -> None:
+    source = file.read_bytes()
+    assert run("--check", file).exit_code == 1
+    assert run(file).exit_code == 0
+    assert b'flor.loop(\\"epoch\\", range(3))' in file.read_bytes()
+    assert run("--check", file).exit_code == 0
+    assert run("--strip", file).exit_code == 0
+    assert file.read_bytes() == source
+
+
+def test_standard_input(file: Path) -> None:
+    source = file.read_bytes()
+    code = run("-", stdin=source).stdout_bytes
+    assert code == run("-", "--stdin-filename", "a/b.ipynb", stdin=source).stdout_bytes
+    run(file)
+    assert code == file.read_bytes()
+    assert run("-", "--strip", stdin=code).stdout_bytes == source
+
+
+def test_a_folder(file: Path) -> None:
+    (file.parent / ".ipynb_checkpoints").mkdir()
+    (file.parent / ".ipynb_checkpoints" / "train-checkpoint.ipynb").write_bytes(file.read_bytes())
+    result = run(file.parent)
+    assert result.stderr.endswith("1 file instrumented (2 main loops, 1 block, 1 loop refused).\n")
+
+
+def test_a_module_beside_the_notebook(tmp_path: Path) -> None:
+    notebook, module = tmp_path / "a.ipynb", tmp_path / "engine.py"
+    notebook.write_bytes(written("import torch\nfrom engine import train", "for epoch in range(3):\n    train(model)"))
+    module.write_bytes(b"def train(model):\n    for x in loader:\n        optimizer.step()\n")
+    result = run(notebook)
+    assert f"{module}:2:1: FT401" in result.stderr
+    run("--strip", notebook)
+    assert run(notebook, module).stderr == "2 files instrumented (1 main loop, 1 block).\n"
+    assert run("--check", notebook, module).exit_code == 0
+
+
+def test_a_patch_for_each_cell(file: Path) -> None:
+    source = file.read_bytes()
+    text = run("--diff", file).stdout
+    assert file.read_bytes() == source
+    assert (
+        re.findall(r"^(?:---|\+\+\+) .*:(.*)$", text, re.MULTILINE) == ["cell 2"] * 2 + ["cell 3"] * 2 + ["cell 4"] * 2
+    )
+    assert text.startswith(f"--- {file}:cell 2\n+++ {file}:cell 2\n@@ -1 +1,2 @@\n+import flor\n import torch\n")
+
+
+def test_explain_counts_lines_by_cell(file: Path) -> None:
+    text = run("--explain", file).stdout
+    assert "lines 1-4 of cell 3: main loop at module level" in text
+    assert "line 2 of cell 3" in text or "lines 2-4 of cell 3" in text
+
+
+def test_formats(file: Path) -> None:
+    file.write_bytes(written(("markdown", "# A"), TRAIN + "\n        !ls\n        exit()"))
+    assert f"{file}:cell 2:5:9: FT304" in run("--diff", file).stderr
+    assert (
+        "    5 |         exit()\n      |         ^ block-exit\n"
+        in run("--diff", "--output-format", "full", file).stderr
+    )
+    rows = json.loads(run("--check", "--output-format", "json", file).stdout)
+    assert {(row["cell"], row["line"]) for row in rows} == {(2, 1), (2, 5)}
+    [result, _] = json.loads(run("--check", "--output-format", "sarif", file).stdout)["runs"][0]["results"][::-1]
+    assert "region" not in result["locations"][0]["physicalLocation"]
+    assert "line=" not in run("--check", "--output-format", "github", file).stdout
+
+
+def test_full_shows_what_the_cell_holds(file: Path) -> None:
+    file.write_bytes(written(TRAIN + "\n    %run one.py  # again"))
+    text = run("--check", "--output-format", "full", file).stderr
+    assert "    4 |     %run one.py  # again\n      |     ^ dynamic-names\n" in text
+
+
+def test_the_main_loop_can_be_named_by_its_cell(file: Path) -> None:
+    text = run("--diff", "--main-loop", "cell 3:2", file).stdout
+    assert '+    for x in flor.loop("step", loader):' in text
+    result = run("--diff", "--main-loop", "2", file)
+    assert result.exit_code == 2
+    assert f"{file}:cell 3:2: for x in loader" in result.stderr
 
 
 # -- what it does -----------------------------------------------------------------------------------------------------
