@@ -465,7 +465,7 @@ def run(*args: str | Path, stdin: bytes | None = None) -> Result:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     path = tmp_path / "train.ipynb"
-    path.write_bytes(written(("markdown", "# A"), "import torch", TRAIN + "\n        exit()", "%run x\n" + TRAIN))
+    path.write_bytes(written(("markdown", "# A"), "import torch", TRAIN + "\n        os._exit(1)", "%run x\n" + TRAIN))
     return path
 
 
@@ -523,10 +523,10 @@ def test_explain_counts_lines_by_cell(file: Path) -> None:
 
 
 def test_formats(file: Path) -> None:
-    file.write_bytes(written(("markdown", "# A"), TRAIN + "\n        !ls\n        exit()"))
+    file.write_bytes(written(("markdown", "# A"), TRAIN + "\n        !ls\n        os._exit(1)"))
     assert f"{file}:cell 2:5:9: FT304" in run("--diff", file).stderr
     assert (
-        "    5 |         exit()\n      |         ^ block-exit\n"
+        "    5 |         os._exit(1)\n      |         ^ block-exit\n"
         in run("--diff", "--output-format", "full", file).stderr
     )
     rows = json.loads(run("--check", "--output-format", "json", file).stdout)
