@@ -103,6 +103,8 @@ class _Document:
                 raise json.JSONDecodeError("Extra data", self.text, at)
         except json.JSONDecodeError as error:
             raise self._error(error.pos, f"is not a notebook: {error.msg}") from None
+        except ValueError:  # Python's limit for what it makes an integer of
+            raise self._error(0, "can't be read: it holds a number of thousands of digits") from None
         except RecursionError:
             raise SourceError(self.name, 1, 1, "FT004", "is nested too deeply to be read") from None
         return self._checked()
@@ -403,7 +405,13 @@ def readable(data: bytes, name: str) -> str:
 #: what leads a line that only IPython understands
 _LINE_MARKS = "%!?/,;"
 _CELL_MAGIC = re.compile(r"(?:[ \t]*(?:\r\n|\n|\r))*%%(\w*)")
-_MAGIC = re.compile(r"%(\w+)[ \t]*")
+#: the one line of a cell may leave out the percent sign, where it is no Python
+_AUTOMAGIC = re.compile(
+    r"(?:pip|conda|mamba|micromamba|uv|cd|ls|ll|la|mkdir|rmdir|cp|mv|rm|cat|less|more|man|time|timeit|prun|run|store"
+    r"|matplotlib|pylab|load_ext|reload_ext|autoreload|env|set_env|config|pinfo|pinfo2|psearch|xdel|reset|precision)"
+    r"[ \t]+[^\r\n]+(?:\r\n|\n|\r)?"
+)
+_MAGIC = re.compile(r"%?(\w+)[ \t]*")
 _CONTINUED = re.compile(r"(?:[^\\\r\n]|\\(?:\r\n|\n|\r)|\\)*+")
 _CUT = re.compile(r"\\?[\r\n]")
 _BLACK = re.compile(r"[^\r\n]")
@@ -457,6 +465,8 @@ def mask(text: str) -> tuple[str, set[int]]:
             parts += [_blank(body)] if found[1] in _BLIND else map(_names, _LINE.findall(body))
             return "".join(parts), set(range(1, _line(text, len(text)) + 1))
         masked = set(range(1, _line(text, rest) + 1))
+    elif _AUTOMAGIC.fullmatch(text) and not _parses(text):
+        return _command(text), {1}
     else:
         rest, parts, masked = 0, [], set()
     for start, stop, how in _commands(text, rest):
@@ -491,13 +501,13 @@ def _commands(text: str, at: int) -> Iterator[tuple[int, int, Callable[[str], st
         if kind in ("open", "close"):
             depth = max(depth + (1 if kind == "open" else -1), 0)
         elif kind == "newline" and not depth:
-            if asked:
+            if asked and not _NEWLINE.search(text, start, at):
                 yield start, at, _names
             first = True
         if kind not in ("space", "comment"):
             asked = token.group() == "?"
         at = stop
-    if asked and not first:
+    if asked and not first and not _NEWLINE.search(text, start):
         yield start, at, _names
 
 
@@ -507,7 +517,7 @@ def _command(text: str) -> str:
     if found is not None and found[1] in _RUN_LINE and _are_simple(text[found.end() :]):
         return "0".ljust(found.end() - 1) + ";" + text[found.end() :]
     if found is not None and found[1] in _BINDING and len(text) >= len(_UNKNOWN):
-        return _UNKNOWN + _blank(text[len(_UNKNOWN) :])
+        return _UNKNOWN + _kept(text[len(_UNKNOWN) :])
     return _names(text)
 
 
@@ -522,16 +532,22 @@ def _value(text: str) -> str:
     return _names(text)
 
 
-def _are_simple(text: str, only: type[ast.stmt] = ast.stmt) -> bool:
-    """Whether text is statements that may share their line with others, and that nothing is put before."""
+def _parses(text: str) -> bool:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            body = ast.parse(text).body
+            ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return False
-    simple = all(isinstance(node, only) and not hasattr(node, "body") and node.lineno == 1 for node in body)
-    return bool(body) and simple and "\n" not in text and "\r" not in text
+    return True
+
+
+def _are_simple(text: str, only: type[ast.stmt] = ast.stmt) -> bool:
+    """Whether text is statements that may share their line with others, and that nothing is put before."""
+    if "\n" in text or "\r" in text or not _parses(text):
+        return False
+    body = ast.parse(text).body
+    return bool(body) and all(isinstance(node, only) and not hasattr(node, "body") for node in body)
 
 
 def _names(text: str) -> str:
