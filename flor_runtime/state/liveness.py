@@ -10,8 +10,8 @@ from __future__ import annotations
 import dis
 import inspect
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Callable
+from functools import cache, wraps
 from types import CodeType, FrameType
 from typing import Any, NamedTuple, TypeVar
 
@@ -33,25 +33,28 @@ _NO_FALLTHROUGH = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "
                    "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT"}  # fmt: skip
 
 
-def _accesses(code: CodeType, instruction: dis.Instruction) -> Iterator[tuple[str, str]]:
+@cache
+def _kinds(op: str) -> tuple[str, ...]:
+    """What an instruction of that name does to its names, in their order; empty: it uses none."""
+    if not ("_FAST" in op or "_DEREF" in op or op.endswith(("_NAME", "_GLOBAL")) or op.startswith("LOAD_FROM_DICT_OR")):
+        return ()
+    kinds = ["load" if p == "LOAD" else "store" for p in op.split("_") if p in ("LOAD", "STORE", "DELETE")]
+    return tuple(k + "_global" for k in kinds) if op.endswith("_GLOBAL") else tuple(kinds)
+
+
+def _accesses(code: CodeType, instruction: dis.Instruction) -> list[tuple[str, str]]:
     """(what, name) in the order in which the instruction does it; super-instructions of 3.13 do two.
 
     A comprehension that is built into its function puts variables of the same name aside and back: that is a use of
     them.
     """
-    op = instruction.opname
-    if "_FAST" in op and not code.co_flags & inspect.CO_OPTIMIZED:  # the own variables of a comprehension in a module
-        return
-    if "_FAST" in op or "_DEREF" in op or op.endswith(("_NAME", "_GLOBAL")) or op.startswith("LOAD_FROM_DICT_OR"):
-        names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-        kinds = ["load" if p == "LOAD" else "store" for p in op.split("_") if p in ("LOAD", "STORE", "DELETE")]
-        if not kinds:  # IMPORT_NAME, MAKE_CELL: no access
-            return
-        if op.endswith("_GLOBAL"):
-            kinds = [k + "_global" for k in kinds]
-        for position, name in enumerate(names):
-            if isinstance(name, str):
-                yield kinds[min(position, len(kinds) - 1)], name
+    kinds = _kinds(instruction.opname)
+    if not kinds:
+        return []
+    if not code.co_flags & inspect.CO_OPTIMIZED and "_FAST" in instruction.opname:
+        return []  # the own variables of a comprehension in a module
+    names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
+    return [(kinds[min(n, len(kinds) - 1)], name) for n, name in enumerate(names) if isinstance(name, str)]
 
 
 def _cached(function: Callable[..., R]) -> Callable[..., R]:
@@ -389,9 +392,9 @@ def _flow(code: CodeType) -> tuple[list[list[int]], list[int | None]]:
 
 
 @_cached
-def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
+def _live_before(code: CodeType) -> tuple[frozenset[str], dict[str, int], list[int]]:
+    """(names that are always live, the bit of each other name, the bits that are live before each instruction)."""
     instructions = _instructions(code)
-    offsets = _offsets(code)
     names = sorted({name for i in instructions for _, name in _accesses(code, i)})
     bit = {name: 1 << n for n, name in enumerate(names)}
     use, kill = [0] * len(instructions), [0] * len(instructions)
@@ -417,7 +420,7 @@ def _live_before(code: CodeType) -> dict[int, frozenset[str]]:
                 live[n] = before
                 changed = True
     cells = inner_loads(code) | set(code.co_freevars) | set(code.co_cellvars)
-    return {o: cells | {name for name in names if live[n] & bit[name]} for n, o in enumerate(offsets)}
+    return cells, bit, live
 
 
 def live_at(code: CodeType, offset: int) -> frozenset[str]:
@@ -426,7 +429,9 @@ def live_at(code: CodeType, offset: int) -> frozenset[str]:
     Names that inner functions can see are always live. For module code these are also the globals that its functions
     read.
     """
-    return _live_before(code)[offset]
+    cells, bit, live = _live_before(code)
+    here = live[_numbers(code)[offset]]
+    return cells | {name for name, mask in bit.items() if here & mask}
 
 
 @_cached

@@ -7,69 +7,33 @@ below it for a block: the text that real code comes in is what is tried.
 from __future__ import annotations
 
 import random
-import sysconfig
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flor_transform import instrument, pipeline, strip
-from flor_transform.analysis.effects import Effects, all_loops
-from flor_transform.analysis.loops import Found, Main
-from flor_transform.errors import SourceError
-
-STDLIB = Path(sysconfig.get_path("stdlib"))
-
-
-class EveryLoop:
-    """In the place of the finder: all loops are wanted."""
-
-    def __init__(self, effects: Effects) -> None:
-        self.effects = effects
-
-    def find(self) -> list[Main]:
-        mains = []
-        for function in self.effects.project.functions():
-            for loop in all_loops(self.effects.of(function)):
-                if loop.parent is None:
-                    main = Main(loop, "epoch")
-                    main.blocks = [Found(child, "train", main, False) for child in loop.children]
-                    mains.append(main)
-        return mains
-
-
-def check(source: bytes) -> bool:
-    """Hold both laws against one source; whether it came out changed."""
-    try:
-        result = instrument(source)
-    except SourceError:
-        return False
-    if result.changed:
-        assert strip(result.code) == source
-        assert instrument(result.code).code == result.code
-    else:
-        assert result.code == source
-    return result.changed
-
-
-def stdlib(count: int) -> list[Path]:
-    files = sorted(path for path in STDLIB.rglob("*.py") if "site-packages" not in path.parts)
-    return random.Random(2).sample(files, min(count, len(files)))
+from flor_transform import pipeline
+from tests.laws.files import EveryLoop, check, check_files, installed, standard_library
 
 
 @pytest.mark.parametrize("part", range(10))
-def test_standard_library(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "Finder", EveryLoop)
-    changed = sum(check(path.read_bytes()) for path in stdlib(300)[part::10] if path.stat().st_size < 60_000)
-    assert changed >= 5
+def test_standard_library(part: int) -> None:
+    paths = random.Random(2).sample(standard_library(), 300)[part::10]
+    tally = check_files(path for path in paths if path.stat().st_size < 60_000)
+    assert [] == tally.wrong
+    assert tally.changed >= 5
 
 
 @pytest.mark.proof
-def test_standard_library_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "Finder", EveryLoop)
-    changed = sum(check(path.read_bytes()) for path in stdlib(100_000))
-    assert changed > 500
+@pytest.mark.parametrize("part", range(100))
+def test_installed_files(part: int) -> None:
+    """The standard library and all that is installed beside it: over 10,000 files."""
+    paths = installed()
+    assert len(paths) > 10_000
+    tally = check_files(paths[part::100])
+    assert [] == tally.wrong
+    assert tally.changed > 0.2 * tally.files
 
 
 def test_fixtures() -> None:

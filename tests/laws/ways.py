@@ -29,7 +29,7 @@ from flor_runtime.store.checkpoints import Reader, Writer
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
 from flor_transform import Result
-from tests.runtime.programs import shape
+from tests.programs.oracle import shape
 
 #: Where something was printed: entry and turn of the main loop, block and occurrence, and whether in it or after it.
 Place = tuple[int, int, str, int, bool]
