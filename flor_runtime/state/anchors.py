@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from flor_runtime.state.capture import Capture
+from flor_runtime.state.capture import Capture, storage_digest
 from flor_runtime.state.graph import FROZEN, Graph, Node, Step, brought, edges
 from flor_runtime.state.names import MISSING, find
 
@@ -61,7 +61,7 @@ class Anchors:
         self._watched: dict[int, Any] = {}
         self._blobs: dict[int, int] = {}  # of each array: the entry of `paths` for its memory
         self._memory: dict[tuple[int, int], int] = {}
-        self._looks: dict[int, list[Any]] = {}
+        self._looks: dict[int, Any] = {}
         objects = walk.objects
         for key, blob in walk.memory.items():
             if places[walk.holders[blob]] >= 0:
@@ -78,6 +78,8 @@ class Anchors:
                     self._blobs[place] = places[walk.holders[node[1]]]
                 if node[0] in _UNCHANGING:
                     self._looks[place] = node[2:]
+                elif node[0] == "tensor" and node[10]:  # its history can't be made again: it must stay as it is
+                    self._looks[place] = storage_digest(objects[n])
                 if node[0] not in _CONSTANT and not (node[0] in FROZEN and not any(type(v) is list for v in node[1])):
                     if kind.__weakrefoffset__:
                         self._watched[place] = weakref.ref(objects[n])
@@ -102,9 +104,9 @@ class Anchors:
         """The entry of `paths` for the memory of a tensor or array, -1 if it was not in use."""
         return self._memory.get(key, -1)
 
-    def unchanged(self, place: int, node: Node) -> bool:
-        """True if an object that can't be restored looks as it did."""
-        return self._looks.get(place, node[2:]) == node[2:]
+    def unchanged(self, place: int, look: Any) -> bool:
+        """True if an object that can't be restored looks as it did: `look` is the node's, or the digest of a tensor."""
+        return bool(self._looks.get(place, look) == look)
 
     def survivors(self) -> Iterable[tuple[int, Any]]:
         """The objects that are still there, although nothing that was met may lead to them any more."""
@@ -188,11 +190,11 @@ def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
     """Why the object of a node could not be restored; "" if it can."""
     kind, origin = node[0], graph.origins[n]
     if origin >= 0:
-        if kind in _UNCHANGING and not anchors.unchanged(origin, node):
+        if kind in _UNCHANGING and not anchors.unchanged(origin, node[2:]):
             return f"{node[1] if kind != 'cache' else 'a cached function'}: it has changed, and can't be restored"
         if kind == "array" and anchors.moved(origin, graph.storages[node[1]]) and graph.blobs[node[1]].nbytes:
             return "an array that was resized"
-        if kind == "tensor" and node[10]:
+        if kind == "tensor" and node[10] and not anchors.unchanged(origin, graph.blobs[node[1]].digest):
             return "a tensor that was changed in place within a computation of gradients"
         return ""
     if kind in ("kept", "unchanged"):

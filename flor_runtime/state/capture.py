@@ -750,6 +750,13 @@ class Capture:
         return blob
 
 
+def storage_digest(tensor: Any) -> str:
+    """The digest that the blob of a tensor has."""
+    storage = tensor.untyped_storage().cpu()
+    nbytes = storage.nbytes()
+    return xxhash.xxh3_128_hexdigest((ctypes.c_char * nbytes).from_address(storage.data_ptr()) if nbytes else b"")
+
+
 def _findable(obj: Any) -> str:
     """The name under which `restore` finds this very object; "" where it finds none or another one."""
     name = qualified(obj)

@@ -237,7 +237,7 @@ class Restore:
                 and str(obj.dtype)[6:] == node[2]
                 and (isinstance(obj, torch.nn.Parameter) == (node[7] == "parameter"))
                 and str(obj.device) == node[9]
-                and obj.is_leaf
+                and obj.is_leaf is not node[10]
             )
         if kind == "array":
             return isinstance(obj, self._numpy.ndarray) and (

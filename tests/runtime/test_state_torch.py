@@ -362,6 +362,28 @@ class Data(torch.utils.data.Dataset[Any]):
         return self.x[i] + torch.rand(1) + random.random() + np.random.rand()
 
 
+def test_what_was_computed_before_may_stay_as_it_is() -> None:
+    """As the weight of a normed layer that a block does not run: its history is the one it has."""
+
+    def make() -> Roots:
+        torch.manual_seed(0)
+        rate = torch.ones(2, requires_grad=True)
+        return {"rate": rate, "weight": rate * 2, "net": nn.Linear(2, 2)}
+
+    def block(r: Roots) -> None:
+        with torch.no_grad():
+            r["net"].weight.add_(1)
+
+    recorded, again, graph = replayed(make, block)
+    assert graph.problems == []
+    assert torch.equal(recorded["net"].weight, again["net"].weight)
+    again["weight"].sum().backward()
+    assert again["rate"].grad.tolist() == [2.0, 2.0]
+    assert problems(make(), lambda r: r["weight"].mul_(2)) == [
+        "a tensor that was changed in place within a computation of gradients"
+    ]
+
+
 def test_loaders_samplers_and_data_sets() -> None:
     def make() -> Roots:
         data, sampler, generator = Data(), Sampler(), torch.Generator().manual_seed(3)
