@@ -67,7 +67,8 @@ class Report:
     def _is_shown(self, note: Diagnostic, named: bool) -> bool:
         if self.quiet:
             return note.severity is Severity.ERROR
-        return named or self.verbose or note.slug not in _EXPECTED_IN_FOLDERS
+        asked = named and not self.check  # a check is about what would change
+        return asked or self.verbose or note.slug not in _EXPECTED_IN_FOLDERS
 
     def failed(self, failure: Diagnostic) -> None:
         self.failures += 1
