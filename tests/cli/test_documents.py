@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from flor_runtime.cli import main
 from flor_transform.cli import backport_command, transform_command
+from flor_transform.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -48,3 +50,14 @@ def test_the_documents_use_all_commands() -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
     for command in ("flor run", "flor runs", "flor show", "flor replay", "flor-transform", "flor-backport"):
         assert command in text
+
+
+def test_every_option_and_every_setting_of_the_transformer_is_documented() -> None:
+    text = (ROOT / "docs" / "flor-transform.md").read_text()
+    named = {name for name in options("flor-transform") if name.startswith("--")}
+    missing = named - set(_OPTION.findall(text)) - {"--help", "--version", "--jobs", "--quiet", "--verbose"}
+    assert missing == set()
+    for short in ("-j N", "-q", "-v"):
+        assert f"`{short}`" in text
+    for field in dataclasses.fields(Settings):
+        assert field.name == "epsilon" or field.name.replace("_", "-") in text
