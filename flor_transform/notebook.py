@@ -273,9 +273,12 @@ class Notebook(Source):
         return _NEWLINE.split(cell.text)[line - 1]
 
     def reworded(self, line: int, message: str) -> str:
-        if line not in self.masked or _UNKNOWN not in message:
+        if line not in self.masked:
             return message
-        return message.replace(_UNKNOWN, self.shown(line).split()[0])
+        command = self.shown(line).split()[0]
+        if "'flor'" in message:
+            return f"'{command}' deletes the name 'flor'; without it this file can be instrumented"
+        return message.replace(_UNKNOWN, command)
 
     def _cell(self, offset: int) -> tuple[Cell, int]:
         """The cell that an offset of `text` belongs to, and the offset in it; one more than its length for its end."""
@@ -365,7 +368,7 @@ def decode(data: bytes, name: str) -> Notebook:
     cells = tuple(_Document(document, name).read())
     texts: list[str] = []
     masked: set[int] = set()
-    line, futures = 1, True
+    line, futures, bare = 1, True, True
     for cell in cells:
         text, lines = mask(cell.text)
         source = Source(name, b"", "utf-8", b"", text)
@@ -377,6 +380,11 @@ def decode(data: bytes, name: str) -> Notebook:
         except SourceError as error:
             raise SourceError(name, error.line, error.column, error.code, error.message, cell.number) from None
         for index, node in enumerate(tree.body):
+            if node.lineno not in lines:
+                bare = False
+            elif isinstance(node, ast.Delete) and bare:
+                # There is nothing yet that could be deleted.
+                text = text[: source.start(node)] + "pass".ljust(len(_RESET)) + text[source.stop(node) :]
             if isinstance(node, ast.ImportFrom) and node.module == "__future__":
                 if not futures:
                     # In a notebook it may stand at the top of any cell, in a module only at the very top.
@@ -516,12 +524,15 @@ def _command(text: str) -> str:
     found = _MAGIC.match(text)
     if found is not None and found[1] in _RUN_LINE and _are_simple(text[found.end() :]):
         return "0".ljust(found.end() - 1) + ";" + text[found.end() :]
+    if found is not None and found[1] == "reset" and len(text) >= len(_RESET):
+        return _RESET + _kept(text[len(_RESET) :])
     if found is not None and found[1] in _BINDING and len(text) >= len(_UNKNOWN):
         return _UNKNOWN + _kept(text[len(_UNKNOWN) :])
     return _names(text)
 
 
 _UNKNOWN = "exec()"
+_RESET = "del flor"
 
 
 def _value(text: str) -> str:

@@ -192,6 +192,7 @@ MASKED = {
     "%time import x": "0    ;import x",
     "%run other.py": "exec()       ",
     "%run": "~run",
+    "%reset -f": "del flor ",
     "x?": "x ",
     "f(a,\n  b)??": "f(a,\n  b)??",
     "pip install torch\n": "pip,install,torch\n",
@@ -366,6 +367,10 @@ NOTES = {
     "async for": (["async for x in y:\n    optimizer.step()"], "a.ipynb:cell 1:1:1: FT202"),
     "names come from elsewhere": ([TRAIN + "\n    %run other.py"], "a.ipynb:cell 1:4:5: FT206 '%run' in the loop"),
     "flor is taken": (["flor = 1", TRAIN], "a.ipynb:cell 1:1:1: FT101"),
+    "everything is deleted": (
+        ["import torch", "%reset -f\nx = 1", TRAIN],
+        "a.ipynb:cell 2:1:5: FT101 '%reset' deletes",
+    ),
     "flor is used, and not imported": (["x = 1", TRAIN + "\n    flor.log('x', 1)"], "a.ipynb:cell 1:1:1: FT102"),
     "instrumented": (["import flor", "for x in flor.loop('e', y):\n    optimizer.step()"], "a.ipynb:cell 1:1:1: FT103"),
 }
@@ -397,6 +402,10 @@ def test_a_notebook_that_asks_for_it_is_skipped_even_if_it_does_not_parse() -> N
 def test_pip_install_flor_is_no_use_of_the_name() -> None:
     source = written("!pip install flor", TRAIN)
     assert check_laws(source, filename="a.ipynb").changed
+
+
+def test_a_reset_at_the_beginning_deletes_nothing() -> None:
+    assert check_laws(written("%load_ext x\n%reset -f", "import torch", TRAIN), filename="a.ipynb").changed
 
 
 def test_other_languages_are_left_alone() -> None:
