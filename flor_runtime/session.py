@@ -13,7 +13,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flor_runtime.state.liveness import loop_range, mentions, position, tested_at_top
+from flor_runtime.state.liveness import in_block, loop_range, mentions, position, tested_at_top
 
 if TYPE_CHECKING:
     from flor_runtime.store.runlog import RunLog
@@ -78,6 +78,7 @@ class Block:
         self.kept = False  # it is in a turn of a main loop and in no other block: a checkpoint may be taken of it
         self.skipped = False
         self.level: Level | None = None
+        self.steps = 0  # of a `while`: how often its test was met
         self.anchors: Any = None  # its keeper's: where everything was when it was entered
 
 
@@ -168,6 +169,8 @@ class Session:
         try:
             if self._whiles:
                 self._drop_left_whiles(sys._getframe(2))
+            if self._blocks and self._blocks[-1].steps:
+                self._drop_left_block(sys._getframe(2))
             self._log.append(self._levels[-1].context() if self._levels else 0, name, value)
         except Exception as error:
             self.fail(error)
@@ -289,6 +292,31 @@ class Session:
                 if block.kept and not block.skipped and self.main is not None:
                     self.guard(self.keeper.leave, block, self.main, frame, values)
                 return
+
+    def steps_on(self, frame: FrameType) -> bool:
+        """At the test of a `while` that is a block: True if it runs; then another step of it may begin."""
+        if not self.in_main_thread():
+            return True
+        for block in reversed(self._blocks):
+            if block.frame_id == id(frame) and block.code is frame.f_code:
+                if not block.skipped:
+                    block.steps += 1
+                    level = block.level or self.begin_block_level(block)
+                    self.close_above(level)
+                    level.advance(block.steps)
+                return not block.skipped
+        return True
+
+    def _drop_left_block(self, frame: FrameType) -> None:
+        """Close the level of a `while` that was left by an exception: nothing tells us of that."""
+        block = self._blocks[-1]
+        outer: FrameType | None = frame
+        while outer is not None and id(outer) != block.frame_id:
+            outer = outer.f_back
+        if outer is None or outer.f_code is not block.code or not in_block(block.code, block.start, position(outer)):
+            del self._blocks[-1]
+            if block.level is not None:
+                self.close_level(block.level)
 
     def begin_block_level(self, block: Block) -> Level:
         """The loop level `step` for what is logged in a block; the part behind `@` keeps blocks apart, tables don't

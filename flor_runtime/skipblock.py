@@ -15,8 +15,9 @@ from flor_runtime.loop import BlockLoop
 class SkipBlock:
     """Round a loop: `for x in SkipBlock.loop(name, xs): ...` and `SkipBlock.end(...)` on the line after it.
 
-    By hand also `if SkipBlock.step_into(name): ...` and `SkipBlock.end(...)` after it. A block outside a `flor.loop`
-    always runs.
+    Round a `while`: `SkipBlock.step_into(name)` on the line before it, `while SkipBlock.runs() and ...:` and
+    `SkipBlock.end(...)`. By hand also `if SkipBlock.step_into(name): ...` and `SkipBlock.end(...)` after it. A block
+    outside a `flor.loop` always runs.
     """
 
     @staticmethod
@@ -33,6 +34,12 @@ class SkipBlock:
         """True if the block runs."""
         session = sessions.current
         return session is None or not session.open_block(name, sys._getframe(1)).skipped
+
+    @staticmethod
+    def runs() -> bool:
+        """True while the block that this frame is in runs: the first part of the test of its `while`."""
+        session = sessions.current
+        return session is None or session.steps_on(sys._getframe(1))
 
     @staticmethod
     def end(*objects: Any, values: str | tuple[str, ...] = ()) -> Any:

@@ -68,7 +68,6 @@ CODES: tuple[Code, ...] = (
     Code("FT308", "block-next", _R, "'{what}' advances an iterator that was made outside the loop"),
     Code("FT309", "block-iterator", _R, "the loop goes over '{what}', an iterator that was made outside it"),
     Code("FT310", "block-open-context", _R, "'{what}' enters a context that is still open after the loop"),
-    Code("FT311", "block-while", _R, "a 'while' loop below the main loop gets no block"),
     Code("FT312", "micro-batch", _N, "the loop adds up gradients for one step; it gets no block of its own"),
     Code("FT401", "sibling", _N, "{what} has a loop that belongs in a block; give that file, too"),
     Code("FT402", "module-names", _W, "'{what}' will also see the name 'flor'"),

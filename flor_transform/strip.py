@@ -24,6 +24,8 @@ _END = re.compile(
     rf"(?:(?P<targets>{_NAMES}) = )?flor\.SkipBlock\.end\((?:{_NAMES})?"
     rf'(?:(?:(?<=\()|, )values=(?P<values>"{_NAME}"|\("{_NAME}"(?:, "{_NAME}")+\)))?\)'
 )
+_STEP_INTO = re.compile(r'flor\.SkipBlock\.step_into\("[\w.]+"\)')
+_GUARD = "flor.SkipBlock.runs() and "
 _OPEN = re.compile(r'flor\.(?:loop|SkipBlock\.loop)\("[\w.]+", |flor\.it\(')
 _WRAPPERS = frozenset({"flor.loop", "flor.SkipBlock.loop", "flor.it"})
 _WORDS = frozenset(
@@ -93,6 +95,7 @@ def _spans(source: Source) -> Iterator[Span]:
     for node in (*kinds[ast.For], *kinds[ast.AsyncFor], *kinds[ast.While]):
         if isinstance(node, ast.While):
             yield from _wrapper(source, node.test)
+            yield from _guard(source, node.test)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
             yield from _wrapper(source, node.iter)
     for node in (*kinds[ast.Expr], *kinds[ast.Assign]):
@@ -111,18 +114,40 @@ def _wrapper(source: Source, node: ast.expr) -> Iterator[Span]:
     if text[last - 2 : last] == "),":
         # Our parentheses round a bare tuple.
         first, last = first + 1, last - 2
-    if text[start - 1] == "(" and re.search(r"(^|[^\w.])(in|while)$", text[max(0, start - 7) : start - 1]):
-        # Our parentheses round the call, for want of a space.
+    if _tight(text, start):
         start, stop = start - 1, stop + 1
     yield start, first
     yield last, stop
+
+
+def _guard(source: Source, node: ast.expr) -> Iterator[Span]:
+    """`flor.SkipBlock.runs() and TEST`."""
+    if not isinstance(node, ast.BoolOp):
+        return
+    text, start, stop = source.text, source.start(node), source.stop(node)
+    if not text.startswith(_GUARD, start) or len(node.values) != 2:
+        return
+    first, last = start + len(_GUARD), stop
+    if isinstance(node.values[1], (ast.BoolOp, ast.IfExp, ast.Lambda)):
+        first, last = first + 1, last - 1
+    if _tight(text, start):
+        start, stop = start - 1, stop + 1
+    yield start, first
+    yield last, stop
+
+
+def _tight(text: str, start: int) -> bool:
+    """Whether parentheses of ours are round what starts here, for want of a space after the keyword."""
+    return text[start - 1] == "(" and bool(re.search(r"(^|[^\w.])(in|while)$", text[max(0, start - 7) : start - 1]))
 
 
 def _line(source: Source, node: ast.Expr | ast.Assign) -> Iterator[Span]:
     text, start, stop = source.text, source.start(node), source.stop(node)
     written = text[start:stop]
     carried = _CARRY.fullmatch(written)
-    ours = bool(_CHECKPOINTS.fullmatch(written)) or (carried is not None and carried[1] == carried[2])
+    ours = bool(_CHECKPOINTS.fullmatch(written) or _STEP_INTO.fullmatch(written)) or (
+        carried is not None and carried[1] == carried[2]
+    )
     ended = _END.fullmatch(written)
     if ended is not None:
         targets = (ended["targets"] or "").split(", ") if ended["targets"] else []

@@ -15,7 +15,7 @@ from flor_transform.strip import is_instrumented, strip_source
 from flor_transform.syntax import survey
 
 _WRAPPERS = {"flor.loop": 1, "flor.SkipBlock.loop": 1, "flor.it": 0}
-_LINES = frozenset({"flor.checkpoints", "flor.carry", "flor.SkipBlock.end"})
+_LINES = frozenset({"flor.checkpoints", "flor.carry", "flor.SkipBlock.step_into", "flor.SkipBlock.end"})
 
 
 def verify(source: Source, code: bytes, insertions: tuple[Insertion, ...]) -> None:
@@ -62,6 +62,10 @@ def _original(node: ast.AST, added: list[ast.stmt]) -> ast.AST | None:
     if isinstance(node, ast.Call):
         name = dotted(node.func)
         return node.args[_WRAPPERS[name]] if name in _WRAPPERS else node
+    if isinstance(node, ast.BoolOp):
+        first = node.values[0]
+        guarded = isinstance(first, ast.Call) and dotted(first.func) == "flor.SkipBlock.runs"
+        return node.values[1] if guarded and len(node.values) == 2 else node
     if isinstance(node, (ast.Expr, ast.Assign)):
         return None if isinstance(node.value, ast.Call) and dotted(node.value.func) in _LINES else node
     return None if node in added else node

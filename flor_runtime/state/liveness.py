@@ -256,6 +256,16 @@ def block_stretch(code: CodeType, offset: int) -> Stretch:
 _BLOCK = ("loop", "step_into", "end")
 
 
+@_cached
+def in_block(code: CodeType, start: int, offset: int) -> bool:
+    """True if the instruction at `offset` belongs to the block that the call at `start` opens, or if its end is
+    unknown."""
+    try:
+        return _numbers(code)[offset] in block_stretch(code, start).numbers
+    except LookupError:
+        return True
+
+
 def _expression(code: CodeType, last: int) -> int:
     """The number of the first instruction of the expression whose last one is given, by their positions in the
     source."""

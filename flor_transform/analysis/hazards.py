@@ -52,9 +52,8 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
     """Why a loop below the main loop can't be a block; a pragma, which is the user's own reason, comes first."""
     node, function = loop.node, loop.function
     yield from _pragma(loop)
-    if isinstance(node, ast.While):
-        yield Hazard("block-while", node)
-        return
+    if isinstance(node, ast.While) and any(isinstance(inner, ast.NamedExpr) for inner in walk(node.test)):
+        yield Hazard("walrus-test", node)
     yield from _host(loop, effects.settings)
     if node.orelse:
         yield Hazard("block-else", node.orelse[0])
@@ -161,8 +160,6 @@ def _in_class_body(function: Function, loop: ast.stmt) -> bool:
 def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator[Hazard]:
     """Iterators made outside the loop and advanced in it."""
     node = loop.node
-    if isinstance(node, ast.While):
-        return
     own = bindings(node.body)
     made_here = _bound_before_use(node, own)
     for inner in loop.own:
@@ -183,6 +180,8 @@ def _iterators(loop: Loop, flow: Flow, main: Loop, same_scope: bool) -> Iterator
             and not _made_for(loop, root, flow, main, same_scope)
         ):
             yield Hazard("block-next", inner, f"next({root})")
+    if isinstance(node, ast.While):
+        return
     subject = node.iter
     while isinstance(subject, ast.Call) and last_name(subject.func) in idioms.TRANSPARENT_ITERABLES and subject.args:
         subject = subject.args[0]
@@ -279,7 +278,7 @@ def _gives_iterator(function: Function, value: ast.expr) -> bool:
     return symbol is not None and symbol.generator
 
 
-def _bound_before_use(node: ast.For | ast.AsyncFor, own: set[str]) -> set[str]:
+def _bound_before_use(node: ast.For | ast.AsyncFor | ast.While, own: set[str]) -> set[str]:
     """Names that the loop binds at every turn before anything reads them: what they hold was made inside."""
     if not own:
         return set()

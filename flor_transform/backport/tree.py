@@ -346,6 +346,11 @@ class _Unwrap(ast.NodeTransformer):
             return node.args[_THROUGH[called]]
         return node
 
+    def visit_BoolOp(self, node: ast.BoolOp) -> ast.AST:
+        guarded = self.aliases.called(node.values[0]) == "SkipBlock.runs" and len(node.values) == 2
+        self.generic_visit(node)
+        return node.values[1] if guarded else node
+
 
 def identifiers(key: bytes) -> list[bytes]:
     """The variables in a key, in order: no attributes, no keyword names; those inside f-strings too."""
@@ -474,7 +479,7 @@ class Version:
         value: ast.AST | None = getattr(stmt, "value", None)
         if isinstance(stmt, (ast.Expr, ast.Assign)) and value is not None:
             called = self.aliases.called(value)
-            if called in ("checkpoints", "carry", "SkipBlock.end"):
+            if called in ("checkpoints", "carry", "SkipBlock.step_into", "SkipBlock.end"):
                 return True
         if isinstance(stmt, ast.If) and self.aliases.called(stmt.test) == "SkipBlock.step_into" and not stmt.orelse:
             self._fill(block, stmt.body)

@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from flor_transform.rewrites import Edit, LayoutError
 from flor_transform.source import Source
 
+#: (libcst, what stands in the header, whether the keyword touches it) -> what is to stand there
+Form = Callable[[Any, Any, bool], Any]
+
 
 def wrap(source: Source, node: ast.For | ast.AsyncFor | ast.While, function: str, name: str | None) -> Iterator[Edit]:
     """Edits that turn `for x in ITERABLE:` into `for x in FUNCTION("NAME", ITERABLE):`, and `while` likewise."""
+    return _edits(source, node, lambda cst, subject, tight: _call(cst, subject, function, name, tight))
+
+
+def guard(source: Source, node: ast.While, function: str) -> Iterator[Edit]:
+    """Edits that turn `while TEST:` into `while FUNCTION() and TEST:`."""
+    return _edits(source, node, lambda cst, subject, tight: _and(cst, subject, function, tight))
+
+
+def _edits(source: Source, node: ast.For | ast.AsyncFor | ast.While, form: Form) -> Iterator[Edit]:
     start = source.start(node)
     end = header_end(source, node)
     original = source.text[start : end + 1]
     header = original.replace("\r\n", "\n").replace("\r", "\n")
-    before, inner, after, wrapped = _rewritten(header, function, name)
+    before, inner, after, wrapped = _rewritten(header, form)
     # What libcst made must be the old header with two pieces put in: everything else is refused.
     if len(header) != len(before) + len(inner) + len(after):
         raise LayoutError
@@ -28,8 +41,8 @@ def wrap(source: Source, node: ast.For | ast.AsyncFor | ast.While, function: str
     yield Edit(start + _unfold(original, last), closing)
 
 
-def _rewritten(header: str, function: str, name: str | None) -> tuple[str, str, str, str]:
-    """The header's text before, in and after its iterable, and the header with the iterable wrapped."""
+def _rewritten(header: str, form: Form) -> tuple[str, str, str, str]:
+    """The header's text before, in and after its iterable, and the header with the iterable in its new form."""
     # Imported here: a file that needs no rewrite doesn't pay for it.
     import libcst as cst
 
@@ -43,9 +56,9 @@ def _rewritten(header: str, function: str, name: str | None) -> tuple[str, str, 
             subject, gap = statement.iter, statement.whitespace_after_in
         else:
             raise LayoutError
-        call = _call(cst, subject, function, name, tight=not module.code_for_node(gap))
+        put = form(cst, subject, not module.code_for_node(gap))
         field = "test" if isinstance(statement, cst.While) else "iter"
-        whole = module.code_for_node(statement.with_changes(**{field: call}))
+        whole = module.code_for_node(statement.with_changes(**{field: put}))
         inner = module.code_for_node(subject)
         marker = "_" * (len(header) + 1)
         parenthesized = cst.Name(marker, lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
@@ -67,9 +80,6 @@ def _call(cst, subject, function: str, name: str | None, tight: bool):  # type: 
     A bare tuple needs parentheses of its own: a comma before the closing one says that they are ours. Where there is
     no space after the keyword (`in(1, 2)`), ours go round the whole call.
     """
-    target: cst.BaseExpression | None = None
-    for part in function.split("."):
-        target = cst.Name(part) if target is None else cst.Attribute(target, cst.Name(part))
     args = (
         []
         if name is None
@@ -80,8 +90,27 @@ def _call(cst, subject, function: str, name: str | None, tight: bool):  # type: 
         args.append(cst.Arg(bare, comma=cst.Comma()))
     else:
         args.append(cst.Arg(subject))
-    call = cst.Call(target, args)
+    call = cst.Call(_path(cst, function), args)
     return call.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()]) if tight else call
+
+
+def _and(cst, subject, function: str, tight: bool):  # type: ignore[no-untyped-def]
+    """`FUNCTION() and subject`, with parentheses of ours round what binds no tighter than `and`, also if there are any.
+
+    So whether they are ours follows from what stands in them.
+    """
+    if isinstance(subject, (cst.BooleanOperation, cst.IfExp, cst.Lambda)):
+        subject = subject.with_changes(lpar=[cst.LeftParen(), *subject.lpar], rpar=[*subject.rpar, cst.RightParen()])
+    both = cst.BooleanOperation(cst.Call(_path(cst, function)), cst.And(), subject)
+    return both.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()]) if tight else both
+
+
+def _path(cst, dotted: str):  # type: ignore[no-untyped-def]
+    first, *rest = dotted.split(".")
+    path = cst.Name(first)
+    for part in rest:
+        path = cst.Attribute(path, cst.Name(part))
+    return path
 
 
 def header_end(source: Source, node: ast.For | ast.AsyncFor | ast.While) -> int:

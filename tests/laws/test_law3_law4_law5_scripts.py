@@ -11,7 +11,8 @@ import pytest
 from flor_runtime.store.runlog import same_bits
 from tests.scripts import Project, recorded, recovered
 
-SHAPES = ["callee.py", "module_level.py", "same_scope.py", "trainer.py", "two_files", "steps.py", "gan.py", "folds.py"]
+SHAPES = ["callee.py", "module_level.py", "same_scope.py", "trainer.py", "two_files", "steps.py", "gan.py", "folds.py",
+          "while_block.py"]  # fmt: skip
 UNSEEDED = {"trainer.py"}
 
 

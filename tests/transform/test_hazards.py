@@ -420,7 +420,6 @@ CASES = {
                 n += 1
                 opt.step()
         """,
-        refused="block-while",
     ),
     "H48 names captured by match": Case(
         """
