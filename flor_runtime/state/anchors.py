@@ -36,7 +36,7 @@ _CONSTANT = frozenset(
         "unchanged",
     }
 )
-_UNCHANGING = frozenset({"kept", "unchanged", "cache"})
+_UNCHANGING = frozenset({"kept", "unchanged", "cache", "reference"})
 
 
 class Anchors:
@@ -62,6 +62,8 @@ class Anchors:
         self._blobs: dict[int, int] = {}  # of each array: the entry of `paths` for its memory
         self._memory: dict[tuple[int, int], int] = {}
         self._looks: dict[int, Any] = {}
+        self._hooks: dict[int, int] = {}  # of each tensor that has some
+        self._finalized: list[int] = []  # entries of `paths` for objects with a `__del__` of the program's own
         objects = walk.objects
         for key, blob in walk.memory.items():
             if places[walk.holders[blob]] >= 0:
@@ -80,6 +82,10 @@ class Anchors:
                     self._looks[place] = node[2:]
                 elif node[0] == "tensor" and node[10]:  # its history can't be made again: it must stay as it is
                     self._looks[place] = storage_digest(objects[n])
+                if node[0] == "tensor" and node[12]:
+                    self._hooks[place] = len(node[12])
+                if walk.is_finalized(kind):
+                    self._finalized.append(place)
                 if node[0] not in _CONSTANT and not (node[0] in FROZEN and not any(type(v) is list for v in node[1])):
                     if kind.__weakrefoffset__:
                         self._watched[place] = weakref.ref(objects[n])
@@ -107,6 +113,15 @@ class Anchors:
     def unchanged(self, place: int, look: Any) -> bool:
         """True if an object that can't be restored looks as it did: `look` is the node's, or the digest of a tensor."""
         return bool(self._looks.get(place, look) == look)
+
+    def same_hooks(self, graph: Graph, place: int, hooks: list[Any]) -> bool:
+        """True if a tensor has the hooks that it had; -1 is the place of one that was made since."""
+        known = all(type(value) is list and graph.origins[value[0]] >= 0 for value in hooks)
+        return len(hooks) == self._hooks.get(place, 0) and known
+
+    def finalized(self, graph: Graph) -> bool:
+        """True if an object is gone whose `__del__` did something: it would do that again, after it was restored."""
+        return bool(self._finalized) and not set(self._finalized) <= set(graph.origins)
 
     def survivors(self) -> Iterable[tuple[int, Any]]:
         """The objects that are still there, although nothing that was met may lead to them any more."""
@@ -180,17 +195,30 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
         if reason:
             graph.problems.append(reason)
     _check_memory(walk, graph)
+    if anchors.finalized(graph):
+        graph.problems.append("an object with a `__del__` was dropped")
+    for name in anchors.roots | graph.roots.keys():
+        if name.startswith("P:") and not _still_there(graph, anchors, name):
+            graph.problems.append(f"{name[2:]} was replaced")
     for name in anchors.roots - graph.roots.keys():
         if name.startswith("G:") and not walk.has_global(name):
             graph.problems.append(f"{name.rpartition(':')[2]}: a global that was deleted")
     return graph
 
 
+def _still_there(graph: Graph, anchors: Anchors, root: str) -> bool:
+    return root in anchors.roots and root in graph.roots and graph.origins[graph.roots[root][0]] >= 0
+
+
 def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
     """Why the object of a node could not be restored; "" if it can."""
     kind, origin = node[0], graph.origins[n]
+    if kind == "tensor" and not anchors.same_hooks(graph, origin, node[12]):
+        return "a tensor that was given a hook, or lost one"
     if origin >= 0:
         if kind in _UNCHANGING and not anchors.unchanged(origin, node[2:]):
+            if kind == "reference":
+                return f"{node[1]}: the program has set an attribute of it"
             return f"{node[1] if kind != 'cache' else 'a cached function'}: it has changed, and can't be restored"
         if kind == "array" and anchors.moved(origin, graph.storages[node[1]]) and graph.blobs[node[1]].nbytes:
             return "an array that was resized"

@@ -89,3 +89,9 @@ def _samples(array: Any, contiguous: bool) -> Any:
 
 def _mark(item: Any) -> Any:
     return item if isinstance(item, int | float | str | bytes | None) else id(item)
+
+
+def hooks(tensor: Any) -> list[Any]:
+    """The functions that `backward` calls with the gradient of a tensor."""
+    held = tensor._backward_hooks, tensor._post_accumulate_grad_hooks
+    return [hook for found in held if found for hook in found.values()]

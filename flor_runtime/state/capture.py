@@ -10,6 +10,7 @@ import ctypes
 import datetime
 import enum
 import io
+import os
 import pathlib
 import random
 import sys
@@ -35,8 +36,8 @@ import xxhash
 
 from flor_runtime.state import arrays, library, tables
 from flor_runtime.state.graph import ATOMS, INT_BOUND, Blob, Graph, Value
-from flor_runtime.state.liveness import attribute_names, global_loads, global_stores
-from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, qualified
+from flor_runtime.state.liveness import attribute_names, attribute_stores, global_loads, global_stores
+from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, kin, qualified
 
 Handler = Callable[[Any], Value]
 _REFERENCES = (
@@ -101,6 +102,8 @@ class Capture:
         self._stored_globals: set[tuple[str, str]] = set()
         self._modules: list[tuple[ModuleType, list[Any]]] = []
         self._attributes: set[str] = set()
+        self._set_attributes: set[str] = set()
+        self._foreign_places: list[tuple[Any, list[Any]]] = []
         self._done: set[tuple[int, str]] = set()
         self._torch: Any = sys.modules.get("torch")
         self._numpy: Any = sys.modules.get("numpy")
@@ -135,6 +138,9 @@ class Capture:
                         node += [name, self.value(namespace[name])]
             if not self._pending:
                 break
+        for place, node in self._foreign_places:
+            namespace = vars(place)
+            node[2:] = [[n, _look(namespace[n])] for n in sorted(self._set_attributes) if n in namespace]
         for key, value in list(self.graph.roots.items()):
             kind, _, rest = key.partition(":")
             module, _, name = rest.rpartition(":")
@@ -149,14 +155,30 @@ class Capture:
         self._stored_globals.add((namespace.get("__name__", ""), name))
 
     def use_attributes(self, code: CodeType) -> None:
-        """Say that `code` may run: it decides which attributes of project modules are looked at."""
+        """Say that `code` may run: it decides which attributes of modules are looked at."""
         self._attributes |= attribute_names(code)
+        self._set_attributes |= attribute_stores(code)
 
     def follow(self, code: CodeType, namespace: dict[str, Any]) -> None:
         """Take what `code` may read from its globals into the walk."""
         self._pending.append((namespace, sorted(global_loads(code))))
-        self._attributes |= attribute_names(code)
+        self.use_attributes(code)
         self._stored_globals |= {(namespace.get("__name__", ""), name) for name in global_stores(code)}
+
+    def is_finalized(self, kind: type) -> bool:
+        """True if instances of a class have a `__del__` that is the user's own code."""
+        if not hasattr(kind, "__del__"):
+            return False
+        return self._owns(next(base for base in kind.__mro__ if "__del__" in vars(base)))
+
+    def is_own(self, obj: Any) -> bool:
+        """True for a function of the user's, or an object of a class that is."""
+        if isinstance(obj, MethodType):
+            obj = obj.__func__
+        return self._is_project(obj.__globals__) if isinstance(obj, FunctionType) else self._owns(type(obj))
+
+    def _owns(self, kind: type) -> bool:
+        return self._is_project(getattr(sys.modules.get(kind.__module__), "__dict__", {}))
 
     @staticmethod
     def has_global(key: str) -> bool:
@@ -220,6 +242,7 @@ class Capture:
             MethodWrapperType: self._builtin,
             ModuleType: self._module,
             threading.Event: self._event,
+            type(os.environ): self._environ,
         }
         if kind in exact:
             return exact[kind]
@@ -422,12 +445,20 @@ class Capture:
         return self._node(obj, ["kept", library.type_name(type(obj))])
 
     def _reference(self, obj: Any) -> Value:
-        return self._node(obj, ["reference", _findable(obj)])
+        node: list[Any] = ["reference", _findable(obj)]
+        if isinstance(obj, ModuleType | type):
+            self._foreign_places.append((obj, node))
+        return self._node(obj, node)
+
+    def _environ(self, obj: Any) -> Value:
+        """The environment: other programs and compiled code see it as well, so it is not written."""
+        digest = xxhash.xxh3_128_hexdigest(repr(sorted(obj.items())).encode())
+        return self._node(obj, ["unchanged", library.type_name(type(obj)), digest])
 
     def _module(self, obj: ModuleType) -> Value:
         """A module of the user's own is state as far as attributes of these names are used anywhere in the code that
         may run."""
-        if not self._is_project(vars(obj)):
+        if not self._is_project(vars(obj)) and _findable(obj):
             return self._reference(obj)
         node: list[Any] = ["module", _findable(obj), []]
         self._modules.append((obj, node[2]))
@@ -473,7 +504,7 @@ class Capture:
 
     def _class(self, obj: type) -> Value:
         """A class of the user's own: its data attributes are state, its functions are code that may run."""
-        if not self._is_project(getattr(sys.modules.get(obj.__module__), "__dict__", {})):
+        if not self._owns(obj):
             return self._reference(obj)
         node: list[Any] = ["class", _findable(obj), [], [], []]
         reference = self._node(obj, node)
@@ -486,7 +517,7 @@ class Capture:
                     node[3] += [f"{name}.{part}", value]
             elif plain and library.is_class_data(name, item):
                 node[2] += [name, self.value(item)]
-        node[4] = self._values(base for base in obj.__bases__ if base is not object)
+        node[4] = self._values(kin(obj))
         return reference
 
     def _cache(self, obj: Any) -> Value:
@@ -502,12 +533,7 @@ class Capture:
         """A reference to the class of an object where that is the user's own, or can't be found by its name; else its
         name."""
         kind = type(obj)
-        module = getattr(sys.modules.get(kind.__module__), "__dict__", {})
-        if self._is_project(module) or any(
-            self._is_project(getattr(sys.modules.get(b.__module__), "__dict__", {})) for b in kind.__mro__
-        ):
-            return self.value(kind)
-        return None
+        return self.value(kind) if any(map(self._owns, kind.__mro__)) else None
 
     def _fields(self, obj: Any) -> list[Value]:
         kind = type(obj)
@@ -559,10 +585,8 @@ class Capture:
         return reference
 
     def _data_set(self, obj: Any) -> Value:
-        if not type(obj).__module__.startswith("torch"):
-            namespace = getattr(sys.modules.get(type(obj).__module__), "__dict__", {})
-            if not self._is_project(namespace):
-                return self._kept_data(obj)
+        if not type(obj).__module__.startswith("torch") and not self._owns(type(obj)):
+            return self._kept_data(obj)
         self._shallow += 1
         try:
             return self._object(obj)
@@ -603,7 +627,7 @@ class Capture:
         import pickle
 
         kind = type(obj)
-        if any(self._is_project(getattr(sys.modules.get(b.__module__), "__dict__", {})) for b in kind.__mro__):
+        if any(map(self._owns, kind.__mro__)):
             return self._problem(obj, "a class that extends a compiled one")
         try:
             digest = xxhash.xxh3_128_hexdigest(pickle.dumps(obj, protocol=4))
@@ -717,6 +741,7 @@ class Capture:
             str(obj.device),
             requires_grad and not leaf,
             None,
+            [],
         ]
         reference = self._node(obj, node)
         if leaf and obj.grad is not None:
@@ -724,6 +749,7 @@ class Capture:
         attributes = obj.__dict__
         if attributes:
             node[11] = self.value(attributes)
+        node[12] = self._values(arrays.hooks(obj))  # they run in `backward`
         return reference
 
     def _memory(self, address: int, nbytes: int, owner: Any) -> int:
@@ -761,6 +787,11 @@ def _findable(obj: Any) -> str:
     """The name under which `restore` finds this very object; "" where it finds none or another one."""
     name = qualified(obj)
     return name if find(name) is obj else ""
+
+
+def _look(obj: Any) -> str:
+    """What tells whether an attribute of a library was set anew."""
+    return repr(obj) if type(obj) in ATOMS or type(obj) is int else f"{type(obj).__name__} {id(obj)}"
 
 
 def _hashed_by_place(obj: Any) -> bool:

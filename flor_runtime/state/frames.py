@@ -8,6 +8,7 @@ that writes through (PEP 667, Python 3.13), else by `PyFrame_LocalsToFast`; wher
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,6 +17,7 @@ from typing import Any
 
 from flor_runtime.errors import RestoreError
 from flor_runtime.frame_locals import is_module, kept, put_back, read_locals
+from flor_runtime.state import process
 from flor_runtime.state.anchors import Anchors, settle
 from flor_runtime.state.capture import Capture
 from flor_runtime.state.graph import Graph, Step
@@ -120,6 +122,8 @@ def _roots(
                 walk.stored_global(frame.f_globals, name)
             elif not stored and type(bound[name]) not in _PLAIN:
                 walk.root(prefix + name, bound[name])
+            elif walk.is_finalized(type(bound[name])):
+                walk.root(prefix + name, bound[name])  # it is needed: it is dropped when its name is bound again
         for name in sorted(names.globals):
             if name in frame.f_globals:
                 walk.root(f"G:{frame.f_globals.get('__name__', '')}:{name}", frame.f_globals[name])
@@ -127,6 +131,10 @@ def _roots(
                     walk.stored_global(frame.f_globals, name)
         for n, obj in enumerate(objects):
             walk.root(f"O:{n}", obj)
+        walk.root("P:os.environ", os.environ)
+        for name, obj in process.called():
+            if walk.is_own(obj):
+                walk.root(f"P:{name}", obj)
         walk.use_attributes(frame.f_code)
     finally:
         bound.clear()  # it would count as a holder of everything
@@ -139,6 +147,7 @@ def find(frame: FrameType, paths: list[tuple[int, Step]], objects: Iterable[Any]
     """The live objects that the paths of a checkpoint lead to, where its stretch of code begins."""
     bound = read_locals(frame)
     roots: dict[str, Any] = {f"O:{n}": obj for n, obj in enumerate(objects)}
+    roots |= {"P:os.environ": os.environ, **{f"P:{name}": obj for name, obj in process.called()}}
     for parent, key in paths:
         if parent < 0:
             kind, _, rest = key.partition(":")

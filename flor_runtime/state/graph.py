@@ -94,6 +94,7 @@ def edges(node: Node) -> Iterator[tuple[Step, int]]:
             yield ["grad", 0], node[8][0]
         if node[11] is not None:
             yield ["dict", 0], node[11][0]
+        yield from ((["hook", i], value[0]) for i, value in enumerate(node[12]) if type(value) is list)
     elif kind == "container":
         if type(node[5]) is list:
             yield ["type", 0], node[5][0]

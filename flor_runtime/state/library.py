@@ -174,7 +174,7 @@ SKIPPED_FIELDS: dict[str, frozenset[str]] = {
 }
 
 # Of these only some fields are looked at: the rest is for the eye.
-ONLY_FIELDS: dict[str, frozenset[str]] = {"tqdm.std.tqdm": frozenset({"iterable", "n", "total"})}
+ONLY_FIELDS: dict[str, frozenset[str]] = {"tqdm.std.tqdm": frozenset({"iterable", "n", "total", "desc", "postfix"})}
 
 # Hold state where nobody can look; before INERT.
 STATEFUL = (

@@ -350,6 +350,16 @@ def attribute_names(code: CodeType) -> frozenset[str]:
 
 
 @_cached
+def attribute_stores(code: CodeType) -> frozenset[str]:
+    """Names of attributes that `code`, or a function defined in it, sets or deletes."""
+    names = {str(i.argval) for i in _instructions(code) if i.opname in ("STORE_ATTR", "DELETE_ATTR")}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= attribute_stores(constant)
+    return frozenset(names)
+
+
+@_cached
 def loop_range(code: CodeType, offset: int) -> tuple[int, int]:
     """The instructions [start, stop) of the loop whose header holds `offset`: a FOR_ITER, or the test of a `while`.
 

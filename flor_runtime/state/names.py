@@ -88,6 +88,11 @@ def attribute(obj: Any, name: str) -> Any:
     return MISSING
 
 
+def kin(kind: type) -> list[type]:
+    """The classes whose code and data instances of a class see, and its own class."""
+    return [base for base in (*kind.__bases__, type(kind)) if base not in (object, type)]
+
+
 def functions_of(item: Any) -> dict[str, FunctionType]:
     """The functions in what a class body holds: a function, a static or class method, a property."""
     parts = {"": item}

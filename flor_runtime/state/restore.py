@@ -24,7 +24,7 @@ from typing import Any
 from flor_runtime.errors import ReplayError, RestoreError
 from flor_runtime.state import arrays, library, tables
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, edges, is_reference
-from flor_runtime.state.names import MISSING, attribute, find, functions_of, qualified, slots
+from flor_runtime.state.names import MISSING, attribute, find, functions_of, kin, qualified, slots
 
 _BUILTIN: dict[str, Any] = {
     "list": list,
@@ -110,11 +110,12 @@ _PARTS: dict[str, Callable[[Any, Any], Any]] = {
     "factory": lambda obj, _: obj.default_factory,
     "grad": lambda obj, _: obj.grad if obj.grad is not None else MISSING,
     "dict": lambda obj, _: obj.__dict__,
+    "hook": lambda obj, n: arrays.hooks(obj)[n],
     "item": lambda obj, key: dict.__getitem__(obj, key),
     "key": lambda obj, n: list(dict.keys(obj))[n] if not isinstance(obj, OrderedDict) else list(obj)[n],
     "nth": lambda obj, n: list(dict.values(obj))[n] if not isinstance(obj, OrderedDict) else list(obj.values())[n],
     "code": _code,
-    "base": lambda obj, n: [b for b in obj.__bases__ if b is not object][n],
+    "base": lambda obj, n: kin(obj)[n],
     "closure": lambda obj, n: obj.__closure__[n],
     "part": _part,
 }

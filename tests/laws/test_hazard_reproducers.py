@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from flor_runtime.replay.replayer import SERIAL
+from tests.laws.further import CASES as FURTHER
 from tests.laws.reproducers import CASES, PROCESSES, UNPARSED, Case
 from tests.laws.ways import Way, Ways, goals, same, same_parts
 from tests.transform.support import check_laws
@@ -34,7 +35,7 @@ def replay(ways: Ways, recorded: Way) -> tuple[list[str], int, list[str]]:
     return wrong, skipped, unsure
 
 
-@pytest.mark.parametrize("case", parameters(CASES))
+@pytest.mark.parametrize("case", parameters(CASES | FURTHER))
 def test_hazard(case: Case, tmp_path: Path) -> None:
     result = check_laws(case.code)
     blocks = [block for block in result.plan.blocks if not block.refused]

@@ -20,6 +20,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 from flor_runtime import session as sessions
 from flor_runtime.record import Recorder
 from flor_runtime.relocate import compile_as_source
@@ -104,6 +106,7 @@ def _as_main(path: Path, tape: Tape) -> Iterator[types.ModuleType]:
     sys.modules["__main__"] = module
     sys.path.insert(0, str(path.parent))
     random.seed(7)
+    numpy.random.seed(8)
     try:
         with contextlib.redirect_stdout(tape), contextlib.redirect_stderr(tape), warnings.catch_warnings():
             warnings.simplefilter("always")  # what was warned of once is no part of a checkpoint
