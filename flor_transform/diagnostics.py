@@ -54,8 +54,6 @@ CODES: tuple[Code, ...] = (
     Code("FT207", "late-declaration", _R, "'{what}' is declared global or nonlocal after the start of the loop"),
     Code("FT208", "layout", _R, "the loop is laid out in a way that can't be edited safely"),
     Code("FT301", "block-return", _R, "'return' leaves the loop and the function"),
-    Code("FT302", "block-yield", _R, "'yield' in the loop hands control away"),
-    Code("FT303", "block-await", _R, "'await' or an async statement in the loop"),
     Code("FT304", "block-exit", _R, "'{what}' can end the program inside the loop"),
     Code("FT305", "block-else", _R, "the loop has an 'else', which would run again after its effect was restored"),
     Code("FT306", "block-import-star", _R, "'import *' in the loop binds names that no analysis sees"),

@@ -61,10 +61,6 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
         match inner:
             case ast.Return():
                 yield Hazard("block-return", inner)
-            case ast.Yield() | ast.YieldFrom():
-                yield Hazard("block-yield", inner)
-            case ast.Await() | ast.AsyncFor() | ast.AsyncWith():
-                yield Hazard("block-await", inner)
             case ast.ImportFrom(names=[ast.alias(name="*")]):
                 yield Hazard("block-import-star", inner)
             case ast.Call(func=func):
