@@ -176,7 +176,7 @@ class Ways:
         errors: list[Exception] = []
         session = Session(RunLog(self.folder / "log"), errors.append)
         writer = Writer(self.folder / "ckpt")
-        keeper = Recorder(session, writer, Policy(1e9, 10**12), _is_main, lambda: None)
+        keeper = Recorder(session, writer, Policy(1e9, 10**12), _is_main, lambda _: None)
         way = run(self._code, self.path, session, keeper)
         writer.close()
         way.trouble, way.entries = [repr(e) for e in errors], session.entries
