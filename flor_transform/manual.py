@@ -9,7 +9,7 @@ from pathlib import Path
 
 from flor_transform.diagnostics import CODES, Code
 
-_ROW = re.compile(r"^\| (FT\d+) \| [\w-]+ \| (.*?) *\|$", re.MULTILINE)
+_SECTION = re.compile(r"^### (FT\d+) \S+\n+\*\w+\.\* (.*?)\s*(?=^##|\Z)", re.MULTILINE | re.DOTALL)
 
 
 class UnknownCode(ValueError):
@@ -17,14 +17,14 @@ class UnknownCode(ValueError):
 
 
 @functools.cache
-def _rows() -> dict[str, str]:
+def _sections() -> dict[str, str]:
     path = Path(__file__).with_name("diagnostics.md")
-    return dict(_ROW.findall(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    return dict(_SECTION.findall(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def page(code: Code) -> str:
     """What a code says and what to do about it; its message where the page is missing."""
-    return _rows().get(code.code) or code.message
+    return _sections().get(code.code) or code.message
 
 
 def find(text: str) -> Code:

@@ -246,7 +246,7 @@ class Capture:
         }
         if kind in exact:
             return exact[kind]
-        if kind in _SCALARS:
+        if kind in _SCALARS or library.type_name(kind) == "decimal.Decimal":  # not imported for this
             return self._scalar
         if issubclass(kind, enum.Enum):
             return self._enum

@@ -666,12 +666,11 @@ def _without_history(torch: Any, tensor: Any) -> Any:
 
 
 def _scalar(cls: str, text: str) -> Any:
-    """A date, time span or path from its repr, read as data: numbers and strings only."""
+    """A date, time span, path or decimal number from its repr, read as data: numbers and strings only."""
     kind = find(cls)
     call = ast.parse(text, mode="eval").body
-    if not isinstance(kind, type) or not issubclass(
-        kind, datetime.date | datetime.timedelta | datetime.time | datetime.timezone | pathlib.PurePath
-    ):
+    known = datetime.date | datetime.timedelta | datetime.time | datetime.timezone | pathlib.PurePath
+    if not isinstance(kind, type) or not (issubclass(kind, known) or cls == "decimal:Decimal"):
         raise RestoreError(f"can't make {cls}")
     if ast.unparse(call) == "datetime.timezone.utc":
         return datetime.UTC

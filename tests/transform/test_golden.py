@@ -28,6 +28,9 @@ EXPECT = b"# expect: "
 ELSEWHERE = {
     "FT006": "test_cli: there is no file",
     "FT007": "test_cli, test_verify: a fault of ours",
+    "FT008": "test_command: a fault of ours",
+    "FT009": "test_folders: a pyproject.toml",
+    "FT106": "test_command: of --check",
     "FT208": "test_layout_is_refused: no known text gets it",
     "FT401": "test_cli: a second file",
 }
