@@ -12,6 +12,7 @@ import contextlib
 import io
 import linecache
 import random
+import re
 import sys
 import types
 import warnings
@@ -35,6 +36,7 @@ from tests.programs.oracle import shape
 
 #: Where something was printed: entry and turn of the main loop, block and occurrence, and whether in it or after it.
 Place = tuple[int, int, str, int, bool]
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 BEFORE: Place = (0, -1, "", 0, False)
 
 
@@ -140,7 +142,7 @@ def run(code: types.CodeType, path: Path, session: Session | None = None, wrap: 
         finally:
             sessions.use(None)
     names = {
-        name: shape(value)
+        name: _ADDRESS.sub("", repr(shape(value)))
         for name, value in vars(module).items()
         if not name.startswith("__") and not isinstance(value, types.ModuleType) and name != "flor"
     }
