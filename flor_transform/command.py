@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from flor_transform import diagnostics, disk, files, formats, mainloop, terminal
+from flor_transform import diagnostics, disk, files, formats, terminal
 from flor_transform.diagnostics import Severity
 from flor_transform.errors import SettingsError, SourceError, TransformError
 from flor_transform.progress import Progress
 from flor_transform.projects import Group, groups
-from flor_transform.report import Report
+from flor_transform.report import Report, counted
 from flor_transform.settings import Lookup
 from flor_transform.source import is_notebook
 from flor_transform.terminal import say, write
@@ -95,11 +95,13 @@ class _Run:
             return [Task(None, {path: data}) for path, data in given.items()]
         marks: dict[str, int] = {}
         if self.options.main_loop is not None:
-            marks = dict([mainloop.find(self.options.main_loop, given)])
-        return [
-            Task(group, {path: given[path] for path in group.members.values()}, marks)
-            for group in groups(given, lambda folder: self.lookup.of(folder).settings)
-        ]
+            marks = _marked(self.options.main_loop, given)
+        found = groups(given, lambda folder: self.lookup.of(folder).settings)
+        for group in found:
+            if group.is_too_large:
+                what = counted(len(group.members), "file")
+                self.report.found.append(diagnostics.make("large-project", group.root, 1, 1, what=what))
+        return [Task(group, {path: given[path] for path in group.members.values()}, marks) for group in found]
 
     def standard_input(self) -> None:
         if sys.stdin is None:
@@ -113,8 +115,8 @@ class _Run:
                 write(data)
             return
         settings = self.lookup.of(folder).settings
-        group = Group(folder, settings, {os.path.basename(shown): shown})
-        marks = dict([mainloop.find(self.options.main_loop, {shown: data})]) if self.options.main_loop else {}
+        group = Group(folder, settings, members={os.path.basename(shown): shown})
+        marks = _marked(self.options.main_loop, {shown: data}) if self.options.main_loop is not None else {}
         [outcome] = outcomes([Task(None if self.options.strip else group, {shown: data}, marks)], 1)
         self.take(outcome, named=True)
 
@@ -185,6 +187,13 @@ class _Run:
     def shows_progress(self) -> bool:
         both = self.has_product() and terminal.is_terminal(sys.stdout)
         return terminal.is_terminal(sys.stderr) and not self.options.quiet and not both
+
+
+def _marked(wanted: str, given: dict[str, bytes]) -> dict[str, int]:
+    """The line of the main loop, by its file."""
+    from flor_transform import mainloop
+
+    return dict([mainloop.find(wanted, given)])
 
 
 def _diff(path: str, old: bytes, new: bytes) -> bytes:

@@ -45,6 +45,7 @@ CODES: tuple[Code, ...] = (
     Code("FT104", "no-main-loop", _N, "no loop here steps an optimizer"),
     Code("FT105", "managed-loop", _R, "the training loop runs inside {what}; use {callback} to log from it"),
     Code("FT106", "not-instrumented", _W, "would be {what}"),
+    Code("FT107", "large-project", _R, "{what} import one another, which is too much; name the scripts that you run"),
     Code("FT201", "loop-in-class", _R, "a loop in a class body is left alone"),
     Code("FT202", "loop-async", _R, "a loop that awaits, or is in an async function, is left alone"),
     Code("FT203", "loop-generator", _R, "the function around this loop is a generator"),

@@ -45,10 +45,11 @@ def explained(path: str, data: bytes, result: Result, width: int | None = None) 
         subject = f"The loop in line {lines} is" if one else f"The loops in lines {lines} are"
         writer.add(1, f"{subject} none of these, and left as {'it is' if one else 'they are'}.")
     for note in result.diagnostics:
-        if note.path == path and not any(note.code == entry.code and note.line == entry.line for entry in plan):
+        if note.path != path or not any(note.code == entry.code and note.line == entry.line for entry in plan):
             writer.gap()
             cell = f" of cell {note.cell}" if note.cell else ""
-            writer.add(1, f"line {note.line}{cell}: {note.code} {note.message}.")
+            file = "" if note.path == path else f"{printable(note.path)}, "
+            writer.add(1, f"{file}line {note.line}{cell}: {note.code} {note.message}.")
     return writer.text()
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from flor_transform.settings import Settings
@@ -20,6 +21,11 @@ _IMPORT = re.compile(
 )
 _WORD = re.compile(rb"[\w.]+")
 
+#: of source text that imports one another; analysis holds about a hundred times as much in memory
+_MOST_BYTES = 5_000_000
+#: modules that are read because others import them; who imports more has them installed
+_MOST_BESIDE = 500
+
 
 @dataclass(frozen=True)
 class Group:
@@ -27,8 +33,10 @@ class Group:
 
     root: str
     settings: Settings
+    #: more than can be looked at together
+    is_too_large: bool = False
     #: by the path relative to `root`: the path as it was given
-    members: dict[str, str]
+    members: dict[str, str] = field(default_factory=dict)
 
 
 def groups(given: Mapping[str, bytes], settings: Callable[[str], Settings]) -> list[Group]:
@@ -46,11 +54,15 @@ def groups(given: Mapping[str, bytes], settings: Callable[[str], Settings]) -> l
             for place in _imported(data, folder, roots[folder]):
                 if place in by_place:
                     joined.join(path, by_place[place])
+    size: Counter[str] = Counter()
+    for path, data in given.items():
+        size[joined.of(path)] += len(data)
     found: dict[tuple[str, str, int], Group] = {}
     for path, place in places.items():
         folder = os.path.dirname(place)
         own = settings(folder)
-        group = found.setdefault((roots[folder], joined.of(path), id(own)), Group(roots[folder], own, {}))
+        key = (roots[folder], joined.of(path), id(own))
+        group = found.setdefault(key, Group(roots[folder], own, size[joined.of(path)] > _MOST_BYTES))
         local = os.path.relpath(place, group.root).replace(os.sep, "/")
         group.members[local] = path
     return list(found.values())
@@ -110,15 +122,17 @@ class Beside(dict[str, bytes]):
     def __init__(self, folder: str, known: Mapping[str, bytes]) -> None:
         super().__init__(known)
         self.folder = Path(folder)
+        self.left = _MOST_BESIDE
 
     def __contains__(self, name: object) -> bool:
         if super().__contains__(name):
             return True
-        if not isinstance(name, str) or name.startswith(("/", "..")) or "\0" in name:
+        if not isinstance(name, str) or name.startswith(("/", "..")) or "\0" in name or self.left <= 0:
             return False
         path = self.folder / name
         with contextlib.suppress(OSError):
             if path.is_file():
                 self[name] = path.read_bytes()
+                self.left -= 1
                 return True
         return False

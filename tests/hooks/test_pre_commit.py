@@ -107,6 +107,8 @@ def test_the_hook_instruments_what_is_committed(hooks: Path, home: Path, tmp_pat
     # What the hook needs, and nothing that only training needs.
     packages = {path.name.partition("-")[0] for path in home.glob("repo*/py_env-*/lib/python*/site-packages/*")}
     assert {"flor_transform", "libcst"} <= packages
+    [page] = home.glob("repo*/py_env-*/lib/python*/site-packages/flor_transform/diagnostics.md")
+    assert "FT301" in page.read_text()
     assert not packages & {"torch", "sklearn", "pytest", "mypy"}
 
 

@@ -300,3 +300,16 @@ def test_config_and_isolated(tmp_path: Path) -> None:
         assert (ended.code, len(ended.lines)) == (2, 1)
         assert ended.err.startswith(f"error: {name}: ")
     assert transform("--config", "other.toml", "--isolated", ".", cwd=tmp_path).code == 2
+
+
+def test_more_than_can_be_looked_at_together(tmp_path: Path) -> None:
+    two_files(tmp_path)
+    write(tmp_path, "alone.py")
+    write(tmp_path, "pkg/table.py", text=b"from . import engine\nx = '" + b"x" * 5_000_000 + b"'\n")
+    ended = transform(".", cwd=tmp_path)
+    assert ended.lines == [
+        f"{tmp_path}:1:1: FT107 4 files import one another, which is too much; name the scripts that you run",
+        "1 file instrumented, 4 files left as they were (1 main loop, 1 block).",
+    ]
+    assert done(tmp_path) == ["alone.py"]
+    assert transform("train.py", "pkg/engine.py", cwd=tmp_path).lines[-1].startswith("2 files instrumented")
