@@ -31,6 +31,7 @@ ELSEWHERE = {
     "FT008": "test_command: a fault of ours",
     "FT009": "test_folders: a pyproject.toml",
     "FT106": "test_command: of --check",
+    "FT107": "test_folders: too many files",
     "FT208": "test_layout_is_refused: no known text gets it",
     "FT401": "test_cli: a second file",
 }
