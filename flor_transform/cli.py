@@ -131,23 +131,24 @@ def transform_command(**given: Any) -> None:
 @contextlib.contextmanager
 def _ends() -> Iterator[None]:
     """Interrupts, a closed pipe and mistakes of the user end the program with one line at most."""
+    before = None
     with contextlib.suppress(ValueError):  # not the main thread
-        signal.signal(signal.SIGTERM, _terminated)
+        before = signal.signal(signal.SIGTERM, _terminated)
     try:
         yield
-        sys.stdout.flush()
     except KeyboardInterrupt:
         with contextlib.suppress(OSError):
             click.echo("interrupted.", err=True)
         _leave(_INTERRUPTED)
     except BrokenPipeError:
         _leave(_NO_READER)
-    except TransformError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(2)
-    except OSError as error:
-        click.echo(f"error: the output can't be written: {error.strerror}", err=True)
+    except (TransformError, OSError) as error:
+        with contextlib.suppress(OSError):
+            click.echo(f"error: {error}", err=True)
         _leave(2)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _terminated(number: int, frame: object) -> None:

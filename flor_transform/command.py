@@ -36,16 +36,16 @@ def run(options: Options) -> int:
         verbose=options.verbose,
         keep_lines=options.output_format == "full",
     )
-    run = _Run(options, lookup, report)
+    this = _Run(options, lookup, report)
     try:
         if options.from_stdin:
-            run.standard_input()
+            this.standard_input()
         else:
-            run.paths()
+            this.paths()
     except KeyboardInterrupt:
         say(f"interrupted: {report.summary()}")
         return _INTERRUPTED
-    run.finish()
+    this.finish()
     return report.status()
 
 
@@ -169,7 +169,7 @@ class _Run:
         else:
             found = report.found
             if options.explain:  # which shows the rest where it belongs
-                found = [item for item in found if item.severity is Severity.ERROR]
+                found = [item for item in found if item.severity is Severity.ERROR or item.slug == "large-project"]
             text = formats.FORMATS[options.output_format](found, report.sources)
             if machine and not self.has_product():
                 write(text)

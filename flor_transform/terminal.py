@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
+from flor_transform.errors import TransformError
+
 _COLOURS = {b"+++": b"1", b"---": b"1", b"@@": b"36", b"+": b"32", b"-": b"31"}
 
 
@@ -20,14 +22,19 @@ def has_colours(stream: TextIO | None) -> bool:
 
 
 def write(product: str | bytes) -> None:
-    """Write to standard output, what its encoding can't hold as escapes."""
+    """Write to standard output, what its encoding can't hold as escapes; BrokenPipeError if nobody reads it."""
     if sys.stdout is None:  # closed
         return
     if isinstance(product, str):
         product = product.encode(sys.stdout.encoding or "utf-8", "backslashreplace")
-    sys.stdout.flush()
-    sys.stdout.buffer.write(product)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(product)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise TransformError(f"the output can't be written: {error.strerror}") from None
 
 
 def say(text: str, end: str = "\n") -> None:

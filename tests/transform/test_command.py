@@ -402,6 +402,13 @@ def test_a_disk_that_is_full(script: Path) -> None:
     assert (done.returncode, done.stderr) == (2, b"error: the output can't be written: No space left on device\n")
 
 
+def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+    command = f"mkdir x; cd x; rmdir ../x; {PROGRAM} --check ."
+    ended = Ended(subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, env=environment()))
+    assert (ended.code, len(ended.lines)) == (2, 1)
+    assert "No such file or directory" in ended.err
+
+
 def test_standard_output_that_is_closed(script: Path) -> None:
     for options in ("", "--diff", "--explain", "--check --output-format json"):
         command = f"{PROGRAM} {options} train.py >&-"
