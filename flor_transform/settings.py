@@ -21,6 +21,14 @@ class Settings:
     optimizers: tuple[str, ...] = ()
     #: further names that are models
     models: tuple[str, ...] = ()
+    #: further names of loaders, data sets and whatever else training leaves as it is
+    loaders: tuple[str, ...] = ()
+    #: further names of environments and replay buffers: a loop that steps or samples one is not skipped
+    environments: tuple[str, ...] = ()
+    #: further functions and methods that change nothing, by name (`log_row`) or as written (`mylib.log_row`)
+    harmless: tuple[str, ...] = ()
+    #: further functions and methods that change what they are given and what they are called on
+    mutating: tuple[str, ...] = ()
     #: further decorators under which a loop may be wrapped
     decorators: tuple[str, ...] = ()
     #: names and globs that are passed over in folders, beside hidden files, virtual environments and what git ignores

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 import ast
-import builtins
 from collections.abc import Iterable
 
 from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects, Loop
+from flor_transform.analysis.flow import CallEffects, Flow, Reader, bindings
 from flor_transform.analysis.flow import Effects as FlowEffects
-from flor_transform.analysis.flow import Flow, Reader, bindings
 from flor_transform.analysis.hazards import is_iterator
-from flor_transform.analysis.names import Function, dotted, last_name, own_nodes, root_name
+from flor_transform.analysis.mutation import BUILTINS, Mutations
+from flor_transform.analysis.names import Function, dotted, own_nodes
 from flor_transform.syntax import children, walk
-
-_BUILTINS = frozenset(dir(builtins))
-#: a module whose functions leave their arguments alone, but for the ones that end in an underscore
-_LIBRARIES = frozenset(
-    {"torch", "numpy", "math", "random", "os", "sys", "time", "json", "copy", "logging", "tqdm", "wandb", "matplotlib",
-     "pandas", "PIL", "torchvision", "sklearn", "scipy", "jax", "optax", "shutil", "pathlib", "datetime", "itertools",
-     "functools", "collections", "pickle", "warnings", "cv2",
-     "tensorflow", "keras", "transformers", "einops", "re", "gc"}
-)  # fmt: skip
 
 
 class Changes:
@@ -31,24 +22,27 @@ class Changes:
         self.effects = effects
         self._flows: dict[int, Flow] = {}
         self._outer: dict[int, frozenset[str]] = {}
-        self._mutated: dict[int, tuple[frozenset[str], frozenset[str]]] = {}
+        self.mutations = Mutations(effects)
 
     def flow(self, function: Function) -> Flow:
         if id(function) not in self._flows:
-            body = function.qualname == ""
-            flow = Flow(function.node, (lambda call: self.effects.call_effects(function, call)) if body else None)
-            if body:
+            flow = Flow(function.node, self._call_effects(function))
+            if function.qualname == "":
                 flow.shaky |= _deleted_elsewhere(function)
             self._flows[id(function)] = flow
         return self._flows[id(function)]
 
+    def _call_effects(self, function: Function) -> CallEffects | None:
+        """What calls do to a scope's variables, if functions can: those of a module, and those of functions in it."""
+        if function.qualname and not function.nested:
+            return None
+        return lambda call: self.effects.call_effects(function, call)
+
     # -- names --------------------------------------------------------------------------------------------------------
 
     def rebound(self, function: Function, nodes: Iterable[ast.AST]) -> set[str]:
-        """Names that these statements may rebind, in the order of nothing; at module level through calls, too."""
-        if function.qualname == "":
-            return bindings(nodes, lambda call: self.effects.call_effects(function, call))
-        return bindings(nodes)
+        """Names that these statements may rebind, themselves or through calls."""
+        return bindings(nodes, self._call_effects(function))
 
     def values(self, loop: Loop) -> tuple[str, ...]:
         """Names that a block hands back."""
@@ -121,7 +115,7 @@ class Changes:
         function, node = loop.function, loop.node
         flow = self.flow(function)
         part: list[ast.stmt] = node.body if main else [node]
-        names = self.roots(function, part)
+        names = self.mutations.roots(function, part)
         bound = flow.bound_before(node) if main else flow.bound_after(node)
         own = bindings(part)
         hints = self.effects.hints(function.module)
@@ -147,7 +141,7 @@ class Changes:
 
     def _holds_state(self, function: Function, name: str) -> bool:
         module = function.module
-        if name in module.imports or name in module.body.nested or name in module.classes or name in _BUILTINS:
+        if name in module.imports or name in module.body.nested or name in module.classes or name in BUILTINS:
             return False
         if self.effects.project.lookup(function, name) is not None:
             return False
@@ -159,98 +153,7 @@ class Changes:
             return False
         if name in hints.stateless or (name[0].isupper() and not hints.is_model(name)):
             return False
-        return not idioms.NO_STATE_NAME.search(name)
-
-    def roots(self, function: Function, nodes: Iterable[ast.AST], depth: int = 0) -> list[str]:
-        """Root names of what these statements may change in place, in order of appearance."""
-        found: dict[str, None] = {}
-        alias: dict[str, str] = {}
-
-        def add(node: ast.AST | str) -> None:
-            name = node if isinstance(node, str) else root_name(node)
-            seen = 0
-            while name in alias and alias[name] != name and seen < 5:
-                name, seen = alias[name], seen + 1
-            if name:
-                found.setdefault(name)
-
-        walked: list[ast.AST] = []
-        for node in nodes:
-            walked.extend(_in_source_order(node))
-        for node in walked:
-            match node:
-                case ast.For(target=ast.Name(id=name), iter=iterable) if isinstance(
-                    iterable, (ast.Attribute, ast.Name)
-                ):
-                    if not idioms.NO_STATE_NAME.search(last_name(iterable)):
-                        alias[name] = root_name(iterable)
-                case ast.Assign(targets=[ast.Name(id=name)], value=value) if isinstance(
-                    value, (ast.Attribute, ast.Subscript, ast.Name)
-                ):
-                    if root_name(value):
-                        alias.setdefault(name, root_name(value))
-                case ast.Call():
-                    self._call_roots(function, node, add, depth)
-            if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
-                add(node)
-        return list(found)
-
-    def _call_roots(self, function: Function, node: ast.Call, add, depth: int) -> None:  # type: ignore[no-untyped-def]
-        func, name = node.func, last_name(node.func)
-        args = [*node.args, *(keyword.value for keyword in node.keywords)]
-        callees = self.effects.project.resolve(function, func)
-        for callee in callees:
-            parameters, variables = self.mutated(callee, depth + 1)
-            for parameter, value in _arguments(callee, node):
-                if parameter in parameters:
-                    for part in _parts(value):
-                        add(part)
-            if callee.module is function.module:
-                for variable in sorted(variables):
-                    if function.is_module_name(variable) or function.symbol(variable) is None:
-                        add(variable)
-            if "self" in parameters and isinstance(func, ast.Attribute):
-                add(func.value)
-        if callees:
-            return
-        hints = self.effects.hints(function.module)
-        if isinstance(func, ast.Attribute):
-            root = root_name(func)
-            library = root in function.module.imports
-            if not library:
-                if name not in idioms.PURE_METHODS:
-                    add(func.value)
-                for arg in args:
-                    if hints.is_optimizer(last_name(arg)) or last_name(arg) in hints.models:
-                        add(arg)
-                return
-            origin = function.module.imports[root][0].partition(".")[0]
-            if name in idioms.PURE_CALLS or (origin in _LIBRARIES and not name.endswith("_")):
-                return
-        elif isinstance(func, ast.Name):
-            if name in _BUILTINS or name in idioms.PURE_CALLS:
-                return
-            if name not in function.module.imports and self.effects.project.lookup(function, name) is None:
-                add(name)
-                return
-            origin = function.module.imports.get(name, ("", 0, ""))[0].partition(".")[0]
-            if origin in _LIBRARIES:
-                return
-        for arg in args:
-            for part in _parts(arg):
-                add(part)
-
-    def mutated(self, function: Function, depth: int = 0) -> tuple[frozenset[str], frozenset[str]]:
-        """Parameters and module variables whose objects a call of the function may change."""
-        key = id(function)
-        if key in self._mutated or depth > 8:
-            return self._mutated.get(key, (frozenset(), frozenset()))
-        self._mutated[key] = (frozenset(), frozenset())  # recursion: what the first round finds is enough
-        roots = self.roots(function, function.node.body, depth)
-        parameters = {name for name in roots if (s := function.symbol(name)) is not None and s.is_parameter()}
-        variables = {name for name in roots if function.is_module_name(name)}
-        self._mutated[key] = (frozenset(parameters), frozenset(variables))
-        return self._mutated[key]
+        return not self.effects.known.holds_data(name)
 
     def outer_bound(self, function: Function) -> frozenset[str]:
         """Names of the scopes around a function that are certainly bound whenever it is called."""
@@ -303,48 +206,6 @@ def _advanced(nodes: Iterable[ast.AST]) -> set[str]:
 
 def _loaded(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Load)
-
-
-def _arguments(callee: Function, call: ast.Call) -> Iterable[tuple[str, ast.expr]]:
-    if isinstance(callee.node, ast.Module):
-        return
-    args = callee.node.args
-    names = [arg.arg for arg in (*args.posonlyargs, *args.args)]
-    if callee.cls is not None and names and names[0] in ("self", "cls"):
-        names = names[1:]
-    for index, value in enumerate(call.args):
-        if isinstance(value, ast.Starred):
-            break
-        if index < len(names):
-            yield names[index], value
-        elif args.vararg is not None:
-            yield args.vararg.arg, value
-    for keyword in call.keywords:
-        if keyword.arg is not None:
-            yield keyword.arg, keyword.value
-
-
-def _parts(node: ast.expr) -> list[ast.expr]:
-    """The names in an argument that stand for objects: itself, or the items of a tuple, list or dictionary."""
-    match node:
-        case ast.Name() | ast.Attribute():
-            return [node]
-        case ast.Tuple(elts=elts) | ast.List(elts=elts):
-            return [part for item in elts for part in _parts(item)]
-        case ast.Dict(values=values):
-            return [part for item in values for part in _parts(item)]
-        case ast.Starred(value=value):
-            return _parts(value)
-        case _:
-            return []
-
-
-def _in_source_order(node: ast.AST) -> Iterable[ast.AST]:
-    pending = [node]
-    while pending:
-        current = pending.pop()
-        yield current
-        pending.extend(reversed(children(current)))
 
 
 def _statements(body: list[ast.stmt]) -> Iterable[ast.stmt]:

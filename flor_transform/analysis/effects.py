@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from flor_transform.analysis import idioms
+from flor_transform.analysis.knowledge import Knowledge
 from flor_transform.analysis.names import (
     Class,
     Function,
@@ -84,6 +85,8 @@ class Summary:
     events: list[Event] = field(default_factory=list)
     reads: set[str] = field(default_factory=set)  #: module variables read
     writes: set[str] = field(default_factory=set)  #: module variables rebound
+    outer_reads: set[tuple[Function, str]] = field(default_factory=set)  #: variables of functions round it, read
+    outer_writes: set[tuple[Function, str]] = field(default_factory=set)  #: the same, rebound
 
     def of(self, kind: str, loop: Loop | None = None) -> Iterator[Event]:
         return (event for event in self.events if event.kind == kind and event.within(loop))
@@ -95,6 +98,7 @@ class Effects:
     def __init__(self, project: Project, settings: Settings) -> None:
         self.project = project
         self.settings = settings
+        self.known = Knowledge(settings)
         self._hints = {id(module): _Hints(module, settings) for module in project.modules.values()}
         self.summaries: dict[int, Summary] = {}
         for function in project.functions():
@@ -165,14 +169,24 @@ class Effects:
         return self._globals[id(function)]
 
     def call_effects(self, function: Function, call: ast.Call) -> tuple[Iterable[str], Iterable[str]]:
-        """What a call in the module's own body may read and rebind of the module's variables."""
+        """What a call in a function (or module body) may read and rebind of the variables that belong to it."""
         reads: set[str] = set()
         writes: set[str] = set()
-        for callee in self.project.resolve(function, call.func):
-            if callee.module is function.module:
-                more_reads, more_writes = self.global_effects(callee)
-                reads |= more_reads
-                writes |= more_writes
+        # A function that is handed on is taken to be called.
+        handed = (*call.args, *(keyword.value for keyword in call.keywords))
+        for value in (call.func, *(each for each in handed if isinstance(each, (ast.Name, ast.Attribute)))):
+            for callee in self.project.resolve(function, value):
+                if callee.module is not function.module:
+                    continue
+                if function.qualname == "":
+                    more_reads, more_writes = self.global_effects(callee)
+                    reads |= more_reads
+                    writes |= more_writes
+                else:
+                    for each in (callee, *self.reachable(callee)):
+                        summary = self.of(each)
+                        reads |= {name for owner, name in summary.outer_reads if owner is function}
+                        writes |= {name for owner, name in summary.outer_writes if owner is function}
         return reads, writes
 
 
@@ -196,7 +210,7 @@ class _Hints:
         for node in module.source.survey.kinds[ast.Call]:
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 name = last_name(node.func.value)
-                if node.func.attr in ("eval", "train", "parameters", "named_parameters") and name not in ("self", ""):
+                if node.func.attr in idioms.MODEL_METHODS and name not in ("self", ""):
                     self.models.add(name)
                 elif node.func.attr == "zero_grad":
                     zeroed.add(name)
@@ -252,11 +266,17 @@ class _Scan:
         if self.function.qualname:
             table = self.function.table
             for symbol in table.get_symbols() if table is not None else ():
+                name = symbol.get_name()
                 if symbol.is_global():
                     if symbol.is_referenced():
-                        self.summary.reads.add(symbol.get_name())
+                        self.summary.reads.add(name)
                     if symbol.is_assigned() or symbol.is_imported():
-                        self.summary.writes.add(symbol.get_name())
+                        self.summary.writes.add(name)
+                elif symbol.is_free():
+                    if symbol.is_referenced():
+                        self.summary.outer_reads.add((self.function.owner(name), name))
+                    if symbol.is_assigned() or symbol.is_imported():
+                        self.summary.outer_writes.add((self.function.owner(name), name))
         return self.summary
 
     def emit(
@@ -390,12 +410,10 @@ class _Scan:
 
     def _method(self, node: ast.Call, receiver: ast.expr, owner: str, name: str, callees: Sequence[Function]) -> None:
         known = bool(callees)
-        if name in ("update", "apply") and node.args and self.hints.is_optimizer(owner):
+        if name in idioms.OPTIMIZER_UPDATES and node.args and self.hints.is_optimizer(owner):
             self.emit("step", node)  # optax, nnx, Keras 3
             self.emit("backward", node)
-        elif name in ("optimize", "optimizer_step", "opt_step") and any(
-            self.hints.is_optimizer(last_name(arg)) for arg in node.args
-        ):
+        elif name in idioms.OPTIMIZING_METHODS and any(self.hints.is_optimizer(last_name(arg)) for arg in node.args):
             self.emit("step", node)
         elif name != "step" and idioms.STEP_METHOD.search(name) and self.hints.is_optimizer(owner):
             self.emit("step", node, callees=callees)  # first_step, step_and_update_lr
@@ -404,7 +422,7 @@ class _Scan:
                 self.emit("step", node)
                 self.emit("backward", node)
         elif name == "step":
-            if idioms.ENVIRONMENT_NAME.search(owner):
+            if self.effects.known.is_environment(owner):
                 self.emit("env", node, what=f"{owner}.step")
             elif idioms.SCALER_NAME.search(owner) or (
                 self.hints.is_optimizer(owner) and not idioms.SCHEDULER_NAME.search(owner)
@@ -412,8 +430,8 @@ class _Scan:
                 self.emit("step", node, hoist=_loops_over(self.loop, receiver))
             elif any(self.hints.is_optimizer(last_name(arg)) for arg in node.args):
                 self.emit("step", node)  # fabric, accelerate and the like: step(optimizer)
-        elif (name in idioms.ENVIRONMENT_METHODS and idioms.ENVIRONMENT_NAME.search(owner)) or (
-            name in idioms.REPLAY_METHODS and idioms.REPLAY_NAME.search(owner)
+        elif (name in idioms.ENVIRONMENT_METHODS and self.effects.known.is_environment(owner)) or (
+            name in idioms.REPLAY_METHODS and self.effects.known.is_replay(owner)
         ):
             self.emit("env", node, what=f"{owner}.{name}")
         if name in idioms.BACKWARD_METHODS:
@@ -421,7 +439,7 @@ class _Scan:
         elif name in idioms.STEPPING_METHODS:
             self.emit("step", node, callees=callees)
             self.emit("backward", node)
-        elif name in ("add_", "sub_", "addcdiv_", "copy_") and (
+        elif name in idioms.UPDATING_METHODS and (
             (_is_data(receiver) and any(_mentions_grad(arg) for arg in node.args))
             or any(_mentions_grad(arg) for arg in node.args)
         ):
@@ -439,18 +457,7 @@ class _Scan:
             self.emit("forward", node)  # self.model(x)
         elif name == "module" and not known:
             self.emit("forward", node)  # model.module(x)
-        elif self.hints.is_model(owner) and name in (
-            "forward",
-            "generate",
-            "encode",
-            "decode",
-            "sample",
-            "get_action",
-            "loss",
-            "apply",
-            "get_loss",
-            "act",
-        ):
+        elif self.hints.is_model(owner) and name in idioms.FORWARD_METHODS:
             self.emit("forward", node)
 
 

@@ -64,6 +64,12 @@ WEAK_STEPPING_CALLS = re.compile(
     r"(do_|run_)?(train|training)_?(epoch|step|iter|batch|loop)\w*|run_epoch|update_?(params|parameters|model|policy)|learn)$",
     _I,
 )
+#: methods of an optimizer that make a step when they are given something (optax, nnx, Keras 3)
+OPTIMIZER_UPDATES = frozenset({"update", "apply"})
+#: methods that make the step of an optimizer given to them
+OPTIMIZING_METHODS = frozenset({"optimize", "optimizer_step", "opt_step"})
+#: methods of tensors that are a step by hand when a gradient is among their arguments
+UPDATING_METHODS = frozenset({"add_", "sub_", "addcdiv_", "copy_"})
 BACKWARD_METHODS = frozenset({"backward", "manual_backward"})
 #: loops over these change parameters or optimizers one by one: part of a step, not a loop over data
 PARAMETER_ITERABLES = re.compile(
@@ -77,7 +83,12 @@ MODEL_NAME = re.compile(
     r"vae|gan|unet|resnet\d*|vgg\d*|cnn|mlp|lstm|gru|rnn|gpt|bert|transformer|agent|actor|critic|policy|module|learner)($|_|\d)"
     r"|^net[A-Z]|^[GD](_|$)|^(model|net)[A-Z]"
 )
-MODEL_METHODS = frozenset({"eval", "train", "parameters", "named_parameters", "state_dict", "load_state_dict"})
+#: methods that only a model is taken to have
+MODEL_METHODS = frozenset({"eval", "train", "parameters", "named_parameters"})
+#: methods that run a model
+FORWARD_METHODS = frozenset(
+    {"forward", "generate", "encode", "decode", "sample", "get_action", "loss", "apply", "get_loss", "act"}
+)
 PREDICT_METHODS = frozenset(
     {"predict", "predict_on_batch", "test_on_batch", "predict_proba", "predict_step", "validation_step", "eval_step"}
 )
@@ -172,6 +183,27 @@ PURE_METHODS = frozenset(
      "__len__", "get_rank", "autocast", "decode_batch", "gather_for_metrics", "accumulate", "no_sync",
      "softmax", "sigmoid", "tanh", "masked_fill", "masked_select", "narrow", "select", "ge", "gt", "le", "lt"}
 )  # fmt: skip
+#: modules whose functions leave their arguments alone, but for the ones that end in an underscore
+PURE_LIBRARIES = frozenset(
+    {"torch", "numpy", "math", "random", "os", "sys", "time", "json", "copy", "logging", "tqdm", "wandb", "matplotlib",
+     "pandas", "PIL", "torchvision", "sklearn", "scipy", "jax", "optax", "shutil", "pathlib", "datetime", "itertools",
+     "functools", "collections", "pickle", "warnings", "cv2",
+     "tensorflow", "keras", "transformers", "einops", "re", "gc"}
+)  # fmt: skip
+#: functions and methods that change one of their positional arguments, and which
+MUTATING_CALLS = {
+    "shuffle": 0, "copyto": 0, "putmask": 0, "place": 0, "fill_diagonal": 0, "heappush": 0, "heappop": 0, "heapify": 0,
+    "heapreplace": 0, "heappushpop": 0, "insort": 0, "insort_left": 0, "insort_right": 0, "setattr": 0, "delattr": 0,
+    "setitem": 0, "delitem": 0, "vector_to_parameters": 1, "update_bn": 1, "swap_tensors": 0,
+}  # fmt: skip
+#: methods that give out what their object holds: who changes that, changes the object
+HOLDING_METHODS = frozenset(
+    {"parameters", "named_parameters", "buffers", "named_buffers", "modules", "named_modules", "children",
+     "named_children", "get_submodule", "get_parameter", "state_dict", "values", "items", "get", "setdefault", "pop",
+     "view", "numpy", "unwrap_model"}
+)  # fmt: skip
+#: calls that are followed into one another
+CALL_DEPTH = 8
 #: methods that give back the object itself
 FLUENT_METHODS = frozenset({"train", "eval", "to", "cuda", "cpu", "float", "half", "double", "partial_fit"})
 #: methods that move a loader of the script's own making on

@@ -88,6 +88,29 @@ class Function:
         return found
 
     @cached_property
+    def lambdas(self) -> dict[str, ast.Lambda]:
+        """Names of this scope that are given a lambda."""
+        return {
+            target.id: node.value
+            for node in self.own
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+
+    def owner(self, name: str) -> Function:
+        """The function (or module body) whose variable `name` is, seen from here."""
+        scope = self
+        while scope.parent is not None:
+            symbol = scope.symbol(name)
+            if symbol is not None and symbol.is_local():
+                return scope
+            if symbol is not None and symbol.is_global():
+                break
+            scope = scope.parent
+        return self.module.body
+
+    @cached_property
     def captured(self) -> frozenset[str]:
         """Names of this scope that functions in it read whenever they are called."""
         if self.table is None:
