@@ -188,7 +188,8 @@ PURE_LIBRARIES = frozenset(
     {"torch", "numpy", "math", "random", "os", "sys", "time", "json", "copy", "logging", "tqdm", "wandb", "matplotlib",
      "pandas", "PIL", "torchvision", "sklearn", "scipy", "jax", "optax", "shutil", "pathlib", "datetime", "itertools",
      "functools", "collections", "pickle", "warnings", "cv2",
-     "tensorflow", "keras", "transformers", "einops", "re", "gc"}
+     "tensorflow", "keras", "transformers", "einops", "re", "gc", "heapq", "bisect", "operator", "statistics", "glob",
+     "csv", "hashlib", "string", "textwrap", "uuid", "argparse", "yaml"}
 )  # fmt: skip
 #: functions and methods that change one of their positional arguments, and which
 MUTATING_CALLS = {

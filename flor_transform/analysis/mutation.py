@@ -113,7 +113,7 @@ class _Walk:
         """What an `__init__` puts into fields, or gives to methods that may."""
         found: list[ast.expr] = []
         for node in self.function.own:
-            if isinstance(node, ast.Assign) and any(_is_field(target) for target in node.targets):
+            if isinstance(node, ast.Assign) and any(_is_field(each) for t in node.targets for each in _parts(t)):
                 found += _parts(node.value)
             elif isinstance(node, ast.Call) and root_name(node.func) in ("self", "super()"):
                 found += [*node.args, *(keyword.value for keyword in node.keywords)]
@@ -199,7 +199,7 @@ class _Walk:
             touched = self.mutations.touched(callee, self.depth + 1)
             for parameter, value in arguments(callee, node):
                 if parameter in touched.returned:
-                    found |= self.origins(value)
+                    found.update(*(self.origins(part) for part in _parts(value)))
             if not made:
                 found |= self._seen_here(callee, touched.returned)
                 if "self" in touched.returned and isinstance(func, ast.Attribute):

@@ -77,6 +77,13 @@ class Function:
     def generator(self) -> bool:
         return any(isinstance(node, (ast.Yield, ast.YieldFrom)) for node in self.own)
 
+    @property
+    def abstract(self) -> bool:
+        """Whether nothing happens here but an error: somebody else fills it in."""
+        last = self.node.body[-1]
+        text = isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant)
+        return text or isinstance(last, (ast.Pass, ast.Raise))
+
     @cached_property
     def declared(self) -> dict[str, ast.stmt]:
         """Names with a `global` or `nonlocal` statement here, and that statement."""
@@ -457,9 +464,11 @@ class Project:
                 cls = owner_class(function)
                 if cls is not None:
                     own = self.method(cls, callee.attr)
-                    # An abstract method: whoever derives from the class fills it in.
+                    # Whoever derives from the class may have a method of its own; an abstract one is filled in.
                     overriding = [c.methods[callee.attr] for c in self.subclasses(cls) if callee.attr in c.methods]
-                    return overriding or ([own] if own is not None else [])
+                    if own is None or (overriding and own.abstract):
+                        return overriding
+                    return [*overriding, own]
                 return []
             if isinstance(callee.value, ast.Call) and isinstance(callee.value.func, ast.Name):
                 if callee.value.func.id == "super":
