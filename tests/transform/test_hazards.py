@@ -469,7 +469,9 @@ CASES = {
                 for b in range(2): bump()
             print(n)
         run()
-        """
+        """,
+        values=("n",),
+        carry=("n",),
     ),
     "H56 one-line bodies": Case(
         """
