@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 _DEFAULTS: dict[str, float] = {
     "EPSILON": 0.01,  # the share of training time that checkpoints may cost
-    "DISK_BUDGET_MB": 10_000,  # of checkpoints, a run
+    "DISK_BUDGET_MB": 10_000,  # of checkpoints, a run; beyond it, turns are thinned out
+    "DISK_SHARE": 0.2,  # of the free disk: what a run's checkpoints may take at most, and those of all ended runs
+    "STORE_BUDGET_MB": 0,  # of all ended runs' checkpoints; 0: by the share
     "CAPTURE": 1,  # 0: parameters and trackers' metrics are not recorded
     "REPLAY_JOBS": 0,  # 0: one worker a core
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from types import FrameType
 from typing import Any
@@ -48,6 +50,7 @@ class Recorder:
         self._on_first_turn = on_first_turn
         self._began: float | None = None
         self._taking = False
+        self._crowded: bool | None = None
         self._start = time.perf_counter()
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
@@ -55,17 +58,23 @@ class Recorder:
         if self._began is None:
             self._on_first_turn(frame)
             now = self._began = time.perf_counter()
+        elapsed = now - self._began
         key = Key(loop.entry, loop.turn)
         if loop.turn == 0:
             loop.anchors = self._anchor_loop(loop, frame)
-        self._taking = self._policy.take(now - self._began, self._writer.nbytes)
+        if self._crowded is None:
+            self._crowded = _fills_all_cores()
+        if self._crowded:
+            self._policy.paid(self._writer.seconds_behind())
+        self._taking = self._policy.take(elapsed) and self._writer.ready()
         if self._taking:
+            self._policy.taken(elapsed)
             stretch, anchors, objects, reason = loop.anchors
             graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
             if reason:
                 graph.problems.append(reason)
             self._save(key, graph, now)
-        elif self._policy.affords_note(now - self._began):
+        elif self._policy.affords_note(elapsed):
             self._writer.note(key, now - self._start, rng.capture())
             self._policy.noted(time.perf_counter() - now)
 
@@ -96,7 +105,7 @@ class Recorder:
         return True
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
-        if self._taking and block.anchors is not None:
+        if self._taking and block.anchors is not None and self._writer.ready():
             now = time.perf_counter()
             stretch, anchors = block.anchors
             graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
@@ -107,3 +116,11 @@ class Recorder:
     def _save(self, key: Key, graph: Graph, now: float) -> None:
         self._writer.save(key, now - self._start, rng.capture(), graph)
         self._policy.paid(time.perf_counter() - now)
+
+
+def _fills_all_cores() -> bool:
+    """True if the program computes with as many threads as there are cores: then work behind its back takes from it."""
+    torch: Any = sys.modules.get("torch")
+    threads = torch.get_num_threads() if torch is not None and hasattr(torch, "get_num_threads") else 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return bool(threads >= cores)

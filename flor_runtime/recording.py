@@ -26,6 +26,7 @@ from flor_runtime.integrations.parameters import Parameters
 from flor_runtime.record import Recorder
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
+from flor_runtime.store import retention
 from flor_runtime.store.checkpoints import Writer
 from flor_runtime.store.layout import Home, RunFolder, Status, write_json
 from flor_runtime.store.policy import Policy
@@ -212,9 +213,10 @@ class Recording:
         self._log = RunLog(self.folder.log)
         self.project = Project(self._taken.root)
         self.session = Session(self._log, self._stopped)
-        self._writer = Writer(self.folder.ckpt)
-        policy = Policy(float(self._manifest["epsilon"]), int(knobs.get("DISK_BUDGET_MB") * 1_000_000))
-        self.session.keeper = Recorder(self.session, self._writer, policy, self.project, self._first_turn)
+        epsilon = float(self._manifest["epsilon"])
+        self._writer = Writer(self.folder.ckpt, patient=epsilon >= 1, budget=retention.run_budget(self.folder.path))
+        self._policy = Policy(epsilon)
+        self.session.keeper = Recorder(self.session, self._writer, self._policy, self.project, self._first_turn)
         (self.folder.path / "random.bin").write_bytes(codec.pack(rng.capture()["python"]))
         for module, read, _ in rng.SELF_SEEDED:
             when_imported(module, partial(self._seeded, module, read))
@@ -287,6 +289,14 @@ class Recording:
         self._trouble = f"recording stopped: {text}"
         warn(f"{self._trouble}; the program goes on, what was recorded up to here is kept")
 
+    def _sum_up(self) -> None:
+        writer = self._writer
+        account = {
+            "seconds": round(self._policy.spent, 6), "skipped": writer.skipped, "dropped": writer.dropped,
+            "direct": writer.direct,
+        }  # fmt: skip
+        write_json(self.folder.ckpt / "turns.json", {"entries": self.session.entries, "checkpoints": account})
+
     def finish(self, status: Status, exit: int | None, error: str | None = None) -> None:
         """The program has ended. Nothing here may fail for the user."""
         if os.getpid() != self.pid:
@@ -296,14 +306,7 @@ class Recording:
         if not (self.folder.path / "run.json").exists():
             self._stopped(StoreError(f"{self.folder.path} is gone"))
             return
-        entries = {"entries": self.session.entries}
-        for step in (
-            partial(write_json, self.folder.ckpt / "turns.json", entries),
-            self._extend,
-            self._log.close,
-            self._captured.close,
-            self._writer.close,
-        ):
+        for step in (self._extend, self._log.close, self._captured.close, self._writer.close, self._sum_up):
             try:
                 step()
             except Exception as problem:

@@ -185,7 +185,7 @@ class Replayer:
         same = ambient_digest(rng.capture()) == entry.ambient
         if not same:
             self._note(f"the random state {where} is not the recorded one")
-        recorded = set(entry.tensors)
+        recorded = entry.tensors
         if recorded and not recorded <= frames.digests(frame, stretch, objects, self._is_project, values):
             self._note(f"tensors {where} are not the recorded ones")
             same = False

@@ -43,7 +43,7 @@ class Anchors:
     """The objects that a walk has met, by place.
 
     Args:
-        walk: a finished walk without digests; it is emptied.
+        walk: a finished walk, of objects only; it is emptied.
         unreal: keys of roots that are not references of their own: a cell holds them.
 
     Attributes:

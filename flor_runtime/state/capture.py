@@ -78,7 +78,7 @@ class Capture:
 
     Args:
         is_project: tells from a module's globals whether it is the user's own code, whose globals are followed.
-        digests: False for a walk that is after the objects only; blobs then have no digest.
+        memory: False for a walk that is after the objects only; blobs then don't say where their bytes are.
 
     Attributes:
         objects: the object of each node.
@@ -87,7 +87,7 @@ class Capture:
         tables: (lowest address, end) of the memory of tables.
     """
 
-    def __init__(self, is_project: Callable[[dict[str, Any]], bool], *, digests: bool = True) -> None:
+    def __init__(self, is_project: Callable[[dict[str, Any]], bool], *, memory: bool = True) -> None:
         self.graph = Graph()
         self.objects: list[Any] = []  # a memo by id() is only sound while its objects live
         self.memo: dict[int, Value] = {}
@@ -95,7 +95,7 @@ class Capture:
         self.holders: list[int] = []
         self.tables: list[tuple[int, int]] = []
         self._is_project = is_project
-        self._digests = digests
+        self._looks_at_memory = memory
         self._handlers: dict[type, Handler] = {}
         self._pending: list[tuple[dict[str, Any], Iterable[str]]] = []
         self._functions: set[int] = set()
@@ -760,20 +760,13 @@ class Capture:
             blob = len(self.graph.blobs)
             if nbytes:
                 self.memory[key] = blob
-            data: Any = b""
-            if nbytes and self._digests:
-                if (
-                    self._torch is not None
-                    and isinstance(owner, self._torch.UntypedStorage)
-                    and owner.device.type != "cpu"
-                ):
-                    owner = owner.cpu()
-                    address = owner.data_ptr()
-                data = (ctypes.c_char * nbytes).from_address(address)
-            digest = xxhash.xxh3_128_hexdigest(data) if self._digests else ""
-            self.graph.blobs.append(Blob(digest, nbytes, data, owner if self._digests else None))
+            self.graph.blobs.append(self._blob(address, nbytes, owner) if self._looks_at_memory else Blob(nbytes))
             self.holders.append(len(self.objects))
         return blob
+
+    def _blob(self, address: int, nbytes: int, owner: Any) -> Blob:
+        far = self._torch is not None and isinstance(owner, self._torch.UntypedStorage) and owner.device.type != "cpu"
+        return Blob(nbytes, 0 if far else address, owner)
 
 
 def storage_digest(tensor: Any) -> str:

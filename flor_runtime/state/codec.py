@@ -32,16 +32,16 @@ def pack_graph(graph: Graph) -> bytes:
     return pack([graph.roots, graph.nodes, graph.origins, graph.storages, graph.unbound])
 
 
-def unpack_graph(data: bytes, blobs: list[Any], paths: bytes) -> Graph:
-    """What `pack_graph` wrote; `blobs` are [digest, length]."""
+def unpack_graph(data: bytes, lengths: list[int], paths: bytes) -> Graph:
+    """What `pack_graph` wrote; `lengths` are those of the blobs."""
     roots, nodes, origins, storages, unbound = unpack(data)
     return Graph(
         roots,
         nodes,
-        [Blob(digest, nbytes, None) for digest, nbytes in blobs],
+        [Blob(nbytes) for nbytes in lengths],
         origins,
         storages,
         unpack(paths),
         unbound,
-        len(blobs),
+        len(lengths),
     )

@@ -15,6 +15,8 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
+import xxhash
+
 from flor_runtime.errors import RestoreError
 from flor_runtime.frame_locals import is_module, kept, put_back, read_locals
 from flor_runtime.state import process
@@ -52,7 +54,7 @@ def write_locals(frame: FrameType, values: dict[str, Any]) -> None:
 def survey(frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject) -> Anchors:
     """Where everything is that a stretch of code may change, before it runs. `objects` and `is_project` as for
     `capture`."""
-    walk = Capture(is_project, digests=False)
+    walk = Capture(is_project, memory=False)
     code = frame.f_code
     _roots(walk, frame, stretch, stretch.entry, objects, (), entering=True)
     walk.finish()
@@ -212,8 +214,8 @@ def _global(frame: FrameType, rest: str) -> tuple[dict[str, Any], str]:
 def digests(
     frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, values: Iterable[str] = ()
 ) -> set[str]:
-    """The digests of all tensors and arrays of the state at the end of a stretch: what `Graph.digests` of a checkpoint
+    """The digests of all tensors and arrays of the state at the end of a stretch: what `Entry.tensors` of a checkpoint
     has."""
     walk = Capture(is_project)
     _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
-    return {blob.digest for blob in walk.finish().blobs}
+    return {xxhash.xxh3_128_hexdigest(blob.data) for blob in walk.finish().blobs}

@@ -9,6 +9,7 @@ the stretch of code began, and a restoration finds it at that place.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,13 +30,33 @@ MAPPINGS = frozenset({"dict", "odict", "counter", "ddict"})
 
 @dataclass
 class Blob:
-    """Raw bytes of a tensor storage or an array: `data` is a readable buffer over the live memory, `keep` holds its
-    owner."""
+    """Raw bytes of a tensor storage or an array, where they are.
 
-    digest: str
+    Attributes:
+        address: in the memory of the process; 0: on another device.
+        owner: holds them: an array, a storage, or a bytes object.
+    """
+
     nbytes: int
-    data: Any
-    keep: Any = None
+    address: int = 0
+    owner: Any = None
+
+    @classmethod
+    def of(cls, data: bytes) -> Blob:
+        """The bytes of a bytes object."""
+        return cls(len(data), ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0, data)
+
+    def host(self) -> int:
+        """The address of the bytes, copied from the device if need be."""
+        if not self.address and self.nbytes:
+            self.owner = self.owner.cpu()
+            self.address = self.owner.data_ptr()
+        return self.address
+
+    @property
+    def data(self) -> Any:
+        """A readable buffer over the live memory."""
+        return (ctypes.c_char * self.nbytes).from_address(self.host()) if self.nbytes else b""
 
 
 @dataclass
@@ -63,10 +84,6 @@ class Graph:
     unbound: list[str] = field(default_factory=list)
     named: int = 0
     problems: list[str] = field(default_factory=list)
-
-    def digests(self) -> list[str]:
-        """The digests of all tensors and arrays that names lead to: what makes two states the same trajectory."""
-        return sorted({blob.digest for blob in self.blobs[: self.named]})
 
 
 def is_reference(value: Value) -> bool:

@@ -526,25 +526,25 @@ class Restore:
         if not nbytes or memory is None or self._graph.storages[blob] < 0:
             return
         if isinstance(memory, tuple):
-            ctypes.memmove(memory[1], _address(self._numpy, self._blob(blob)), nbytes)
+            _copy(memory[1], self._blob(blob), nbytes)
+        elif memory.device.type == "cpu":
+            _copy(memory.data_ptr(), self._blob(blob), nbytes)
         else:
             memory.copy_(self._stored(blob).untyped_storage())
         self._graph.storages[blob] = -1  # once is enough
 
     def _stored(self, blob: int) -> Any:
-        """The bytes of a stored storage as a CPU tensor of uint8."""
-        data = bytearray(self._blob(blob))
-        return (
-            self._torch.frombuffer(data, dtype=self._torch.uint8)
-            if data
-            else self._torch.empty(0, dtype=self._torch.uint8)
-        )
+        """The bytes of a stored storage as a new CPU tensor of uint8."""
+        nbytes = self._graph.blobs[blob].nbytes
+        tensor = self._torch.empty(nbytes, dtype=self._torch.uint8)
+        _copy(tensor.data_ptr(), self._blob(blob), nbytes)
+        return tensor
 
     def _storage(self, node: Node) -> Any:
         """The storage of a tensor that is made or has got another one."""
         memory = self._memory.get(node[1])
         if memory is None:
-            memory = self._memory[node[1]] = self._stored(node[1]).to(node[9], copy=True).untyped_storage()
+            memory = self._memory[node[1]] = self._stored(node[1]).to(node[9]).untyped_storage()
         elif isinstance(memory, tuple):
             memory = self._torch.from_numpy(
                 _bytes_at(self._numpy, memory, self._graph.blobs[node[1]].nbytes)
@@ -603,7 +603,7 @@ class Restore:
                 memory = (owner, owner.__array_interface__["data"][0])
             self._memory[node[1]] = memory
             if nbytes:
-                ctypes.memmove(memory[1], _address(numpy, self._blob(node[1])), nbytes)
+                _copy(memory[1], self._blob(node[1]), nbytes)
             if fresh is not None:
                 return fresh
         buffer = _bytes_at(numpy, memory, nbytes)
@@ -645,8 +645,11 @@ def _keep(numpy: Any, view: Any, owner: Any) -> Any:
     return numpy.asarray(holder)
 
 
-def _address(numpy: Any, data: Any) -> int:
-    return int(numpy.frombuffer(data, "u1").__array_interface__["data"][0])
+def _copy(address: int, data: Any, nbytes: int) -> None:
+    """Write bytes to an address: from where they are, if that can be told."""
+    if nbytes:
+        source = bytes(data) if memoryview(data).readonly else ctypes.c_char.from_buffer(data)
+        ctypes.memmove(address, source if isinstance(source, bytes) else ctypes.addressof(source), nbytes)
 
 
 def _without_history(torch: Any, tensor: Any) -> Any:

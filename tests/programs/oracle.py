@@ -227,7 +227,7 @@ def record(code: Any, folder: Path) -> Result:
     log = MemoryLog()
     session = Session(log, errors.append)  # type: ignore[arg-type]
     writer = Writer(folder)
-    session.keeper = Recorder(session, writer, Policy(1e9, 10**12), is_project, lambda *_: None)
+    session.keeper = Recorder(session, writer, Policy(1e9), is_project, lambda *_: None)
     result = run(code, session, log)
     writer.close()
     result.trouble, result.entries = [repr(e) for e in errors], session.entries

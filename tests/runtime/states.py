@@ -20,7 +20,7 @@ def is_project(namespace: dict[str, Any]) -> bool:
 
 
 def survey(roots: Roots) -> Anchors:
-    walk = Capture(is_project, digests=False)
+    walk = Capture(is_project, memory=False)
     for name in roots:  # a variable for the object would count as another holder
         walk.root(f"L:{name}", roots[name])
     walk.finish()
@@ -37,7 +37,7 @@ def capture(roots: Roots, anchors: Anchors) -> Graph:
 def stored(graph: Graph) -> tuple[Graph, list[bytes]]:
     """What a file gives back of a graph; its bytes are copied, as the live memory goes on."""
     blobs = [bytes(blob.data) for blob in graph.blobs]
-    return unpack_graph(pack_graph(graph), [[b.digest, b.nbytes] for b in graph.blobs], pack(graph.paths)), blobs
+    return unpack_graph(pack_graph(graph), [b.nbytes for b in graph.blobs], pack(graph.paths)), blobs
 
 
 def restore(graph: Graph, blobs: list[bytes], roots: Roots) -> Roots:
