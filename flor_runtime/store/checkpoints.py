@@ -513,6 +513,13 @@ class Reader:
         own = {digest: (name, offset) for digest, name, offset in entry.new}
         return {d: own.get(d) or self._where.get(d, _NOWHERE) for d, _ in entry.blobs}
 
+    def files(self, entry: Entry) -> set[str]:
+        """The data files that an entry needs; none if it can't be restored from."""
+        if entry.graph is None:
+            return set()
+        named = {name for name, _ in self._places(entry).values()} | {entry.graph[0]}
+        return {name for name in named if _FILE.fullmatch(name)}
+
     def _following(self, entry: Entry) -> Entry | None:
         kind = entry.key.entry, entry.key.block, entry.key.occurrence
         later = (

@@ -40,6 +40,16 @@ class Kept:
         self._turns: dict[Turn, _Taken] = {}
         self._users: Counter[str] = Counter()  # turns that need a file
 
+    @property
+    def turns(self) -> list[Turn]:
+        """In their order."""
+        return sorted(self._turns)
+
+    @property
+    def files(self) -> set[str]:
+        """All that are needed."""
+        return set(self._users)
+
     def add(self, turn: Turn, when: float, files: Iterable[str], sizes: Mapping[str, int]) -> None:
         """Book a checkpoint.
 
@@ -59,7 +69,7 @@ class Kept:
         """The turns to drop, so that the rest is within the budget, as far as that can be had."""
         chosen: list[Turn] = []
         left, users = self.nbytes, self._users.copy()
-        order = sorted(self._turns, key=lambda turn: (turn[0], turn[1]))
+        order = self.turns
         while left > self.budget and len(order) > 2:
             gaps = []
             for n in range(1, len(order) - 1):
@@ -84,6 +94,7 @@ class Kept:
             for name in self._turns.pop(turn).files:
                 self._users[name] -= 1
                 if not self._users[name]:
+                    del self._users[name]
                     gone.add(name)
         for name in gone:
             self.nbytes -= self._sizes.pop(name, 0)

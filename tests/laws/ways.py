@@ -177,8 +177,8 @@ class Ways:
         """As `flor run` does, with a checkpoint at every boundary."""
         errors: list[Exception] = []
         session = Session(RunLog(self.folder / "log"), errors.append)
-        writer = Writer(self.folder / "ckpt")
-        keeper = Recorder(session, writer, Policy(1e9, 10**12), _is_main, lambda _: None)
+        writer = Writer(self.folder / "ckpt", patient=True)
+        keeper = Recorder(session, writer, Policy(1e9), _is_main, lambda _: None)
         way = run(self._code, self.path, session, keeper)
         writer.close()
         way.trouble, way.entries = [repr(e) for e in errors], session.entries

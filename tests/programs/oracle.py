@@ -226,7 +226,7 @@ def record(code: Any, folder: Path) -> Result:
     errors: list[Exception] = []
     log = MemoryLog()
     session = Session(log, errors.append)  # type: ignore[arg-type]
-    writer = Writer(folder)
+    writer = Writer(folder, patient=True)
     session.keeper = Recorder(session, writer, Policy(1e9), is_project, lambda *_: None)
     result = run(code, session, log)
     writer.close()
