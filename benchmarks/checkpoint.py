@@ -20,7 +20,7 @@ from flor_runtime.state.liveness import Stretch
 from flor_runtime.store.checkpoints import Key, Reader, Writer
 
 _ROUNDS = 15
-_EVERYTHING = Stretch(0, 1 << 30, 0, 1 << 30)
+_NOTHING = Stretch(frozenset(), 0, 0)  # the model and the optimizer are handed over
 
 
 def _state(width: int) -> tuple[Any, Any]:
@@ -34,7 +34,7 @@ def _state(width: int) -> tuple[Any, Any]:
     return model, optimizer
 
 
-def _frame(model: Any, optimizer: Any) -> FrameType:
+def _frame() -> FrameType:
     return sys._getframe()
 
 
@@ -52,8 +52,8 @@ def _figures(torch: Any, model: Any, optimizer: Any, folder: Path) -> Iterator[F
     tensors = [*model.parameters(), *(t for s in optimizer.state.values() for t in s.values() if t.numel() > 1)]
     copies = [torch.zeros_like(tensor) for tensor in tensors]
     size = f"{sum(tensor.nbytes for tensor in tensors) / 1e6:.0f} MB"
-    frame = _frame(model, optimizer)
-    anchors = frames.survey(frame, _EVERYTHING, (), _is_project)
+    frame, objects = _frame(), (model, optimizer)
+    anchors = frames.survey(frame, _NOTHING, objects, _is_project)
     writer = Writer(folder, budget=1 << 40)
     reader: Any = None
 
@@ -66,12 +66,12 @@ def _figures(torch: Any, model: Any, optimizer: Any, folder: Path) -> Iterator[F
             torch._foreach_copy_(copies, tensors)
 
     def save(turn: int) -> None:
-        graph = frames.capture(frame, _EVERYTHING, anchors, (), _is_project)
+        graph = frames.capture(frame, _NOTHING, anchors, objects, _is_project)
         assert writer.save(Key(0, turn), 0.0, rng.capture(), graph)
 
     def restore(turn: int) -> None:
         graph, _, blobs = reader.load(reader.entries[Key(0, turn)])
-        frames.restore(frame, _EVERYTHING, graph, blobs.__getitem__, frames.find(frame, graph.paths, ()))()
+        frames.restore(frame, _NOTHING, graph, blobs.__getitem__, frames.find(frame, graph.paths, objects))()
 
     ours: list[float] = []
     floor: list[float] = []

@@ -12,20 +12,17 @@ from flor_runtime.cli.text import Column, plain, print_table, say, size
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
-class _Size(click.ParamType):
-    name = "size"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", str(value).strip().lower())
-        if match is None:
-            self.fail(f"{value!r} is not a size: 500MB, 20GB", param, ctx)
-        return int(float(match[1]) * _UNITS[match[2]])
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a size: 500MB, 20GB")
+    return int(float(match[1]) * _UNITS[match[2]])
 
 
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN ...]")
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="All runs that ended so long ago.")
-@click.option("--budget", type=_Size(), help="Until all checkpoints together take so much: 500MB, 20GB.")
+@click.option("--budget", type=_bytes, metavar="SIZE", help="Until all checkpoints together take so much: 500MB, 20GB.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--pin", is_flag=True, help="Say that the checkpoints of these runs stay.")
 @click.option("--unpin", is_flag=True, help="Say that they need not.")

@@ -12,7 +12,7 @@ from flor_runtime.cli import main
 from flor_runtime.knobs import override
 from flor_runtime.store import cleaning
 from flor_runtime.store.checkpoints import Key, Reader, Writer
-from flor_runtime.store.layout import Home, RunFolder
+from flor_runtime.store.layout import Home, RunFolder, write_json
 from tests.runtime.test_checkpoints import AMBIENT, contents, graph
 from tests.stores import make_run
 
@@ -140,6 +140,7 @@ def test_the_command(home: Home) -> None:
     assert code == 0 and usable(new) == [0, 1, 2, 3]
     code, text = gc("new")
     assert code == 0 and usable(new) == [] and usable(old) == [0, 1, 2, 3]
+    write_json(old.path / "end.json", {**(old.end() or {}), "ended": 2.0})
     code, text = gc("--older-than", "1")
     assert code == 0 and usable(old) == []
     code, text = gc()
