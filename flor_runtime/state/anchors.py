@@ -222,7 +222,7 @@ def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
             return f"{node[1] if kind != 'cache' else 'a cached function'}: it has changed, and can't be restored"
         if kind == "array" and anchors.moved(origin, graph.storages[node[1]]) and graph.blobs[node[1]].nbytes:
             return "an array that was resized"
-        if kind == "tensor" and node[10] and not anchors.unchanged(origin, graph.blobs[node[1]].digest):
+        if kind == "tensor" and node[10] and not anchors.unchanged(origin, graph.blobs[node[1]].digest()):
             return "a tensor that was changed in place within a computation of gradients"
         return ""
     if kind in ("kept", "unchanged"):

@@ -15,8 +15,6 @@ from functools import partial
 from types import FrameType
 from typing import Any
 
-import xxhash
-
 from flor_runtime.errors import RestoreError
 from flor_runtime.frame_locals import is_module, kept, put_back, read_locals
 from flor_runtime.state import process
@@ -218,4 +216,4 @@ def digests(
     has."""
     walk = Capture(is_project)
     _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
-    return {xxhash.xxh3_128_hexdigest(blob.data) for blob in walk.finish().blobs}
+    return {blob.digest() for blob in walk.finish().blobs}

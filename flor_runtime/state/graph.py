@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import xxhash
+
 Value = Any  # None | bool | int | float | str | bytes | [int]
 Node = list[Any]
 Step = Any  # int: the n-th element; str: an attribute; [what, which]: see `edges`
@@ -57,6 +59,10 @@ class Blob:
     def data(self) -> Any:
         """A readable buffer over the live memory."""
         return (ctypes.c_char * self.nbytes).from_address(self.host()) if self.nbytes else b""
+
+    def digest(self) -> str:
+        """Of the bytes as they are now. Not asked of what a checkpoint holds while the program waits."""
+        return xxhash.xxh3_128_hexdigest(self.data)
 
 
 @dataclass

@@ -261,7 +261,7 @@ class Writer:
 
     def _write_live(self, job: _Job, blobs: list[Blob]) -> None:
         """Hash and write what does not fit into the arena from where it is, by way of the arena."""
-        job.digests = [xxhash.xxh3_128_hexdigest(blob.data) for blob in blobs[:-1]]
+        job.digests = [blob.digest() for blob in blobs[:-1]]
         if job.problems:
             return
         parts = self._choose(job)
@@ -449,17 +449,21 @@ class Reader:
         self._ahead = _thread.allocate_lock()  # held while that goes on
         self.entries: dict[Key, Entry] = {}
         self.dropped: set[tuple[int, int]] = set()
+        self._index: Handle | None = None
         try:
-            self._index = open(folder / INDEX, "rb")  # noqa: SIM115  (held open: it is locked)
+            self._index = Handle(folder / INDEX, os.O_RDONLY)
         except FileNotFoundError:
             return
         lock(self._index.fileno(), fcntl.LOCK_SH)
-        self._read_index(self._index.read().splitlines())
+        self._read_index((folder / INDEX).read_bytes().splitlines())
 
     def close(self) -> None:
         """Let the checkpoints go."""
-        if hasattr(self, "_index"):
+        if self._index is not None:
             self._index.close()
+            self._index = None
+
+    __del__ = close
 
     def _read_index(self, lines: list[bytes]) -> None:
         if lines:
