@@ -55,6 +55,7 @@ class _Run:
         self.lookup = lookup
         self.report = report
         self.plans: list[dict[str, Any]] = []  # for --explain --output-format json
+        self.has_explained = False
 
     # -- what to work on ----------------------------------------------------------------------------------------------
 
@@ -148,7 +149,8 @@ class _Run:
         elif options.explain:
             from flor_transform.explain import explained
 
-            write(explained(outcome.path, outcome.data, result))
+            write("\n" * self.has_explained + explained(outcome.path, outcome.data, result))
+            self.has_explained = True
         elif options.diff:
             write(_diff(outcome.path, outcome.data, result.code))
         elif options.from_stdin:
