@@ -1506,4 +1506,146 @@ CASES: dict[str, Case] = {
         bar.close()
         """,
     ),
+    # -- while loops as blocks -------------------------------------------------------------------------------------
+    "a while block whose test has effects": Case(
+        "skip",
+        """
+        asked = []
+        def more(n): asked.append(n); return n < 3
+        for e in range(3):
+            n = 0
+            while more(n):
+                opt.step()
+                n += 1
+            print(n, asked)
+        """,
+    ),
+    "a while block left by break and continue": Case(
+        "skip",
+        """
+        def main():
+            for e in range(3):
+                n = m = 0
+                while True:
+                    n += 1
+                    opt.step()
+                    if n == 2: continue
+                    if n == 5: break
+                    m += n
+                print(n, m)
+        main()
+        """,
+    ),
+    "a while block that never runs": Case(
+        "skip",
+        """
+        for e in range(3):
+            n = 5
+            while n < 5 + (e == 1):
+                n += 1
+                last = opt.step()
+            print(n)
+            try: print(last)
+            except NameError as error: print(error)
+        """,
+    ),
+    "a while block that an exception leaves": Case(
+        "run",
+        """
+        it = [1, 2]
+        for e in range(3):
+            n = 0
+            try:
+                while it[n] or e:
+                    opt.step()
+                    n += 1 + (e == 1)
+                    if e == 2: raise KeyError(n)
+            except (IndexError, KeyError) as error: print(type(error).__name__, error)
+            print(n)
+        """,
+    ),
+    "a while block with an else": Case(
+        "FT305",
+        """
+        for e in range(3):
+            n = 0
+            while n < 3:
+                n += 1
+                opt.step()
+            else: print("else")
+            print(n)
+        """,
+    ),
+    "a while block with a walrus in its test": Case(
+        "FT205",
+        """
+        for e in range(3):
+            n = 0
+            while (k := n + 1) < 3:
+                n += 1
+                opt.step()
+            print(n, k)
+        """,
+    ),
+    "a while block in a while loop in a while loop": Case(
+        "skip",
+        """
+        a = 0
+        while a < 2:
+            a += 1; b = 0
+            while b < 2:
+                b += 1; c = 0
+                while c < 2: c += 1; opt.step()
+            print(a, b, c)
+        """,
+    ),
+    "a while block in one line": Case(
+        "skip",
+        """
+        for e in range(3):
+            while opt.steps % 4 or opt.steps < e * 4 : opt.step()
+            while(opt.steps%3):opt.step(); print(opt.steps)
+            print(opt.steps)
+        """,
+    ),
+    "a while block that pops a list": Case(
+        "skip",
+        """
+        def main():
+            for e in range(3):
+                todo = list(range(4)); done = []
+                while todo:
+                    opt.step()
+                    done.append(todo.pop())
+                print(todo, done)
+        main()
+        """,
+    ),
+    # -- children of the program -----------------------------------------------------------------------------------
+    "sys.exit in the block": Case(
+        "skip",
+        """
+        import sys
+        for e in range(3):
+            for b in range(2):
+                opt.step()
+                if e: sys.exit(f"stopped in {e}")
+            print(e)
+        """,
+    ),
+    "a process pool in the block": Case(
+        "skip",
+        """
+        import multiprocessing
+        def square(n): return n * n
+        def main():
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                for e in range(2):
+                    for b in range(2):
+                        opt.step()
+                        got = pool.map(square, [b, e])
+                    print(got)
+        main()
+        """,
+    ),
 }
