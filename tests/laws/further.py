@@ -1648,4 +1648,211 @@ CASES: dict[str, Case] = {
         main()
         """,
     ),
+    # -- objects again ---------------------------------------------------------------------------------------------
+    "an iterator that holds a generator": Case(
+        "run",
+        """
+        class Stream:
+            def __init__(self): self.g = self.make(); self.n = 0
+            def make(self):
+                while True: self.n += 1; yield self.n
+            def __iter__(self): return self
+            def __next__(self): return next(self.g)
+        s = Stream()
+        for e in range(3):
+            for i, b in zip(range(2), s): opt.step()
+            print(s.n, b)
+        """,
+    ),
+    "a bound method in a dictionary": Case(
+        "skip",
+        """
+        class Hist:
+            def __init__(self): self.rows = []
+            def add(self, x): self.rows.append(x)
+        h = Hist()
+        cb = {"on": h.add}
+        for e in range(3):
+            for b in range(2): opt.step(); cb["on"](b + e)
+            print(h.rows)
+        """,
+    ),
+    "globals set through the module object": Case(
+        "skip",
+        """
+        import sys
+        me = sys.modules[__name__]
+        count = 0
+        for e in range(3):
+            for b in range(2): opt.step(); me.count += 1; setattr(me, "late", b)
+            print(count, late)
+        """,
+    ),
+    "globals set through import __main__": Case(
+        "skip",
+        """
+        import __main__
+        count = 0
+        for e in range(3):
+            for b in range(2): opt.step(); __main__.count += 1
+            print(count)
+        """,
+    ),
+    "names set in builtins": Case(
+        "run",
+        """
+        import builtins
+        builtins.hazard = 0
+        for e in range(3):
+            for b in range(2): opt.step(); builtins.hazard += 1
+            print(hazard)
+        del builtins.hazard
+        """,
+    ),
+    "a class made in each turn": Case(
+        "skip",
+        """
+        def main():
+            for e in range(3):
+                class T: n = 0
+                t = T()
+                for b in range(2): opt.step(); t.n += 1; T.n += 2
+                print(t.n, T.n)
+        main()
+        """,
+    ),
+    "a training function that calls itself": Case(
+        "skip",
+        """
+        def train(d):
+            out = []
+            for b in range(2):
+                opt.step()
+                out.append(train(d - 1) if d else b)
+            return out
+        for e in range(3): print(train(1))
+        """,
+    ),
+    "star arguments and keyword defaults": Case(
+        "skip",
+        """
+        def upd(*a, n=[0], **k): n[0] += sum(a) + sum(k.values()); return n[0]
+        args = [1, 2]; kw = {"x": 3}
+        for e in range(3):
+            for b in range(2): opt.step(); tot = upd(*args, **kw); args.append(b); kw[f"k{b}"] = e
+            print(tot, args, kw)
+        """,
+    ),
+    "setattr and delattr by name": Case(
+        "skip",
+        """
+        class O: a = 0
+        o = O()
+        for e in range(3):
+            for b in range(2): opt.step(); setattr(o, "a", getattr(o, "a") + 1); delattr(O, "z") if hasattr(O, "z") else setattr(O, "z", 1)
+            print(o.a, hasattr(O, "z"))
+        """,
+    ),
+    "a memory view": Case(
+        "run",
+        """
+        buf = bytearray(4); view = memoryview(buf)
+        for e in range(3):
+            for b in range(2): opt.step(); view[b] += 1; buf[3] = e
+            print(buf, bytes(view))
+        """,
+    ),
+    "heaps and sorted lists": Case(
+        "skip",
+        """
+        import heapq, bisect
+        h = []; s = []
+        for e in range(3):
+            for b in range(2): opt.step(); heapq.heappush(h, (-b, e)); bisect.insort(s, b * e)
+            print(h, s)
+        """,
+    ),
+    "ChainMap, UserDict and UserList": Case(
+        "skip",
+        """
+        import collections
+        c = collections.ChainMap({}, {"a": 1}); u = collections.UserDict(); l = collections.UserList()
+        for e in range(3):
+            for b in range(2): opt.step(); c[b] = e; u[b] = e; l.append(b)
+            print(dict(c), u, l)
+        """,
+    ),
+    "views of a dictionary": Case(
+        "skip",
+        """
+        d = {}; keys = d.keys(); vals = d.values()
+        for e in range(3):
+            for b in range(2): opt.step(); d[b + e] = e
+            print(list(keys), list(vals))
+        """,
+    ),
+    "a text buffer": Case(
+        "skip",
+        """
+        import io
+        out = io.StringIO()
+        for e in range(3):
+            for b in range(2): opt.step(); print(b, e, file=out)
+            print(repr(out.getvalue()))
+        """,
+    ),
+    "a context manager with a state": Case(
+        "skip",
+        """
+        class Timer:
+            def __init__(self): self.n = 0; self.depth = 0
+            def __enter__(self): self.depth += 1; return self
+            def __exit__(self, *a): self.depth -= 1; self.n += 1
+        t = Timer()
+        for e in range(3):
+            with t:
+                for b in range(2):
+                    opt.step()
+                    with t as tt: pass
+                print(t.n, t.depth, tt is t)
+        """,
+    ),
+    "objects told apart by identity": Case(
+        "skip",
+        """
+        objs = [object() for _ in range(3)]
+        best = None
+        for e in range(3):
+            for b in range(2): opt.step(); best = objs[b]
+            print(best is objs[1], objs.index(best))
+        """,
+    ),
+    "a cached property": Case(
+        "skip",
+        """
+        import functools
+        class A:
+            calls = 0
+            @functools.cached_property
+            def x(self): A.calls += 1; return A.calls
+        a = A()
+        for e in range(3):
+            for b in range(2): opt.step(); a.x; a.__dict__.pop("x") if b and e else None
+            print(A.calls, "x" in vars(a))
+        """,
+    ),
+    "a function with single dispatch": Case(
+        "run",
+        """
+        import functools
+        log = []
+        @functools.singledispatch
+        def f(x): log.append("o")
+        @f.register
+        def _(x: int): log.append("i")
+        for e in range(3):
+            for b in range(2): opt.step(); f(b); f("s")
+            print(log)
+        """,
+    ),
 }
