@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple
 from flor_runtime import inputs, knobs, versions
 from flor_runtime import session as sessions
 from flor_runtime.boot import warn as warn
-from flor_runtime.errors import StoreError
+from flor_runtime.errors import FlorError, StoreError
 from flor_runtime.gitobjects import Entry
 from flor_runtime.importing import when_imported
 from flor_runtime.integrations import trackers
@@ -143,6 +144,7 @@ class Prepared(NamedTuple):
             FlorError, OSError: the store can't be written.
         """
         home = Home()
+        _make_room(home)
         folder = home.create_run()
         try:
             taken = versions.snapshot(script, compiled, folder.id, home=home.root)
@@ -192,6 +194,14 @@ class Prepared(NamedTuple):
         held = {path: Entry(*entry) for path, entry in taken["held"].items()}
         snapshot = versions.Snapshot(**{**taken, "root": Path(taken["root"]), "held": held})
         return cls(RunFolder(Path(data["folder"])), data["manifest"], snapshot)
+
+
+def _make_room(home: Home) -> None:
+    """Thin out old runs if their checkpoints take too much of the disk, and if that is found out at once."""
+    from flor_runtime.store import cleaning
+
+    with contextlib.suppress(FlorError):
+        cleaning.keep_within(home, limit=0.05)
 
 
 class Recording:

@@ -91,11 +91,56 @@ def _describe(folder: Any) -> dict[str, Any]:
         "exit": end.get("exit") if end else None,
         "error": end.get("error") if end else None,
         "bytes": folder.size(),
+        "checkpoints": _checkpoints(folder),
         "records": counts.total(),
         "names": dict(counts),
         "recovered": recovered,
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
     }
+
+
+def _checkpoints(folder: Any) -> dict[str, Any]:
+    """What is kept to replay from, and what that has cost."""
+    from flor_runtime.errors import CheckpointError, StoreError
+    from flor_runtime.store.checkpoints import Reader
+    from flor_runtime.store.cleaning import checkpoint_bytes, is_pinned
+    from flor_runtime.store.layout import read_json
+
+    try:
+        reader = Reader(folder.ckpt)
+    except CheckpointError as error:
+        folder.notes.append(str(error))
+        return {}
+    usable = {(key.entry, key.turn) for key, entry in reader.entries.items() if entry.usable}
+    reader.close()
+    try:
+        account = (read_json(folder.ckpt / "turns.json") or {}).get("checkpoints")
+    except StoreError:
+        account = None
+    known = account if isinstance(account, dict) else {}
+    return {
+        "turns": len(usable),
+        "dropped": len(reader.dropped),
+        "bytes": checkpoint_bytes(folder),
+        "seconds": known.get("seconds"),
+        "skipped": known.get("skipped"),
+        "direct": known.get("direct"),
+        "pinned": is_pinned(folder),
+    }
+
+
+def _kept(found: dict[str, Any]) -> str:
+    """The same in words."""
+    if not found or not (found["turns"] or found["dropped"]):
+        return ""
+    parts = [f"{found['turns']} turn{'s' * (found['turns'] != 1)}, {size(found['bytes'])}"]
+    if isinstance(found["seconds"], float):
+        parts.append(f"taken in {duration(found['seconds'])}")
+    if found["dropped"]:
+        parts.append(f"{found['dropped']} dropped")
+    if found["direct"] is False:
+        parts.append("this file system has no direct writes: they go through the page cache")
+    return ", ".join(parts + ["pinned"] * found["pinned"])
 
 
 def _last_sign(folder: Path) -> float:
@@ -159,6 +204,7 @@ def _print_details(facts: dict[str, Any]) -> None:
         ("python", facts["python"]),
         ("version", facts["vid"]),
         ("size", size(facts["bytes"])),
+        ("kept", _kept(facts["checkpoints"])),
         ("records", facts["records"]),
         *(
             ("" if number else "names", f"{name} ({count})")

@@ -146,7 +146,7 @@ class Writer:
         self._index = Handle(folder / INDEX, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._line = threading.Lock()
         self._torn = False  # the last line may have no end
-        self._append({"format": FORMAT})
+        self._begun = False
         self._kept = retention.Kept(budget)
         self._known: dict[str, tuple[str, int]] = {}  # large blobs: where they are
         self._paths: tuple[Any, bytes] = (None, b"")
@@ -398,6 +398,9 @@ class Writer:
         with self._line:
             if self._torn:
                 line = b"\n" + line
+            if not self._begun:
+                line = json.dumps({"format": FORMAT}).encode() + b"\n" + line
+                self._begun = True
             self._torn = True
             if os.write(self._index.fileno(), line) != len(line):
                 raise OSError(28, "the index of the checkpoints could not be written whole")
@@ -468,7 +471,7 @@ class Reader:
     def _read_index(self, lines: list[bytes]) -> None:
         if lines:
             _check_format(self._folder, lines[0])
-        for line in lines[1:]:
+        for line in lines:
             turn = _dropped(line)
             if turn is not None:
                 self.dropped.add(turn)

@@ -254,6 +254,39 @@ def test_an_error_while_recording(folder: Folder) -> None:
     one_line(recorded, "recording stopped", "a bug")
 
 
+@pytest.mark.parametrize("step", ["write", "sync", "__init__"])
+def test_a_disk_that_fails_behind_the_program(folder: Folder, step: str) -> None:
+    """While it computes: one warning, and the training goes on."""
+    folder.write(
+        "train.py",
+        HEAD
+        + "import flor_runtime.store.datafile as d\ndef f(*a): raise OSError(5, 'the disk is gone')\n"
+        + f"d.DataFile.{step} = f\n"
+        + TRAIN
+        + "1 / 0\n",
+    )
+    raw, recorded = folder.both("train.py")
+    assert raw.code == 1
+    assert_same(raw, recorded)
+    one_line(recorded, "recording stopped", "the disk is gone")
+
+
+def test_a_disk_that_never_answers(folder: Folder) -> None:
+    """The end of the program waits for it a while, and no longer."""
+    folder.write(
+        "train.py",
+        HEAD
+        + "import time\nimport flor_runtime.store.datafile as d\nimport flor_runtime.store.checkpoints as c\n"
+        + "c.Writer.close.__defaults__ = (0.2,)\n"
+        + "d.DataFile.sync = lambda *a: time.sleep(600)\n"
+        + TRAIN,
+    )
+    raw, recorded = folder.both("train.py")
+    assert_same(raw, recorded)
+    assert recorded.ours == []
+    assert folder.run().end()["status"] == "finished"
+
+
 def test_a_script_that_rewrites_itself(folder: Folder) -> None:
     before = HEAD + "import os\nopen(__file__, 'w').write('changed')\n" + TRAIN + "os.remove(__file__)\nprint('gone')\n"
     outs = []
