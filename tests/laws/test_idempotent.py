@@ -39,7 +39,9 @@ def test_the_golden_files(tmp_path: Path) -> None:
 @pytest.mark.proof
 def test_the_standard_library() -> None:
     stdlib = Path(sysconfig.get_path("stdlib"))
-    folders = [path for path in sorted(stdlib.iterdir()) if path.is_dir() and path.name != "site-packages"]
+    # Its tests are gone through in this process, by test_law1_law2.
+    left = {"site-packages", "test"}
+    folders = [path for path in sorted(stdlib.iterdir()) if path.is_dir() and path.name not in left]
     outcomes = {folder.name: check(folder) for folder in folders}
     assert [problem for outcome in outcomes.values() for problem in outcome.problems] == []
-    assert sum(outcome.files for outcome in outcomes.values()) > 1000
+    assert sum(outcome.files for outcome in outcomes.values()) > 500
