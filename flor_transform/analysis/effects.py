@@ -535,6 +535,8 @@ def _over_parameters(node: ast.expr) -> bool:
                 inner = [*args, *([func.value] if isinstance(func, ast.Attribute) else [])]
                 return any(_over_parameters(arg) for arg in inner)
             return bool(idioms.PARAMETER_ITERABLES.search(name))
+        case ast.Subscript(slice=ast.Constant(value="params")):
+            return True
         case ast.Attribute() | ast.Name() | ast.Subscript():
             return bool(idioms.PARAMETER_ITERABLES.search(last_name(node)))
         case ast.Tuple(elts=elts) | ast.List(elts=elts):

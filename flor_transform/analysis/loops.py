@@ -49,7 +49,7 @@ class Finder:
             loop
             for function in effects.project.functions()
             for loop in all_loops(effects.of(function))
-            if not loop.transparent
+            if not loop.transparent and not _is_optimizer(function)
         ]
 
     def find(self) -> list[Main]:
@@ -57,7 +57,7 @@ class Finder:
         if not mains:
             self.effects.believe("hand")
             mains = self._mains("step") or self._mains("weak")
-        mains = _without_warm_ups(mains)
+        mains = _without_warm_ups([main for main in mains if not self._winds_on(main, mains)])
         marked = self._marked()
         mains = [main for main in mains if not any(self._replaces(mark, main.loop) for mark in marked)]
         mains += [Main(loop) for loop in marked]
@@ -107,6 +107,16 @@ class Finder:
 
     def _calls(self, loop: Loop, other: Loop) -> bool:
         return other.function in self.effects.reachable(loop.function, loop)
+
+    def _winds_on(self, main: Main, mains: list[Main]) -> bool:
+        """Whether a loop only moves an optimizer or a schedule on to where a run is resumed: no gradient is made."""
+
+        def learns(loop: Loop) -> bool:
+            return any(self.effects.does(kind, loop.function, loop) for kind in ("backward", "forward", "weak"))
+
+        module = main.loop.function.module
+        others = (other.loop for other in mains if other is not main and other.loop.function.module is module)
+        return not main.weak and not learns(main.loop) and any(learns(loop) for loop in others)
 
     def _weak_call(self, loop: Loop) -> str:
         for function, part in [
@@ -268,6 +278,10 @@ class Finder:
         )
 
     def _level(self, main: Main) -> str:
+        if not is_epoch_named(main.loop) and any(
+            event.loop is main.loop for event in self.effects.of(main.loop.function).of("env", main.loop)
+        ):
+            return "step"  # of an environment
         direct = self._steps_directly(main.loop.function, main.loop)
         if main.weak or not direct:
             return "epoch"
@@ -276,6 +290,8 @@ class Finder:
             return "epoch"
         # An evaluation every so many steps makes no epoch; one in every turn does.
         for found in main.blocks:
+            if found.role == "train":
+                continue
             if not found.callee and not found.loop.guarded and found.loop.parent is main.loop:
                 return "epoch"
             if found.callee and any(
@@ -284,6 +300,11 @@ class Finder:
             ):
                 return "epoch"
         return "step"
+
+
+def _is_optimizer(function: Function) -> bool:
+    """Whether a function is a method of an optimizer: its loops are part of a step."""
+    return function.cls is not None and any(last_name(base).endswith("Optimizer") for base in function.cls.node.bases)
 
 
 def _without_warm_ups(mains: list[Main]) -> list[Main]:

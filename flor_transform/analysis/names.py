@@ -12,7 +12,7 @@ from flor_transform.analysis import idioms
 from flor_transform.analysis.flow import Scope
 from flor_transform.analysis.pragmas import Pragmas, read_pragmas
 from flor_transform.source import Source
-from flor_transform.syntax import children
+from flor_transform.syntax import children, walk
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -420,11 +420,20 @@ class Project:
                     pending.append(found)
         return None
 
-    def subclasses(self, cls: Class) -> Iterator[Class]:
+    @cached_property
+    def _derived(self) -> dict[int, list[Class]]:
+        """Classes by the identity of a class that they derive from."""
+        found: dict[int, list[Class]] = {}
         for module in self.modules.values():
-            for other in module.classes.values():
-                if any(self._by_path(module.body, dotted(base)) is cls for base in other.node.bases):
-                    yield other
+            for cls in module.classes.values():
+                bases = {id(base): base for base in (self._by_path(module.body, dotted(b)) for b in cls.node.bases)}
+                for key, base in bases.items():
+                    if isinstance(base, Class):
+                        found.setdefault(key, []).append(cls)
+        return found
+
+    def subclasses(self, cls: Class) -> list[Class]:
+        return self._derived.get(id(cls), [])
 
     def _by_path(self, function: Function, path: str) -> Function | Class | Module | None:
         if not path:
@@ -453,12 +462,28 @@ class Project:
         found = {id(c): c for c in (self._by_path(function, name) for name in made) if isinstance(c, Class)}
         return next(iter(found.values())) if len(found) == 1 else None
 
+    def _made(self, function: Function, name: str) -> Iterator[Function]:
+        """Functions that a function of the project has made: `step = make_step(model)`."""
+        for path in sorted(function.module.instances[name]):
+            maker = self._by_path(function, path)
+            if isinstance(maker, Function) and maker.nested:
+                given = {
+                    node.id
+                    for returned in own_nodes(maker.node.body)
+                    if isinstance(returned, ast.Return) and returned.value is not None
+                    for node in walk(returned.value)
+                    if isinstance(node, ast.Name)
+                }
+                yield from (inner for inner in maker.nested.values() if inner.name in given)
+
     def resolve(self, function: Function, callee: ast.AST) -> list[Function]:
         """The functions of the project that calling `callee` inside `function` may run."""
         if isinstance(callee, ast.Name):
             found = self.lookup(function, callee.id)
             if found is None and callee.id in function.module.wrapped:
                 found = self.lookup(function, function.module.wrapped[callee.id])
+            if found is None and callee.id in function.module.instances:
+                return list(self._made(function, callee.id))
         elif isinstance(callee, ast.Attribute):
             if isinstance(callee.value, ast.Name) and callee.value.id in ("self", "cls"):
                 cls = owner_class(function)

@@ -182,6 +182,137 @@ CASES = {
                     optimizer.step()
         mp.spawn(worker, nprocs=2)
         """,
+    "steps of other names": """
+        for epoch in range(3):  # MAIN
+            for batch in loader:  # TRAIN
+                optimizer.first_step(zero_grad=True)
+                optimizer.step_and_update_lr()
+        """,
+    "an engine": """
+        for t in range(3):  # MAIN
+            for batch in loader:  # TRAIN
+                deep.backward(loss)
+                deep.step()
+        """,
+    "operations of a graph": """
+        for e in range(3):  # MAIN
+            for i in range(0, n, 32):  # TRAIN
+                sess.run([train_op, loss], feed_dict={x: X[i:i + 32]})
+            print(sess.run(accuracy))
+        """,
+    "a step written out over a tree": """
+        def train_step(params, batch):
+            grads = jax.grad(loss)(params, batch)
+            return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+        for batch in dataset(32):  # MAIN
+            params = train_step(params, batch)
+        """,
+    "a step that a function has made": """
+        def make_step(model):
+            def step(params, batch):
+                updates, state = tx.update(grad(params), state)
+                return optax.apply_updates(params, updates)
+            return jax.pmap(step)
+        update_fn = make_step(model)
+        for i, batch in zip(range(9), data):  # MAIN
+            params = update_fn(params, batch)
+        """,
+    "weights changed by hand": """
+        class Perceptron:
+            def fit(self, X, y):
+                for _ in range(self.n_iter):  # MAIN
+                    for xi, target in zip(X, y):  # TRAIN
+                        update = self.eta * (target - self.predict(xi))
+                        self.w_[1:] += update * xi
+        """,
+    "layers of the script's own": """
+        class Network:
+            def train_on_batch(self, X, y):
+                self.backward_pass(self.forward_pass(X) - y)
+            def fit(self, X, y, n_epochs):
+                for _ in self.progressbar(range(n_epochs)):  # MAIN
+                    for X_batch, y_batch in batch_iterator(X, y):  # TRAIN
+                        self.train_on_batch(X_batch, y_batch)
+        """,
+    "an abstract epoch": """
+        class BaseTrainer:
+            def _train_epoch(self, epoch):
+                raise NotImplementedError
+            def train(self):
+                for epoch in range(self.start_epoch, self.epochs + 1):  # MAIN
+                    print(self._train_epoch(epoch))
+        """,
+    "an optimizer made for every epoch": """
+        def train(epoch):
+            optimizer = optim.SGD(net.parameters(), lr=rate(epoch))
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        for epoch in range(start_epoch, start_epoch + num_epochs):  # MAIN
+            train(epoch)
+        """,
+    "one call that is one epoch": """
+        for i in range(30):  # MAIN
+            model.fit(X, y, epochs=1)
+        """,
+    "models fitted to folds": """
+        for train_index, test_index in kf.split(X):
+            model = make().fit(X[train_index], y[train_index])
+        """,
+    "a warm-up before it": """
+        for _ in range(11):
+            optimizer.step()
+        while True:  # MAIN
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        """,
+    "a schedule wound on before it": """
+        for i in range(warmup, start):
+            optimizer.step()
+            scheduler.step(i)
+        for epoch in range(9):  # MAIN
+            for batch in loader:  # TRAIN
+                loss.backward()
+                optimizer.step()
+        """,
+    "folds below an epoch": """
+        def run_fold(data):
+            for batch in data:  # TRAIN
+                optimizer.step()
+        for epoch in range(9):  # MAIN
+            for fold, (train_ids, val_ids) in enumerate(kfold.split(dataset)):
+                run_fold(loader(train_ids))
+        """,
+    "parameters of groups, in a hook": """
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                def hook(tensor):
+                    optimizer.step()
+                parameter.register_post_accumulate_grad_hook(hook)
+        for epoch in range(9):  # MAIN
+            for batch in loader:  # TRAIN
+                loss.backward()
+                optimizer.step()
+        """,
+    "an optimizer of the script's own": """
+        class Mine(torch.optim.Optimizer):
+            def step(self):
+                for w in self.every():
+                    w.data -= 0.1 * w.grad
+        optimizer = Mine()
+        for i in range(9):  # MAIN
+            optimizer.step()
+        """,
+    "steps of one model for each of another's": """
+        for i in range(900):  # MAIN
+            for _ in range(5):  # TRAIN
+                critic_optimizer.step()
+            optimizer.step()
+        """,
+    "a while below": """
+        for epoch in range(3):  # MAIN
+            while more():  # TRAIN
+                optimizer.step()
+        """,
     "two trainings one after the other": """
         for epoch in range(3):  # MAIN
             optimizer.step()
@@ -206,7 +337,26 @@ def test_levels() -> None:
     assert name(CASES["epochs and batches"]) == "epoch"
     assert name(CASES["steps"]) == "step"
     assert name(CASES["methods"]) == "epoch"
+    assert name(CASES["steps of one model for each of another's"]) == "step"
+    assert (
+        name("for t in range(n):\n    obs = env.step(a)\n    for j in range(9):\n        optimizer.step()\n") == "step"
+    )
     inner = "model.eval()\n    {0}for b in d:\n        {0}model(b)\n"
     # An evaluation in every turn makes the turns epochs; one every so many steps doesn't.
     assert name("for i in r:\n    optimizer.step()\n    " + inner.format("")) == "epoch"
     assert name("for i in r:\n    optimizer.step()\n    if i % 9 == 0:\n        " + inner.format("    ")) == "step"
+
+
+def test_notes_on_what_gets_no_block() -> None:
+    def notes(source: str) -> list[tuple[int, str]]:
+        return [(note.line, note.slug) for note in instrument(textwrap.dedent(source).encode()).diagnostics]
+
+    assert notes("for i in r:\n    for m in range(4):\n        loss.backward()\n    optimizer.step()\n") == [
+        (2, "micro-batch")
+    ]
+    assert notes("for i in r:\n    env.step(a)\n    optimizer.step()\n") == [(1, "environment")]
+    assert notes("for e in r:\n    it = iter(d)\n    for _ in range(9):\n        opt.step(next(it))\n") == []
+    assert notes("it = iter(d)\nfor e in r:\n    for _ in range(9):\n        opt.step(next(it))\n")[0] == (
+        4,
+        "block-next",
+    )
