@@ -279,7 +279,8 @@ class Finder:
 
     def _level(self, main: Main) -> str:
         if not is_epoch_named(main.loop) and any(
-            event.loop is main.loop for event in self.effects.of(main.loop.function).of("env", main.loop)
+            event.loop is main.loop and event.what.endswith(".step")
+            for event in self.effects.of(main.loop.function).of("env", main.loop)
         ):
             return "step"  # of an environment
         direct = self._steps_directly(main.loop.function, main.loop)
