@@ -87,7 +87,8 @@ class Anchors:
                 if walk.is_finalized(kind):
                     self._finalized.append(place)
                 if node[0] not in _CONSTANT and not (node[0] in FROZEN and not any(type(v) is list for v in node[1])):
-                    if kind.__weakrefoffset__:
+                    # An array to which a weak reference exists can't be resized any more.
+                    if kind.__weakrefoffset__ and node[0] not in ("array", "objects"):
                         self._watched[place] = weakref.ref(objects[n])
                     elif _references(objects, n) > counts[n]:
                         self._held.append((place, objects[n]))
@@ -105,6 +106,10 @@ class Anchors:
     def moved(self, place: int, storage: int) -> bool:
         """True if an array has got other memory than it had."""
         return self._blobs.get(place, storage) != storage
+
+    def holds(self, place: int) -> bool:
+        """True if an object is kept in sight: it is certainly the one that was there, not another at its address."""
+        return place in self._watched or any(place == held for held, _ in self._held)
 
     def memory(self, key: tuple[int, int]) -> int:
         """The entry of `paths` for the memory of a tensor or array, -1 if it was not in use."""
@@ -189,6 +194,12 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
     graph.storages = [-1] * len(graph.blobs)
     for key, blob in walk.memory.items():
         graph.storages[blob] = anchors.memory(key)
+    for n, node in enumerate(graph.nodes):
+        origin = graph.origins[n]
+        if node[0] == "array" and origin >= 0 and graph.blobs[node[1]].nbytes:
+            moved = anchors.moved(origin, graph.storages[node[1]])
+            if moved and not anchors.holds(origin):  # resized, or another one: nothing else holds it, so it is the same
+                graph.origins[n] = -1
     code = {n for _, _, n in brought(graph)}
     for n, node in enumerate(graph.nodes):
         reason = "" if n in code else _trouble(graph, n, node, anchors)

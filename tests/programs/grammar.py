@@ -39,12 +39,13 @@ T = TypeVar("T")
 _WORD = re.compile(r"[A-Za-z_]\w*")
 _ALL = frozenset({*STATE, *BASIC, *LATER, "peek"})
 IMPORTS = """\
-import copy, itertools, random, sys
+import array, bisect, copy, datetime, decimal, heapq, io, itertools, os, pathlib, random, sys, weakref
 import numpy as np
 from collections import Counter, OrderedDict, defaultdict, deque, namedtuple
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from enum import Enum
+from functools import cached_property, lru_cache, partial
 import flor
 COUNT = 0
 LOG = []

@@ -6,8 +6,13 @@ states, logged values, and what is left in the namespace, with what is the same 
 
 from __future__ import annotations
 
+import array
 import contextlib
+import datetime
+import decimal
+import enum
 import io
+import os
 import random
 import re
 import shutil
@@ -18,7 +23,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy
@@ -114,6 +119,10 @@ def run(code: Any, session: Session | None = None, log: MemoryLog | None = None)
     error: Any = None
     random.seed(7)
     numpy.random.seed(8)
+    numpy.seterr(all="warn")
+    decimal.setcontext(decimal.Context(prec=28))
+    os.environ.pop("GENERATED", None)
+    vars(random).pop("tag", None)
     with _modules(module, code), contextlib.redirect_stdout(out):
         sessions.use(session)
         try:
@@ -122,7 +131,7 @@ def run(code: Any, session: Session | None = None, log: MemoryLog | None = None)
             error = _told(problem)
         finally:
             sessions.use(None)
-    states = hash((random.getstate(), _numpy_state()))
+    states = hash((random.getstate(), _numpy_state(), decimal.getcontext().prec, repr(numpy.geterr())))
     turns: dict[int, list[str]] = {-1: []}
     at, fold = -1, 0
     for line in out.getvalue().splitlines():
@@ -181,8 +190,14 @@ def shape(obj: Any, seen: dict[int, int] | None = None, keep: list[Any] | None =
         return [name, [(shape(k, seen, keep), shape(v, seen, keep)) for k, v in obj.items()], fields, str(factory)]
     if isinstance(obj, list | tuple | deque | set | frozenset):
         return [name, [shape(x, seen, keep) for x in obj], fields, getattr(obj, "maxlen", None)]
-    if isinstance(obj, bytearray):
+    if isinstance(obj, bytearray | array.array):
         return [name, bytes(obj)]
+    if isinstance(obj, enum.Enum | datetime.datetime | PurePath):
+        return [name, str(obj)]
+    if isinstance(obj, io.StringIO):
+        return [name, obj.getvalue(), obj.tell()]
+    if isinstance(obj, numpy.ndarray) and obj.dtype == object:
+        return [name, obj.shape, shape(obj.tolist(), seen, keep)]
     if isinstance(obj, numpy.ndarray):
         owner = obj
         while isinstance(owner.base, numpy.ndarray):

@@ -90,6 +90,20 @@ class Model:
         if len(self.hist) > 4:
             self.hist = self.hist[2:]
 """,
+    "Wide": """\
+class Wide(Model):
+    def __init__(self):
+        super().__init__(3)
+        self.width = 2
+    @cached_property
+    def double(self):
+        return self.width * 2
+    @property
+    def area(self):
+        return self.width * self.double
+""",
+    "Mode": "class Mode(Enum):\n    EARLY = 1\n    LATE = 2\n",
+    "cached": "@lru_cache(maxsize=None)\ndef cached(n):\n    return n * 2\n",
     "SGD": """\
 class SGD:
     steps = 0
@@ -216,6 +230,8 @@ import random
 from collections import namedtuple
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
+from functools import cached_property, lru_cache
 """
 
 _WORD = re.compile(r"[A-Za-z_]\w*")
@@ -245,6 +261,8 @@ STATE: dict[str, str] = {
     "tally": "Counter()", "od": "OrderedDict(a=1, b=2)", "arr": "np.zeros(3)", "grid": "np.arange(6).reshape(2, 3)", "meter": "Meter()",
     "items": "[Item(1), Item(2)]", "node": "Node(1, Node(2))", "slot": "Slot(3)", "bag": "Bag()", "text": "''", "raw": "bytearray(b'ab')",
     "keep": "[]", "gen": "np.random.default_rng(3)", "rng": "random.Random(3)", "fns": "[]", "state": "{'w': [1, 2], 'k': {'z': 0}}",
+    "ages": "array.array('i')", "when": "datetime.datetime(2020, 1, 1)", "where": "pathlib.PurePosixPath('/a')", "out": "io.StringIO()", "mode": "Mode.EARLY", "words": "{'a', 'b'}", "table": "np.zeros(2, dtype=[('x', 'i4'), ('y', 'f8')])",
+    "cells": "np.array([1, None, 'a'], dtype=object)", "deep": "[]", "wide": "Wide()", "weak": "weakref.ref(model)", "tokens": "[]", "handlers": "{}", "ids": "itertools.count()",
     "total": "0", "best_state": "None", "running": "[0, 0]",
 }  # fmt: skip
 #: State that is always there.
@@ -308,6 +326,13 @@ STATEMENTS = [
     "nest = [[q * w for q in range(2)] for w in range(2)]; n += nest[1][1]", "rows = [[*r, n] for r in rows][-2:]",
     # iterators
     "n += next(stream) % 3", "n += next(stream, 0) % 2", "pull = iter(data); n += next(pull, 0)", "pull = (q for q in data); n += next(pull, 1)", "hist.extend(itertools.islice(stream, 1))", "for q in itertools.islice(stream, 2):\n    n += q % 2", "pull = iter(data)\nfor q in pull:\n    n += next(pull, 1)",
+    # what is rarer
+    "Model.remember = lambda self, x: self.hist.append(-x)", "model.remember = hist.append", "model.__class__ = Wide", "model = copy.copy(model)", "model = copy.deepcopy(model); opt = SGD(model.params)", "remember.__defaults__[0].append(n)", "remember.seen = n",
+    "heapq.heappush(hist, n) if all(isinstance(q, int) for q in hist) else None", "bisect.insort(ages, n)", "ages = array.array('i', ages[-3:])", "ages.append(n)", "when += datetime.timedelta(days=n)", "where = where / str(n % 3)", "out.write(str(n))", "out = io.StringIO(); out.write('x')", "mode = Mode.LATE", "mode = Mode(1 + n % 2)",
+    "stats['mode'] = Mode.EARLY", "frozen = frozenset({n, (n, 1)})", "pair2 = ((hist, [n]), hist)", "keep.append((hist, (hist,)))", "stats.popitem() if len(stats) > 4 else None", "stats[1] = stats.pop(1, n)", "words.add(f'w{n % 9}')", "words = words | {'b', 'a'}", "print('|', list(words)[:2])", "table['x'] += 1", "table = np.zeros(2, dtype=[('x', 'i4'), ('y', 'f8')]); table['y'] = n",
+    "cells[0] = hist", "cells = np.array([hist, n, None], dtype=object)", "scalar = np.array(acc); scalar += 1", "grid = grid[:, ::-1]", "grid = np.asfortranarray(grid)", "keep.append(grid[:, 1])", "arr.sort()", "arr = arr.astype('f4')", "arr.resize(4, refcheck=False)", "arr.flags.writeable = False; arr = arr.copy()", "deep = deep + [n] if isinstance(deep, list) else [deep]", "deep = [deep]",
+    "random.tag = n", "np.seterr(all='ignore')", "decimal.getcontext().prec = 5 + n % 3", "acc = float(decimal.Decimal(1) / 3)", "os.environ['GENERATED'] = str(n)", "cached(n % 3)", "n += wide.area % 5", "wide.width = n", "wide = Wide()", "tokens.append(weak() is None)", "weak = weakref.ref(model)", "loader = Loader(data)", "loader.data = [n, *data][:3]", "items[0].__dict__['late'] = n",
+    "node.back = node.after; node.after.back = node", "items = [copy.copy(i) for i in items]", "handlers['a'] = bump", "handlers['a'](1)", "handlers.setdefault('b', remember)(n)", "ticket = next(ids)", "ids = itertools.count(n)", "running = [running[0] + n, *running[1:]]", "hist = hist * 2; del hist[4:]", "hist[-1:] = [n, n + 1]; hist = hist[-4:]", "rows = rows + [rows]; rows = rows[:1]", "tags = frozenset(tags)", "tags = set(tags)", "box, state = state, box; box, state = state, box",
     # random
     "acc = $r", "n = random.randint(0, 5)", "np.random.shuffle(arr)", "hist.append(random.choice([1, 2, 3]))", "rng = random.Random(n)", "rng.shuffle(hist)", "random.gauss(0, 1)", "np.random.randn()", "gen = np.random.default_rng(n)", "random.seed(n)", "saved_rng = random.getstate(); random.random(); random.setstate(saved_rng)",
     # output
