@@ -22,6 +22,7 @@ def called() -> Iterator[tuple[str, Any]]:
     logging = sys.modules.get("logging")
     if logging is not None:
         loggers = {"root": logging.root, **logging.root.manager.loggerDict}
-        for name, logger in list(loggers.items()):
-            for n, handler in enumerate(getattr(logger, "handlers", ())):
+        having = [(name, logger) for name, logger in loggers.items() if vars(logger).get("handlers")]
+        for name, logger in having:
+            for n, handler in enumerate(logger.handlers):
                 yield f"handler {n} of logger {name}", handler
