@@ -14,6 +14,9 @@ from flor_transform.analysis.mutation import BUILTINS, Mutations
 from flor_transform.analysis.names import Function, dotted, own_nodes
 from flor_transform.syntax import children, walk
 
+#: so many objects fill a line; the rank of those that are neither a model nor what trains one
+_MANY, _OTHER = 7, 4
+
 
 class Changes:
     """Answers for one project; flows are made once a scope."""
@@ -137,7 +140,11 @@ class Changes:
                 outer = self.outer_bound(function)
             if name in outer:
                 result.append(name)
-        return tuple(sorted(result, key=lambda name: _rank(name, hints)))
+        ranks = {name: _rank(name, hints) for name in result}
+        if len(result) > _MANY:
+            # They are named for who reads the code; the state is found from the frame. Models and optimizers tell most.
+            result = [name for name in result if ranks[name] < _OTHER]
+        return tuple(sorted(result, key=ranks.__getitem__))
 
     def _holds_state(self, function: Function, name: str) -> bool:
         module = function.module
@@ -281,7 +288,7 @@ def _rank(name: str, hints) -> int:  # type: ignore[no-untyped-def]
         return 2
     if idioms.SCALER_NAME.search(name):
         return 3
-    return 0 if hints.is_model(name) else 4
+    return 0 if hints.is_model(name) else _OTHER
 
 
 __all__ = ["Changes", "dotted"]
