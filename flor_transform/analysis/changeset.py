@@ -12,7 +12,7 @@ from flor_transform.analysis.flow import Effects as FlowEffects
 from flor_transform.analysis.hazards import is_iterator
 from flor_transform.analysis.mutation import BUILTINS, Mutations
 from flor_transform.analysis.names import Function, dotted, own_nodes
-from flor_transform.syntax import children, walk
+from flor_transform.syntax import walk
 
 #: so many objects fill a line; the rank of those that are neither a model nor what trains one
 _MANY, _OTHER = 7, 4
@@ -171,12 +171,11 @@ class Changes:
         inner = function
         while scope is not None:
             flow = self.flow(scope)
-            wanted = self._entry_names(scope, inner)
-            places = [stmt for stmt in _statements(scope.node.body) if _mentions(stmt, wanted)]
             bound: frozenset[str] | None = None
-            for stmt in places:
-                here = flow.bound_before(stmt)
-                bound = here if bound is None else bound & here
+            for name in self._entry_names(scope, inner):
+                for stmt in scope.mentions.get(name, ()):
+                    here = flow.bound_before(stmt)
+                    bound = here if bound is None else bound & here
             names |= flow.bound_at_exit() if bound is None else bound
             inner, scope = scope, scope.parent
         self._outer[id(function)] = names
@@ -213,23 +212,6 @@ def _advanced(nodes: Iterable[ast.AST]) -> set[str]:
 
 def _loaded(node: ast.Name) -> bool:
     return isinstance(node.ctx, ast.Load)
-
-
-def _statements(body: list[ast.stmt]) -> Iterable[ast.stmt]:
-    return (node for node in own_nodes(body) if isinstance(node, ast.stmt))
-
-
-def _mentions(stmt: ast.stmt, names: set[str]) -> bool:
-    """Whether a statement itself (not those in its body) refers to one of these names."""
-    if isinstance(stmt, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        return False
-    pending: list[ast.AST] = [child for child in children(stmt) if not isinstance(child, ast.stmt)]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load):
-            return True
-        pending.extend(child for child in children(node) if not isinstance(child, ast.stmt))
-    return False
 
 
 def _only_defined(node: ast.AST, name: str) -> bool:

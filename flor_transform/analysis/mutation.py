@@ -13,6 +13,7 @@ from flor_transform.analysis.names import Function, dotted, last_name, root_name
 from flor_transform.syntax import children
 
 BUILTINS = frozenset(dir(builtins))
+_BINDING = frozenset({ast.For, ast.AsyncFor, ast.comprehension, ast.Assign, ast.AnnAssign, ast.NamedExpr, ast.withitem})
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class _Walk:
     def run(self, nodes: Iterable[ast.AST]) -> _Walk:
         walked = [each for node in nodes for each in _in_source_order(node)]
         for node in walked:
-            self._bind(node)
+            if node.__class__ in _BINDING:
+                self._bind(node)
         for node in walked:
             if isinstance(node, ast.Call):
                 self._call(node)

@@ -105,6 +105,22 @@ class Function:
             if isinstance(target, ast.Name)
         }
 
+    @cached_property
+    def mentions(self) -> dict[str, list[ast.stmt]]:
+        """The statements that refer to a name themselves, not in the statements in them; definitions left out."""
+        found: dict[str, list[ast.stmt]] = {}
+        for stmt in self.own:
+            if not isinstance(stmt, ast.stmt) or stmt.__class__ in _SCOPES:
+                continue
+            pending: list[ast.AST] = [stmt]
+            while pending:
+                for child in children(pending.pop()):
+                    if isinstance(child, ast.Name) and isinstance(child.ctx, ast.Load):
+                        found.setdefault(child.id, []).append(stmt)
+                    elif not isinstance(child, ast.stmt):
+                        pending.append(child)
+        return found
+
     def owner(self, name: str) -> Function:
         """The function (or module body) whose variable `name` is, seen from here."""
         scope = self
@@ -351,6 +367,7 @@ class Project:
         self.modules = dict(modules)
         #: files that are run, not only imported: what is under their `if __name__ == "__main__"` counts
         self.scripts = frozenset(scripts)
+        self._resolved: dict[tuple[Function, ast.AST], list[Function]] = {}
 
     def functions(self) -> Iterator[Function]:
         for module in self.modules.values():
@@ -478,6 +495,12 @@ class Project:
 
     def resolve(self, function: Function, callee: ast.AST) -> list[Function]:
         """The functions of the project that calling `callee` inside `function` may run."""
+        key = (function, callee)
+        if key not in self._resolved:
+            self._resolved[key] = self._resolve(function, callee)
+        return self._resolved[key]
+
+    def _resolve(self, function: Function, callee: ast.AST) -> list[Function]:
         if isinstance(callee, ast.Name):
             found = self.lookup(function, callee.id)
             if found is None and callee.id in function.module.wrapped:

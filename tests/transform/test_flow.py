@@ -7,7 +7,7 @@ import textwrap
 
 import pytest
 
-from flor_transform.analysis.bound import certainly_bound, enclosing_scopes, statement_at
+from flor_transform.analysis.flow import Flow, Scope
 
 CASES = {
     "straight": ("a = 1\nHERE\nb = 2", "a"),
@@ -47,31 +47,40 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("source", "expected"), [pytest.param(*row, id=name) for name, row in CASES.items()])
-def test_certainly_bound(source: str, expected: str) -> None:
+def _place(source: str) -> tuple[Scope, ast.stmt]:
+    """The mark and the innermost function round it."""
     tree = ast.parse(source.replace("HERE", "HERE()"))
-    line = source[: source.index("HERE")].count("\n") + 1
-    scope = enclosing_scopes(tree, line)[-1]
-    place = statement_at(scope, line)
-    assert place is not None
-    assert sorted(certainly_bound(scope, place)) == expected.split()
-    assert certainly_bound(scope, line) == certainly_bound(scope, place)
+    scope: Scope = tree
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef) and any(_is_mark(inner) for inner in ast.walk(node)):
+            scope = node
+    return scope, next(node for node in ast.walk(tree) if _is_mark(node))
+
+
+def _is_mark(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and ast.unparse(node) == "HERE()"
+
+
+@pytest.mark.parametrize(("source", "expected"), [pytest.param(*row, id=name) for name, row in CASES.items()])
+def test_bound_before(source: str, expected: str) -> None:
+    scope, place = _place(source)
+    assert sorted(Flow(scope).bound_before(place)) == expected.split()
 
 
 def test_after_a_statement() -> None:
     tree = ast.parse("for i in r:\n    a = 1\nelse:\n    b = 1\nc = 1\n")
-    assert certainly_bound(tree, tree.body[0], after=True) == {"b"}
-    assert certainly_bound(tree, tree.body[1], after=True) == {"b", "c"}
-    assert certainly_bound(tree, 99) == {"b", "c"}
+    flow = Flow(tree)
+    assert flow.bound_after(tree.body[0]) == {"b"}
+    assert flow.bound_after(tree.body[1]) == {"b", "c"}
+    assert flow.bound_at_exit() == {"b", "c"}
 
 
 @pytest.mark.parametrize("source", [row[0] for row in CASES.values()])
 def test_what_is_said_to_be_bound_can_be_read(source: str) -> None:
     """Run every case with names that do something, and look at the frame where the mark is."""
     seen: list[set[str]] = []
-    tree = ast.parse(source.replace("HERE", "HERE()"))
-    line = source[: source.index("HERE")].count("\n") + 1
-    expected = certainly_bound(enclosing_scopes(tree, line)[-1], line)
+    scope, place = _place(source)
+    expected = Flow(scope).bound_before(place)
 
     class E(Exception):
         pass
