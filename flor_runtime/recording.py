@@ -126,6 +126,7 @@ class Prepared(NamedTuple):
         epsilon: float | None = None,
         capture: bool | None = None,
         plans: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
         typed: str | None = None,
         hash_seed: str | None = None,
     ) -> Prepared:
@@ -137,6 +138,7 @@ class Prepared(NamedTuple):
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
             capture: keep parameters and what trackers are given; None: as the settings have it.
             plans: what was instrumented, by file; kept for the replay.
+            settings: of the instrumentation, where they are not the defaults; kept for the replay.
             typed: the script's path as it was typed.
             hash_seed: PYTHONHASHSEED of the run, whoever set it.
 
@@ -169,6 +171,7 @@ class Prepared(NamedTuple):
                 "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
                 "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
                 "plans": dict(plans or {}),
+                "settings": dict(settings or {}),
             }
             inputs.keep(taken.root, folder.path)
             folder.begin(manifest)

@@ -29,6 +29,7 @@ from flor_runtime.importing import Finder, install
 
 if TYPE_CHECKING:
     from flor_runtime.recording import Prepared, Project
+    from flor_transform.settings import Settings
 
 _DEEP = 10_000
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -41,16 +42,20 @@ class Program:
         script: absolute path.
         source: its bytes; for a replay, with the new statements.
         instrument: False: everything is left as it is.
+        settings: of the instrumentation, as `[tool.flor]` has them.
 
     Raises:
         TransformError: the script can't be worked on.
     """
 
-    def __init__(self, script: Path, source: bytes, *, instrument: bool = True) -> None:
+    def __init__(
+        self, script: Path, source: bytes, *, instrument: bool = True, settings: Settings | None = None
+    ) -> None:
         self.script = script
         self.source = source
         self.folder = script.resolve().parent  # imports look beside the file, not beside a link to it
         self._name = script.resolve().name
+        self.settings = settings
         self.sources: dict[str, bytes] = {self._name: source}
         self.results: dict[str, Any] = {}
         if not instrument:
@@ -61,7 +66,7 @@ class Program:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self.sources |= read_siblings(self.folder / self._name, source)
-            self.results = flor_transform.instrument_project(self._name, self.sources)
+            self.results = flor_transform.instrument_project(self._name, self.sources, settings=settings)
 
     @property
     def plans(self) -> dict[str, Any]:
@@ -156,9 +161,12 @@ def launch(
         return 2
     options = _interpreter_options()
     try:
-        program = _program(Path(shown), source, typed)
-        if program is None:
+        settings = _settings(Path(shown))
+        program = _program(Path(shown), source, typed, settings) if settings is not None else None
+        if settings is None or program is None:
             return 2
+        if epsilon is None and "FLOR_EPSILON" not in os.environ:
+            epsilon = settings.epsilon
         if not _warns(source) or _compiles(source, shown):  # else a warning is an error here: Python says so best
             _record(program, shown, typed, args, options, name, epsilon, capture, quiet)
     except Exception as error:  # whatever it was: the training runs
@@ -176,7 +184,19 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _program(script: Path, source: bytes, typed: str) -> Program | None:
+def _settings(script: Path) -> Settings | None:
+    """What `[tool.flor]` says for the script; None, after one line, if it can't be read."""
+    from flor_transform.errors import SettingsError
+    from flor_transform.settings import Lookup
+
+    try:
+        return Lookup().of(str(script.resolve().parent)).settings
+    except SettingsError as error:
+        warn(str(error))
+        return None
+
+
+def _program(script: Path, source: bytes, typed: str, settings: Settings) -> Program | None:
     """The program with what instrumentation it can have; None, after one line, if it is not Python."""
     from flor_transform.errors import SourceError
 
@@ -186,7 +206,7 @@ def _program(script: Path, source: bytes, typed: str) -> Program | None:
         warn(f"{typed}: not instrumented: {own} has the name that instrumentation uses")
         return Program(script, source, instrument=False)
     try:
-        return Program(script, source)
+        return Program(script, source, settings=settings)
     except SourceError as error:
         if not _compiles(source, str(script), quietly=True):
             path = os.path.join(os.path.dirname(typed), error.path)  # noqa: PTH118, PTH120
@@ -253,6 +273,7 @@ def _record(
         epsilon=epsilon,
         capture=capture,
         plans=program.plans,
+        settings=program.settings.changed() if program.settings is not None else None,
         typed=typed,
         hash_seed=None if sys.flags.ignore_environment else env.get("PYTHONHASHSEED"),
     )

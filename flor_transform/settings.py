@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from flor_transform.errors import SettingsError
 
@@ -45,7 +46,7 @@ class Settings:
     )
     #: further ones, beside those of `exclude`
     extend_exclude: tuple[str, ...] = ()
-    #: keys in [tool.flor] that belong to other commands; anything else unknown is an error
+    #: of `flor run`: the share of the run time that checkpoints may cost
     epsilon: float = 0.01
 
     @classmethod
@@ -63,6 +64,16 @@ class Settings:
                 raise SettingsError(f"{where}: unknown key '{key}'{hint}")
             values[name] = _convert(name, value, fields[name].default, where)
         return cls(**values)  # type: ignore[arg-type]
+
+    def changed(self) -> dict[str, Any]:
+        """The settings that are not the defaults, as plain data that `from_mapping` reads."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        default = Settings()
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if value != getattr(default, name)
+        }
 
 
 @dataclass(frozen=True)

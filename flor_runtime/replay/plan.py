@@ -136,14 +136,19 @@ def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: 
     return placed
 
 
-def find_sites(script: str, sources: dict[str, bytes], lines: dict[str, list[int]]) -> Sites:
-    """Where the new statements stand in relation to the main loop and its blocks."""
+def find_sites(script: str, sources: dict[str, bytes], lines: dict[str, list[int]], settings: dict[str, Any]) -> Sites:
+    """Where the new statements stand in relation to the main loop and its blocks.
+
+    Args:
+        settings: that the run was instrumented with.
+    """
     from flor_transform import instrument_project
     from flor_transform.analysis import sites
+    from flor_transform.settings import Settings
 
     beside = Path(script).parent
     local = {Path(path).relative_to(beside).as_posix(): text for path, text in sources.items()}
-    results = instrument_project(Path(script).name, local)
+    results = instrument_project(Path(script).name, local, settings=Settings.from_mapping(settings))
     plans = {name: result.plan for name, result in results.items()}
     marks = {Path(path).relative_to(beside).as_posix(): found for path, found in lines.items()}
     return sites.find_sites(local, plans, marks)
@@ -272,7 +277,7 @@ def plan_run(
         raise ReplayError(str(error)) from None
     old = project_files(scratch, manifest["script"])
     placed = place(run, old, new, names, again)
-    sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines)
+    sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines, manifest.get("settings") or {})
     reader = Reader(run.ckpt)
     cut = run.status() in ("interrupted", "killed", "alive")
     goals, estimate = make_goals(sites, reader, Timing(run, reader), slots, cut) if placed.names else ([], 0.0)
