@@ -10,7 +10,7 @@ from typing import Any
 
 from flor_runtime.frame_locals import is_module
 from flor_runtime.session import Block, MainLoop, Session
-from flor_runtime.state import frames, rng
+from flor_runtime.state import frames, process, rng
 from flor_runtime.state.anchors import Anchors
 from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
@@ -50,6 +50,7 @@ class Recorder:
         self._on_first_turn = on_first_turn
         self._began: float | None = None
         self._taking = False
+        self._settings: dict[str, object] = {}  # of the process, when the main loop began
         self._crowded: bool | None = None
         self._start = time.perf_counter()
 
@@ -62,6 +63,7 @@ class Recorder:
         key = Key(loop.entry, loop.turn)
         if loop.turn == 0:
             loop.anchors = self._anchor_loop(loop, frame)
+            self._settings = process.settings()
         if self._crowded is None:
             self._crowded = _fills_all_cores()
         if self._crowded:
@@ -73,6 +75,7 @@ class Recorder:
             graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
             if reason:
                 graph.problems.append(reason)
+            graph.problems += process.changed(self._settings)
             self._save(key, graph, now)
         elif self._policy.affords_note(elapsed):
             self._writer.note(key, now - self._start, rng.capture())
@@ -100,17 +103,18 @@ class Recorder:
                 stretch = block_stretch(frame.f_code, block.start)
             except LookupError:
                 return True
-            block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project)
+            block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project), process.settings()
             self._policy.paid(time.perf_counter() - now)
         return True
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
         if self._taking and block.anchors is not None and self._writer.ready():
             now = time.perf_counter()
-            stretch, anchors = block.anchors
+            stretch, anchors, settings = block.anchors
             graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
             if position(frame) != stretch.exit:
                 graph.problems.append("the block ended in another place than where it should")
+            graph.problems += process.changed(settings)
             self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, now)
 
     def _save(self, key: Key, graph: Graph, now: float) -> None:

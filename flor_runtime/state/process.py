@@ -6,6 +6,8 @@ The program's own classes and functions among them have state like any other.
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # `signal` makes an enum of each answer: slow
+import gc
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -26,3 +28,29 @@ def called() -> Iterator[tuple[str, Any]]:
         for name, logger in having:
             for n, handler in enumerate(logger.handlers):
                 yield f"handler {n} of logger {name}", handler
+
+
+def settings() -> dict[str, object]:
+    """Settings of the process that a program may change and that no state holds, in the words of a message."""
+    found: dict[str, object] = {
+        "the current folder": _folder(),
+        "the recursion limit": sys.getrecursionlimit(),
+        "the garbage collector's settings": (gc.isenabled(), gc.get_threshold()),
+    }
+    numpy: Any = sys.modules.get("numpy")
+    if numpy is not None and hasattr(numpy, "get_printoptions"):
+        found["numpy's print options"] = repr(numpy.get_printoptions())
+    return found
+
+
+def changed(before: dict[str, object]) -> list[str]:
+    """Which settings are no longer what they were, each as a reason not to restore."""
+    now = settings()
+    return [f"{what} was changed" for what, value in before.items() if now[what] != value]
+
+
+def _folder() -> str | None:
+    try:
+        return os.getcwd()  # noqa: PTH109
+    except OSError:  # it is gone
+        return None

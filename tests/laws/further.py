@@ -1855,4 +1855,54 @@ CASES: dict[str, Case] = {
             print(log)
         """,
     ),
+    # -- settings of the process ---------------------------------------------------------------------------------
+    "the recursion limit": Case(
+        "run",
+        """
+        import sys
+        for e in range(3):
+            for b in range(2):
+                opt.step()
+                sys.setrecursionlimit(5000 + 10 * e + b)
+            print(sys.getrecursionlimit())
+        sys.setrecursionlimit(1000)
+        """,
+    ),
+    "the garbage collector's switch": Case(
+        "run",
+        """
+        import gc
+        for e in range(3):
+            for b in range(2):
+                opt.step()
+                gc.disable() if e % 2 == 0 else gc.enable()
+            print(gc.isenabled())
+        gc.enable()
+        """,
+    ),
+    "numpy's print options": Case(
+        "run",
+        """
+        import numpy
+        for e in range(3):
+            for b in range(2):
+                opt.step()
+                numpy.set_printoptions(precision=2 + e)
+            print(numpy.array([1 / 3]))
+        numpy.set_printoptions(precision=8)
+        """,
+    ),
+    "the current folder": Case(
+        "run",
+        """
+        import os
+        home = os.getcwd()
+        for e in range(3):
+            for b in range(2):
+                opt.step()
+                os.chdir("/" if e % 2 == 0 else home)
+            print(os.getcwd() == "/")
+        os.chdir(home)
+        """,
+    ),
 }
