@@ -159,6 +159,13 @@ def launch(
     except OSError as error:
         warn(f"{typed}: {error.strerror}")
         return 2
+    if Path(shown).suffix == ".ipynb":
+        script = Path(typed).with_suffix(".py").name
+        warn(
+            f"{typed}: a notebook is not run as a script: `jupyter nbconvert --to script` makes {script} of it for"
+            " `flor run`; `flor-transform` instruments it for Jupyter"
+        )
+        return 2
     options = _interpreter_options()
     try:
         settings = _settings(Path(shown))

@@ -48,6 +48,7 @@ class Finder:
         self.loops = [
             loop
             for function in effects.project.functions()
+            if not function.overwritten
             for loop in all_loops(effects.of(function))
             if not loop.transparent and not _is_optimizer(function)
         ]

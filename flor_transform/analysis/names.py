@@ -25,6 +25,10 @@ class Class:
     methods: dict[str, Function] = field(default_factory=dict)
     #: classes that `self.<field>` was given an instance of
     fields: dict[str, set[str]] = field(default_factory=dict)
+    #: methods defined more than once, in order
+    versions: dict[str, list[Function]] = field(default_factory=dict)
+    #: `self.<field> = <an expression that may stand for a function>`, and where
+    aliases: dict[str, list[tuple[Function, ast.expr]]] = field(default_factory=dict)
 
 
 @dataclass(eq=False)
@@ -37,10 +41,22 @@ class Function:
     parent: Function | None = None
     cls: Class | None = None
     nested: dict[str, Function] = field(default_factory=dict)
+    direct: bool = True  #: defined in the body of its scope itself, not under an `if` or `try`
+    #: functions defined here more than once, in order
+    versions: dict[str, list[Function]] = field(default_factory=dict)
+    #: names given an expression that may stand for a function
+    aliases: dict[str, list[tuple[Function, ast.expr]]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.qualname.rpartition(".")[2]
+
+    @cached_property
+    def lines(self) -> range:
+        """Where the definition stands, without its decorators."""
+        if isinstance(self.node, ast.Module):
+            return range(len(self.module.source.text) + 2)
+        return range(self.node.lineno, (self.node.end_lineno or 0) + 1)
 
     @cached_property
     def table(self) -> symtable.SymbolTable | None:
@@ -83,6 +99,25 @@ class Function:
         last = self.node.body[-1]
         text = isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant)
         return text or isinstance(last, (ast.Pass, ast.Raise))
+
+    @cached_property
+    def overwritten(self) -> bool:
+        """Whether the name is given to another definition before anybody can have called this one."""
+        if self.parent is None:
+            return False
+        owner = self.cls or self.parent
+        same = owner.versions.get(self.name, [])
+        later = next((f for f in same if f.direct and f.lines[0] > self.lines[0]), None)
+        if later is None or getattr(self.node, "decorator_list", []):  # a decorator may have kept it
+            return False
+        between = range(self.lines.stop, later.lines.start)
+        for node in own_nodes(owner.node.body):
+            if getattr(node, "lineno", 0) in between:
+                if isinstance(node, ast.Name) and node.id == self.name:
+                    return False
+                if isinstance(node, ast.Call) and root_name(node.func) in self.parent.nested:
+                    return False
+        return True
 
     @cached_property
     def declared(self) -> dict[str, ast.stmt]:
@@ -297,12 +332,12 @@ def _collect(module: Module, body: list[ast.stmt], owner: Function, cls: Class |
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 qualname = prefix + node.name
-                function = Function(module, qualname, node, owner, cls)
-                if cls is not None:
-                    cls.methods[node.name] = function
-                else:
-                    owner.nested[node.name] = function
-                # The last definition of a name wins, as at run time; an earlier one stays reachable by scope.
+                function = Function(module, qualname, node, owner, cls, direct=node in body)
+                known = owner.nested if cls is None else cls.methods
+                if node.name in known:
+                    (cls or owner).versions.setdefault(node.name, [known[node.name]]).append(function)
+                # The last definition of a name wins, as at run time; see `Project.versions` for the earlier ones.
+                known[node.name] = function
                 module.functions[qualname] = function
                 module.every.append(function)
                 _collect(module, node.body, function, None, qualname + ".")
@@ -336,6 +371,13 @@ def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnA
         elif value is not None:
             pairs.append((target, value))
     for target, item in pairs:
+        if isinstance(item, _MAY_STAND_FOR_FUNCTIONS):
+            path = dotted(target)
+            cls = owner_class(owner) if path.startswith("self.") else None
+            if isinstance(target, ast.Name):
+                owner.aliases.setdefault(path, []).append((owner, item))
+            elif cls is not None:
+                cls.aliases.setdefault(path, []).append((owner, item))
         for call in (item.body, item.orelse) if isinstance(item, ast.IfExp) else (item,):
             # Through `Net().to(device)`, `.cuda()` and the like.
             while (
@@ -358,6 +400,24 @@ def _note_instances(module: Module, owner: Function, node: ast.Assign | ast.AnnA
                 owner.cls.fields.setdefault(target.attr, set()).add(made)
             if name:
                 module.instances.setdefault(name, set()).add(made)
+
+
+_MAY_STAND_FOR_FUNCTIONS = (ast.Name, ast.Attribute, ast.IfExp, ast.Dict, ast.List, ast.Tuple, ast.Subscript, ast.Call)
+
+
+def _denoted(value: ast.AST) -> Iterator[ast.Name | ast.Attribute]:
+    """The names one of which an expression stands for: `a if flag else b`, `{"x": a, "y": b}[mode]`."""
+    match value:
+        case ast.Name() | ast.Attribute():
+            yield value
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _denoted(body)
+            yield from _denoted(orelse)
+        case ast.Dict(values=values) | ast.List(elts=values) | ast.Tuple(elts=values):
+            for each in values:
+                yield from _denoted(each)
+        case ast.Subscript(value=inner) | ast.Call(func=ast.Attribute(value=inner, attr="get")):
+            yield from _denoted(inner)
 
 
 class Project:
@@ -497,12 +557,87 @@ class Project:
         """The functions of the project that calling `callee` inside `function` may run."""
         key = (function, callee)
         if key not in self._resolved:
-            self._resolved[key] = self._resolve(function, callee)
+            self._resolved[key] = self._named(function, callee) or self._through_values(function, callee)
         return self._resolved[key]
 
-    def _resolve(self, function: Function, callee: ast.AST) -> list[Function]:
+    def _through_values(self, function: Function, callee: ast.AST) -> list[Function]:
+        """Functions that a variable, a table of functions, or a parameter may stand for."""
+        found: dict[int, Function] = {}
+        pending = [(function, item) for item in _denoted(callee)]
+        seen: set[tuple[int, str]] = set()
+        while pending:
+            where, item = pending.pop()
+            key = (id(where), dotted(item))
+            if key in seen or len(seen) > 50:
+                continue
+            seen.add(key)
+            named = self._named(where, item) if item is not callee else []
+            found.update((id(each), each) for each in named)
+            if not named:
+                for origin, value in self._values(where, item):
+                    pending.extend((origin, each) for each in _denoted(value))
+        return list(found.values())
+
+    def _values(self, function: Function, item: ast.Name | ast.Attribute) -> Sequence[tuple[Function, ast.expr]]:
+        """What a name, or a field of `self`, is given anywhere, and in which function."""
+        if isinstance(item, ast.Attribute):
+            cls = owner_class(function)
+            return cls.aliases.get(dotted(item), ()) if cls is not None else ()
+        scope: Function | None = function
+        while scope is not None:
+            if item.id in scope.aliases:
+                return scope.aliases[item.id]
+            symbol = scope.symbol(item.id)
+            if symbol is not None and symbol.is_parameter():
+                return self._handed.get((id(scope), item.id), ())
+            if scope.qualname and symbol is not None and symbol.is_local():
+                return ()
+            scope = scope.parent
+        return ()
+
+    @cached_property
+    def _handed(self) -> dict[tuple[int, str], list[tuple[Function, ast.expr]]]:
+        """Functions of the project that calls hand to its functions, by the parameter that takes them."""
+        names = {function.name for function in self.functions()}
+        found: dict[tuple[int, str], list[tuple[Function, ast.expr]]] = {}
+        for module in self.modules.values():
+            for call in module.source.survey.kinds[ast.Call]:
+                assert isinstance(call, ast.Call)
+                values = [*enumerate(call.args), *((k.arg, k.value) for k in call.keywords)]
+                passed = [(key, value) for key, value in values if any(last_name(n) in names for n in _denoted(value))]
+                if not passed:
+                    continue
+                where = _innermost(module, call)
+                for callee in self._named(where, call.func):
+                    parameters = [arg.arg for arg in (*callee.node.args.posonlyargs, *callee.node.args.args)]  # type: ignore[union-attr]
+                    if callee.cls is not None and parameters[:1] in (["self"], ["cls"]):
+                        parameters = parameters[1:]
+                    for key, value in passed:
+                        name = parameters[key] if isinstance(key, int) and key < len(parameters) else key
+                        if isinstance(name, str):
+                            found.setdefault((id(callee), name), []).append((where, value))
+        return found
+
+    def _versions(self, function: Function, found: Function, callee: ast.Name) -> list[Function]:
+        """The definitions of a name defined more than once that a call may mean."""
+        scope = found.parent
+        if scope is None or callee.id not in scope.versions:
+            return [found]
+        every = scope.versions[callee.id]
+        if function is not scope:
+            return [each for each in every if not each.overwritten]
+        picked: list[Function] = []
+        for each in reversed([each for each in every if each.lines[0] < callee.lineno]):
+            picked.append(each)
+            if each.direct:
+                break
+        return picked or [found]
+
+    def _named(self, function: Function, callee: ast.AST) -> list[Function]:
         if isinstance(callee, ast.Name):
             found = self.lookup(function, callee.id)
+            if isinstance(found, Function):
+                return self._versions(function, found, callee)
             if found is None and callee.id in function.module.wrapped:
                 found = self.lookup(function, function.module.wrapped[callee.id])
             if found is None and callee.id in function.module.instances:
@@ -537,6 +672,12 @@ class Project:
             init = self.method(found, "__init__")
             return [init] if init is not None else []
         return [found] if isinstance(found, Function) else []
+
+
+def _innermost(module: Module, node: ast.expr) -> Function:
+    """The function that an expression stands in."""
+    around = (function for function in module.every if node.lineno in function.lines)
+    return min(around, key=lambda function: len(function.lines))
 
 
 def _has_subscript(node: ast.AST) -> bool:

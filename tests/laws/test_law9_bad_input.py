@@ -23,6 +23,10 @@ from tests.runtime.processes import FLOR, HEAD, TRAIN, Folder
         ("cookie.py", "flor: cookie.py:1:1: "),
         ("zeros.py", "flor: zeros.py:1:"),
         ("text.txt", "flor: text.txt:1:"),
+        (
+            "sub/notes.ipynb",
+            "flor: sub/notes.ipynb: a notebook is not run as a script: `jupyter nbconvert --to script`",
+        ),
     ],
 )
 def test_scripts_that_can_not_run(tmp_path: Path, script: str, line: str) -> None:
@@ -34,6 +38,7 @@ def test_scripts_that_can_not_run(tmp_path: Path, script: str, line: str) -> Non
     folder.write("cookie.py", b"# coding: no-such-thing\nx = 1\n")
     folder.write("zeros.py", b"x = 1\0\n")
     folder.write("text.txt", "This is no program.\n")
+    folder.write("sub/notes.ipynb", '{"cells": [{"execution_count": null}], "nbformat": 4}')
     ended = folder.recorded(script)
     assert (ended.code, ended.out, ended.err) == (2, b"", b"")
     assert len(ended.ours) == 1

@@ -175,6 +175,124 @@ CASES = {
             for batch in loader:  # TRAIN
                 params = fast(params, batch)
         """,
+    "a function defined again: the first is never called": """
+        def train():
+            for batch in loader:
+                optimizer.step()
+        def train():
+            for batch in batches():  # TRAIN
+                optimizer.step()
+        for epoch in range(3):  # MAIN
+            train()
+        """,
+    "a function defined again between two trainings": """
+        def train():
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        for epoch in range(3):  # MAIN
+            train()
+        def train():
+            for batch in batches():  # TRAIN
+                optimizer.step()
+        for epoch in range(3):  # MAIN
+            train()
+        """,
+    "a function defined again that its caller sees both of": """
+        def train():
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        def fit():
+            for epoch in range(3):  # MAIN
+                train()
+        fit()
+        def train():
+            for batch in batches():  # TRAIN
+                optimizer.step()
+        fit()
+        """,
+    "one function or the other": """
+        if amp:
+            def train():
+                for batch in loader:  # TRAIN
+                    scaler.step(optimizer)
+        else:
+            def train():
+                for batch in loader:  # TRAIN
+                    optimizer.step()
+        for epoch in range(3):  # MAIN
+            train()
+        """,
+    "a registered function whose name is used again is kept": """
+        @register("a")
+        def _(loader):
+            for epoch in range(3):  # MAIN
+                optimizer.step()
+        @register("b")
+        def _(loader):
+            for epoch in range(3):  # MAIN
+                optimizer.step()
+        """,
+    "a method defined again": """
+        class Trainer:
+            def epoch(self):
+                for batch in self.loader:
+                    self.optimizer.step()
+            def epoch(self):
+                for batch in self.loader:  # TRAIN
+                    self.optimizer.step()
+            def fit(self):
+                for epoch in range(3):  # MAIN
+                    self.epoch()
+        """,
+    "a table of functions": """
+        def supervised():
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        def contrastive():
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        modes = {"sup": supervised, "con": contrastive}
+        for epoch in range(3):  # MAIN
+            modes[args.mode]()
+        """,
+    "a function chosen by a flag": """
+        def main():
+            train = train_amp if args.amp else train_full
+            for epoch in range(3):  # MAIN
+                train()
+        def train_amp():
+            for batch in loader:  # TRAIN
+                scaler.step(optimizer)
+        def train_full():
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        """,
+    "a function handed on": """
+        def fit(run, epochs, *, after=None):
+            for epoch in range(epochs):  # MAIN
+                run(epoch)
+                after()
+        def one(epoch):
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        def check():
+            with torch.no_grad():
+                for batch in held_out:  # EVAL
+                    model(batch)
+        fit(one, 3, after=check)
+        """,
+    "a function kept in a field": """
+        class Trainer:
+            def __init__(self, run):
+                self.run = run
+            def fit(self):
+                for epoch in range(3):  # MAIN
+                    self.run()
+        def one():
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        Trainer(one).fit()
+        """,
     "spawned": """
         def worker(rank):
             for epoch in range(3):  # MAIN
