@@ -103,6 +103,14 @@ class Anchors:
         reference = self._watched.get(place)
         return place if reference is None or reference() is obj else -1
 
+    def recast(self, obj: Any) -> bool:
+        """True if an object that was there has another class now."""
+        place = self._known.get(id(obj), -1)
+        if place < 0 or self._types[place] is type(obj):
+            return False
+        reference = self._watched.get(place)
+        return reference is not None and reference() is obj
+
     def moved(self, place: int, storage: int) -> bool:
         """True if an array has got other memory than it had."""
         return self._blobs.get(place, storage) != storage
@@ -206,6 +214,8 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
         if reason:
             graph.problems.append(reason)
     _check_memory(walk, graph)
+    if any(map(anchors.recast, walk.objects)):
+        graph.problems.append("the class of an object was changed")
     if anchors.finalized(graph):
         graph.problems.append("an object with a `__del__` was dropped")
     for name in anchors.roots | graph.roots.keys():

@@ -34,6 +34,20 @@ model = Model()
 opt = SGD(model.parameters())
 RESULT = main()
 """,
+    "an object that gets another class": """
+from kit import Model, SGD, Wide
+model = Model()
+opt = SGD(model.parameters())
+alias = model
+for epoch in range(3):
+    print("T", epoch)
+    model.__class__ = Wide
+    for b in range(2):
+        loss = model(b)
+        loss.backward()
+        opt.step()
+RESULT = [type(alias).__name__, alias is model]
+""",
     "a new array where an old one had lain in memory": """
 import numpy as np
 from kit import Model, SGD
