@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -67,6 +67,13 @@ class Program:
             warnings.simplefilter("ignore")
             self.sources |= read_siblings(self.folder / self._name, source)
             self.results = flor_transform.instrument_project(self._name, self.sources, settings=settings)
+
+    @classmethod
+    def of_run(cls, script: Path, source: bytes, settings: Mapping[str, Any]) -> Program:
+        """The program as a run instrumented it, whose manifest has these settings."""
+        from flor_transform.settings import Settings
+
+        return cls(script, source, settings=Settings.from_mapping(settings))
 
     @property
     def plans(self) -> dict[str, Any]:

@@ -104,12 +104,11 @@ class _Worker:
         from flor_runtime.recording import Project
         from flor_runtime.replay import guard
         from flor_runtime.runner import Program, execute, without_our_frames
-        from flor_transform.settings import Settings
 
         place, manifest = self._place, self._manifest
         project = Project(place.root)
         source = place.script.read_bytes()
-        program = Program(place.script, source, settings=Settings.from_mapping(manifest.get("settings") or {}))
+        program = Program.of_run(place.script, source, manifest.get("settings") or {})
         self._replayer = Replayer(self._session, Reader(self._run.ckpt), self._job.goal, project, self._done)
         self._session.keeper = self._replayer
         self._seed()
