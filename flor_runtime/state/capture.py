@@ -96,6 +96,9 @@ class Capture:
         self.tables: list[tuple[int, int]] = []
         self._is_project = is_project
         self._looks_at_memory = memory
+        self._names: dict[
+            Any, str
+        ] = {}  # of devices and dtypes: asking for them takes longer than all else of a tensor
         self._handlers: dict[type, Handler] = {}
         self._pending: list[tuple[dict[str, Any], Iterable[str]]] = []
         self._functions: set[int] = set()
@@ -713,32 +716,27 @@ class Capture:
         kind = type(obj)
         if kind is not torch.Tensor and kind is not torch.nn.Parameter:
             return self._problem(obj, "a tensor of a kind of its own")
-        if (
-            obj.layout is not torch.strided
-            or obj.is_quantized
-            or obj.device.type == "meta"
-            or obj.is_conj()
-            or obj.is_neg()
-        ):
+        device = self._device(obj)
+        if obj.layout is not torch.strided or obj.is_quantized or device == "meta" or obj.is_conj() or obj.is_neg():
             return self._problem(obj, "a sparse, quantized, lazy or meta tensor")
         storage = obj.untyped_storage()
         nbytes = storage.nbytes()
         if self._shallow and nbytes > library.SMALL:
             return self._kept_data(obj)
-        blob = self._memory(storage.data_ptr() if nbytes else 0, nbytes, storage)
+        blob = self._memory(storage.data_ptr() if nbytes else 0, nbytes, storage, far=device != "cpu")
         leaf = obj.is_leaf
         requires_grad = obj.requires_grad
         node = [
             "tensor",
             blob,
-            str(obj.dtype)[6:],
+            self._dtype(obj.dtype),
             list(obj.shape),
             list(obj.stride()),
             obj.storage_offset(),
             requires_grad,
             "parameter" if kind is not torch.Tensor else "tensor",
             None,
-            str(obj.device),
+            device,
             requires_grad and not leaf,
             None,
             [],
@@ -752,7 +750,20 @@ class Capture:
         node[12] = self._values(arrays.hooks(obj))  # they run in `backward`
         return reference
 
-    def _memory(self, address: int, nbytes: int, owner: Any) -> int:
+    def _device(self, tensor: Any) -> str:
+        device = tensor.device
+        name = self._names.get(device)
+        if name is None:
+            name = self._names[device] = str(device)
+        return name
+
+    def _dtype(self, dtype: Any) -> str:
+        name = self._names.get(dtype)
+        if name is None:
+            name = self._names[dtype] = str(dtype)[6:]
+        return name
+
+    def _memory(self, address: int, nbytes: int, owner: Any, *, far: bool = False) -> int:
         """The blob of a stretch of memory; tensors and arrays that share it share the blob."""
         key = (address, nbytes)
         blob = self.memory.get(key) if nbytes else None
@@ -760,13 +771,10 @@ class Capture:
             blob = len(self.graph.blobs)
             if nbytes:
                 self.memory[key] = blob
-            self.graph.blobs.append(self._blob(address, nbytes, owner) if self._looks_at_memory else Blob(nbytes))
+            known = 0 if far or not self._looks_at_memory else address
+            self.graph.blobs.append(Blob(nbytes, known, owner if self._looks_at_memory else None))
             self.holders.append(len(self.objects))
         return blob
-
-    def _blob(self, address: int, nbytes: int, owner: Any) -> Blob:
-        far = self._torch is not None and isinstance(owner, self._torch.UntypedStorage) and owner.device.type != "cpu"
-        return Blob(nbytes, 0 if far else address, owner)
 
 
 def storage_digest(tensor: Any) -> str:

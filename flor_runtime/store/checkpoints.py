@@ -18,9 +18,10 @@ import mmap
 import os
 import re
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from flor_runtime.state.graph import Blob, Graph
 from flor_runtime.store import retention
 from flor_runtime.store.arena import PAGE, Arena, spare_memory
 from flor_runtime.store.datafile import DataFile
+from flor_runtime.store.devices import Devices
 from flor_runtime.store.handles import Handle
 
 FORMAT = 2
@@ -106,6 +108,7 @@ class _Job:
         edge: what lies behind this offset is written in any case.
         digests: of the blobs, once they are known.
         file: once the data is written.
+        copied: waits for the copies from devices; what they copy from is `held`.
     """
 
     key: Key
@@ -121,6 +124,8 @@ class _Job:
     new: list[list[Any]] = field(default_factory=list)
     file: DataFile | None = None
     nbytes: int = 0
+    copied: Callable[[], None] | None = None
+    held: Any = None
 
 
 class Writer:
@@ -153,6 +158,7 @@ class Writer:
         self._count = 0
         self._arena = Arena(_FIRST_ARENA)
         self._arena.populate()
+        self._devices: Devices | None = None
         self._misses = 0
         self._under_way = _thread.allocate_lock()
         self._error: Exception | None = None
@@ -196,10 +202,7 @@ class Writer:
             self._raise()
             job, blobs = self._lay_out(key, when, ambient, graph)
             if job.total <= self._arena.ready:
-                copy, base = ctypes.memmove, self._arena.address
-                for blob, (offset, nbytes) in zip(blobs, job.spans, strict=True):
-                    if nbytes:
-                        copy(base + offset, blob.host(), nbytes)
+                self._copy(job, blobs)
             else:
                 self._misses += 1
                 self._write_live(job, blobs)
@@ -259,6 +262,22 @@ class Writer:
         digest = ambient_digest(ambient)
         return _Job(key, when, digest, graph.named, graph.problems, spans, edge, total, header), blobs
 
+    def _copy(self, job: _Job, blobs: list[Blob]) -> None:
+        copy, base = ctypes.memmove, self._arena.address
+        far = []
+        for blob, (offset, nbytes) in zip(blobs, job.spans, strict=True):
+            if blob.address:
+                copy(base + offset, blob.address, nbytes)
+            elif nbytes and blob.owner.device.type == "cuda":
+                far.append((blob.owner, self._arena.view[offset : offset + nbytes]))
+            elif nbytes:
+                copy(base + offset, blob.host(), nbytes)
+        if far:
+            if self._devices is None:
+                self._devices = Devices(sys.modules["torch"])
+            self._devices.pin(self._arena)
+            job.copied, job.held = self._devices.copy(far), far
+
     def _write_live(self, job: _Job, blobs: list[Blob]) -> None:
         """Hash and write what does not fit into the arena from where it is, by way of the arena."""
         job.digests = [blob.digest() for blob in blobs[:-1]]
@@ -305,6 +324,9 @@ class Writer:
 
     def _finish(self, job: _Job) -> None:
         view = self._arena.view
+        if job.copied is not None:
+            job.copied()
+            job.held = None
         if not job.digests:
             job.digests = [xxhash.xxh3_128_hexdigest(view[at : at + n]) for at, n in job.spans[:-1]]
         if not job.problems and job.file is None:

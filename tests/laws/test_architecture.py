@@ -26,6 +26,7 @@ ROOMS = [
         "store.policy",
         "store.arena",
         "store.datafile",
+        "store.devices",
         "store.retention",
         "gitobjects",
     },
