@@ -81,9 +81,11 @@ def _figures(torch: Any, model: Any, optimizer: Any, folder: Path) -> Iterator[F
             times.append(_cpu(action, turn))
         writer.wait()
     writer.close()
+    behind = writer.cpu_behind / _ROUNDS
     against = "a copy of the same bytes"
     yield Figure(f"one checkpoint of {size}", min(ours[3:]) * 1e3, min(floor) * 1e3, against, "ms")
-    yield Figure("  the first three, which are not copied", max(ours[:3]) * 1e3, min(floor) * 1e3, against, "ms")
+    yield Figure("  the work behind it, the mean", behind * 1e3, min(floor) * 1e3, against, "ms")
+    yield Figure("  the first two, which are written at once", max(ours[:2]) * 1e3, min(floor) * 1e3, against, "ms")
     reader = Reader(folder)
     for what in ("checked ahead", "checked now"):
         ours.clear()

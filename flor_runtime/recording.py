@@ -305,7 +305,8 @@ class Recording:
     def _sum_up(self) -> None:
         writer = self._writer
         account = {
-            "seconds": round(self._policy.spent, 6), "skipped": writer.skipped, "dropped": writer.dropped,
+            "seconds": round(self._policy.spent, 6), "behind": round(writer.cpu_behind, 6),
+            "skipped": writer.skipped, "dropped": writer.dropped,
             "direct": writer.direct,
         }  # fmt: skip
         write_json(self.folder.ckpt / "turns.json", {"entries": self.session.entries, "checkpoints": account})

@@ -41,7 +41,7 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
         say(note)
     if not folders:
         raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
-    described = [_describe(folder) for folder in folders]
+    described = [_describe(folder, run is not None) for folder in folders]
     if as_json:
         click.echo(json.dumps(described[0] if run is not None else described, indent=1))
     elif explain:
@@ -56,8 +56,8 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
             say(note)
 
 
-def _describe(folder: Any) -> dict[str, Any]:
-    """What is known of a run, as plain data."""
+def _describe(folder: Any, whole: bool) -> dict[str, Any]:
+    """What is known of a run, as plain data; with its checkpoints if it is the `whole` of it."""
     from flor_runtime.store.logreader import read
 
     manifest, end = folder.manifest(), folder.end()
@@ -91,7 +91,7 @@ def _describe(folder: Any) -> dict[str, Any]:
         "exit": end.get("exit") if end else None,
         "error": end.get("error") if end else None,
         "bytes": folder.size(),
-        "checkpoints": _checkpoints(folder),
+        "checkpoints": _checkpoints(folder) if whole else {},
         "records": counts.total(),
         "names": dict(counts),
         "recovered": recovered,

@@ -137,7 +137,8 @@ class Writer:
 
     Attributes:
         nbytes: on the disk now. skipped: checkpoints for which the one before was not ready. dropped: turns.
-        direct: data files are written past the page cache.
+        direct: data files are written past the page cache. cpu_behind: seconds of CPU time that the work behind took,
+        larger arenas apart.
 
     Raises:
         OSError: from all methods: the disk is full or gone; a checkpoint that was on its way does not exist then.
@@ -165,6 +166,7 @@ class Writer:
         self._behind = 0.0
         self._closing = False
         self.direct = True
+        self.cpu_behind = 0.0
         self.skipped = self.dropped = 0
 
     @property
@@ -314,6 +316,7 @@ class Writer:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the program's own threads
             before = _cpu_and_wait()
             self._finish(job)
+            self.cpu_behind += time.thread_time() - before[0]
             self._grow(job.total)
             cpu, waited = (after - began for after, began in zip(_cpu_and_wait(), before, strict=True))
             self._behind += min(cpu, waited)

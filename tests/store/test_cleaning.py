@@ -153,3 +153,23 @@ def test_the_command(home: Home) -> None:
 )
 def test_bad_input_of_the_command(home: Home, arguments: tuple[str, ...]) -> None:
     assert gc(*arguments)[0] == 2
+
+
+def test_what_is_kept_is_shown(home: Home) -> None:
+    run = run_with(home, 4, name="old")
+    runs = lambda: CliRunner().invoke(main, ["runs", "old"])  # noqa: E731
+    assert "kept       4 turns, 835.6 kB\n" in runs().output
+    cleaning.pin(run, True)
+    assert "kept       4 turns, 835.6 kB, pinned\n" in runs().output
+    cleaning.pin(run, False)
+    cleaning.clean(run, 0)
+    assert "kept       2 turns" in runs().output and "2 dropped" in runs().output
+
+
+def test_checkpoints_of_an_earlier_flor_are_named_in_one_line(home: Home) -> None:
+    run = run_with(home, 1, name="old")
+    index = run.ckpt / "index.jsonl"
+    index.write_bytes(b"".join(index.read_bytes().splitlines(keepends=True)[1:]))
+    done = CliRunner().invoke(main, ["runs", "old"])
+    assert done.exit_code == 0 and "checkpoints of an earlier flor (format 1" in done.output
+    assert cleaning.clean(run, None).reason.endswith("record the run again")
