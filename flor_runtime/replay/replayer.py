@@ -191,7 +191,9 @@ class Replayer:
             same = False
         if same:
             self.outcome.same += 1
-            self.when_same()
+            # Random states alone don't tell what the tensors are, and before the first turn these have seen no data.
+            if entry.blobs and (key.turn or key.block):
+                self.when_same()
         else:
             self.outcome.different += 1
 

@@ -64,9 +64,24 @@ def test_what_came_later_is_hidden_and_what_the_script_wrote_in_skipped_turns_is
     assert expected == list(recovered(first).values())
 
 
-def test_data_that_has_changed_is_noticed(tmp_path: Path) -> None:
+def test_data_that_has_changed_does_not_matter_where_all_that_came_of_it_is_restored(tmp_path: Path) -> None:
     user = project(tmp_path)
     assert user.run("flor", "run", "--epsilon", "1", user.script).code == 0
+    (user.folder / "shift.txt").write_text("0.25")
+    user.add_probes()
+    assert user.run("flor", "replay", "best_weight", "--yes", "--script", user.script).code == 0
+    first = user.runs()[0]
+    assert ["exact"] == [r.manifest["label"] for r in first.replays()]
+    (user.folder / "shift.txt").write_text("0.5")
+    (user.folder / "resume.pt").unlink()
+    assert user.run("flor", "run", user.script).code == 0
+    expected = [v for (_, name, _), v in recorded(user.runs()[-1]).items() if name == "best_weight"]
+    assert expected == list(recovered(first).values())
+
+
+def test_data_that_has_changed_is_noticed(tmp_path: Path) -> None:
+    user = project(tmp_path)
+    assert user.run("flor", "run", user.script).code == 0
     (user.folder / "shift.txt").write_text("0.25")
     user.add_probes()
     replay = user.run("flor", "replay", "best_weight", "--yes", "--script", user.script)
