@@ -336,9 +336,27 @@ def _managed(module: Module) -> list[Diagnostic]:
                     not node.args and "rainer" not in last_name(node.func.value) and package in ("transformers", "trl")
                 ):
                     continue
+                if _prepares(module, node.func.value):
+                    continue
                 what_text = what.format(method=node.func.attr)
                 return [_note("managed-loop", module, node, what=what_text, callback=callback)]
     return []
+
+
+def _prepares(module: Module, receiver: ast.expr) -> bool:
+    """Whether what is fitted only prepares data, as a scaler does, or tries out models: no training loop to see."""
+    made = (
+        {dotted(receiver.func)} if isinstance(receiver, ast.Call) else module.instances.get(last_name(receiver), set())
+    )
+    if not made:
+        return bool(idioms.PREPARES_NAME.search(last_name(receiver)))
+
+    def origin(path: str) -> str:
+        first, _, rest = path.partition(".")
+        source, _, attribute = module.imports.get(first, (first, 0, ""))
+        return ".".join(part for part in (source, attribute, rest) if part)
+
+    return all(idioms.PREPARES_MODULE.search(origin(path)) or idioms.PREPARES_NAME.search(path) for path in made)
 
 
 # -- carrying the plan out --------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from flor_transform.analysis.names import dotted
-from flor_transform.rewrites.import_flor import LINE, anchor, is_import, uses_flor
+from flor_transform.rewrites.import_flor import LINE, anchor, blank_lines, uses_flor
 from flor_transform.source import Source
 
 Span = tuple[int, int]
@@ -191,7 +191,10 @@ def _import(source: Source, found: list[Span]) -> Iterator[Span]:
     line = source.line_of(start)
     if source.line(line) == LINE:
         after = kept[kept.index(first) + 1 :]
-        alone = bool(after) and not is_import(after[0]) and not source.line(line + 1)
-        yield source.line_start(line), source.next_line(line + 1 if alone else line)
+        last = line
+        # Fewer than we put in, if a hand was here since.
+        while after and last - line < blank_lines(after[0]) and not source.line(last + 1):
+            last += 1
+        yield source.line_start(line), source.next_line(last)
     elif source.text.startswith(f"{LINE}; ", start):
         yield start, start + len(LINE) + 2

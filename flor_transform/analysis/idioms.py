@@ -290,3 +290,14 @@ MANAGED: tuple[tuple[frozenset[str], frozenset[str], str, str], ...] = (
     ),
     (frozenset({"sklearn"}), frozenset({"fit"}), "scikit-learn's {method}", "partial_fit in a loop of your own"),
 )
+#: what comes from these modules has a `fit` that prepares data, groups it or tries out models
+PREPARES_MODULE = re.compile(
+    r"^sklearn\.(preprocessing|feature_extraction|feature_selection|decomposition|impute|compose|cluster|manifold|"
+    r"random_projection|kernel_approximation|model_selection)\."
+)
+#: the same, by the name of a class or of a variable; an autoencoder is a model
+PREPARES_NAME = re.compile(
+    r"(Scaler|Vectorizer|Imputer|Binarizer|Discretizer|Tokenizer|(Label|One_?Hot|Ordinal|Target)_?Encoder|"
+    r"(Column|Function|Power|Quantile|Tfidf)_?Transformer)\d*$",
+    _I,
+)

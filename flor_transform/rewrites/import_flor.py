@@ -32,12 +32,18 @@ def import_flor(source: Source, tree: ast.Module, use: int) -> Edit:
     start = source.line_start(source.line_of(offset))
     if source.text[start:offset].strip(" \t\f"):
         return Edit(offset, f"{LINE}; ", rank=1)
-    return Edit(start, LINE + source.newline * (1 if is_import(first) else 2), rank=1)
+    return Edit(start, LINE + source.newline * (1 + blank_lines(first)), rank=1)
 
 
 def is_import(node: ast.stmt) -> bool:
-    """Whether our import joins other imports; before anything else a blank line sets it off."""
     return isinstance(node, (ast.Import, ast.ImportFrom))
+
+
+def blank_lines(following: ast.stmt) -> int:
+    """How many blank lines set our import off from a statement; it joins other imports."""
+    if is_import(following):
+        return 0
+    return 2 if isinstance(following, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) else 1
 
 
 def anchor(source: Source, body: Sequence[ast.stmt]) -> ast.stmt | None:

@@ -135,6 +135,15 @@ def test_the_users_own_import_stays(head: bytes) -> None:
     assert instrument(result.code).code == result.code
 
 
+@pytest.mark.parametrize("blank", [0, 1, 2])
+def test_strip_takes_the_blank_lines_that_are_left_after_our_import(blank: int) -> None:
+    source = b"def train():\n    for step in range(3):\n        optimizer.step()\n"
+    head = b"import flor\n\n\n"
+    code = instrument(source).code
+    assert code.startswith(head + b"def train")
+    assert strip(b"import flor\n" + b"\n" * blank + code.removeprefix(head)) == source
+
+
 def test_strip_leaves_what_was_written_by_hand() -> None:
     source = b"import flor\nfor x in flor.loop('mine', y):\n    flor.log('a', x)\n    a = flor.carry(b)\n"
     assert strip(source) == source

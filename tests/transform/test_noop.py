@@ -82,6 +82,29 @@ def test_a_managed_loop_names_the_callback() -> None:
     assert "transformers.TrainerCallback" in note.message
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from sklearn.preprocessing import StandardScaler\nscale = StandardScaler()\nscale.fit(x)\n",
+        "from sklearn import preprocessing\nx = preprocessing.LabelEncoder().fit(x)\n",
+        "import sklearn.feature_extraction.text as text\nwords = text.TfidfVectorizer()\nwords.fit(x)\n",
+        "from sklearn.cluster import KMeans as Groups\ngroups = Groups(3)\ngroups.fit(x)\n",
+        "from sklearn.model_selection import GridSearchCV\nGridSearchCV(svc, grid).fit(x, y)\n",
+        "import sklearn\n\ndef scaled(scaler, x):\n    scaler.fit(x)\n",
+    ],
+)
+def test_preparing_data_is_no_managed_loop(text: str) -> None:
+    assert [note.slug for note in instrument(text.encode()).diagnostics] == ["no-main-loop"]
+
+
+def test_a_managed_loop_is_found_behind_the_preparation_of_data() -> None:
+    head = "import keras\nfrom sklearn.preprocessing import MinMaxScaler\nscaler = MinMaxScaler()\nscaler.fit(x)\n"
+    for line in ("model.fit(x, y)\n", "AutoEncoder().fit(x, x)\n", "net = VisionTransformer()\nnet.fit(x)\n"):
+        [note] = instrument((head + line).encode()).diagnostics
+        assert note.slug == "managed-loop"
+        assert note.line > 4
+
+
 BAD = {
     "print statement": (b"x = 1\nprint 'a'\n", "FT002", 2),
     "except with a comma": (b"try:\n    pass\nexcept ValueError, e:\n    pass\n", "FT002", 3),

@@ -135,7 +135,7 @@ PLACES: dict[str, tuple[list[str], list[str | None]]] = {
     "a function in one cell, its call in another": (
         ["def train():\n    for x in loader:\n        optimizer.step()", "for epoch in range(3):\n    %time train()\n"],
         [
-            'import flor\n\ndef train():\n    for x in flor.SkipBlock.loop("train", loader):\n        optimizer.step()\n'
+            'import flor\n\n\ndef train():\n    for x in flor.SkipBlock.loop("train", loader):\n        optimizer.step()\n'
             "    flor.SkipBlock.end()",
             'for epoch in flor.loop("epoch", range(3)):\n    %time train()\n',
         ],
