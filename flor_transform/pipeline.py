@@ -203,7 +203,7 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
     order = {path: index for index, path in enumerate([*scripts, *sorted(files)][::-1])}
     entries.sort(key=lambda entry: (-order[entry[0].module.path], entry[1].node.lineno))
     names = _Names()
-    found = {id(main.loop): list(hazards.of_main(main.loop, settings)) for main in mains}
+    found = {id(main.loop): list(hazards.of_main(main.loop, effects)) for main in mains}
     for file, _, what in entries:
         owner = what.loop if isinstance(what, Main) else what.main.loop
         if file.instrumented or (isinstance(what, Found) and (found[id(owner)] or not settings.blocks)):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from flor_transform.analysis import idioms
+from flor_transform.analysis.decorators import only_calls
 from flor_transform.analysis.effects import Effects, Event, Loop
 from flor_transform.analysis.flow import Flow, bindings
 from flor_transform.analysis.names import Function, Module, dotted, last_name, own_nodes
-from flor_transform.settings import Settings
 from flor_transform.syntax import walk
 
 
@@ -22,11 +22,11 @@ class Hazard:
     module: Module | None = None  #: where the node is, if it may be another file than the loop's
 
 
-def of_main(loop: Loop, settings: Settings) -> Iterator[Hazard]:
+def of_main(loop: Loop, effects: Effects) -> Iterator[Hazard]:
     """Why a main loop has to be left as it is; a pragma, which is the user's own reason, comes first."""
     node, function = loop.node, loop.function
     yield from _pragma(loop)
-    yield from _host(loop, settings)
+    yield from _host(loop, effects)
     if isinstance(node, ast.While):
         for inner in walk(node.test):
             if isinstance(inner, ast.NamedExpr):
@@ -54,7 +54,7 @@ def of_block(loop: Loop, effects: Effects, flow: Flow, main: Loop, same_scope: b
     yield from _pragma(loop)
     if isinstance(node, ast.While) and any(isinstance(inner, ast.NamedExpr) for inner in walk(node.test)):
         yield Hazard("walrus-test", node)
-    yield from _host(loop, effects.settings)
+    yield from _host(loop, effects)
     if node.orelse:
         yield Hazard("block-else", node.orelse[0])
     for inner in loop.own:
@@ -92,7 +92,7 @@ def _called(effects: Effects, function: Function, loop: Loop, kind: str) -> Iter
         yield from effects.of(callee).of(kind)
 
 
-def _host(loop: Loop, settings: Settings) -> Iterator[Hazard]:
+def _host(loop: Loop, effects: Effects) -> Iterator[Hazard]:
     """Hazards of the function or class that a loop stands in."""
     node, function = loop.node, loop.function
     if isinstance(node, ast.AsyncFor):
@@ -111,8 +111,11 @@ def _host(loop: Loop, settings: Settings) -> Iterator[Hazard]:
         for decorator in decorators:
             name = last_name(decorator)
             path = dotted(decorator.func if isinstance(decorator, ast.Call) else decorator)
-            known = name in idioms.SAFE_DECORATORS or name in settings.decorators
-            if (not known and name not in ("setter", "getter")) or (idioms.COMPILERS.search(path) and not known):
+            known = name in idioms.SAFE_DECORATORS or name in effects.settings.decorators
+            compiles = bool(idioms.COMPILERS.search(path))
+            if known or (name in ("setter", "getter") and not compiles):
+                continue
+            if not only_calls(effects.project, scope, decorator):
                 yield Hazard("decorator", decorator, path or name)
         if scope.qualname:
             yield from _compiled(scope)
