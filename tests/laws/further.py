@@ -864,7 +864,7 @@ CASES: dict[str, Case] = {
         """,
     ),
     "an object whose class changes": Case(
-        "skip",
+        "run",
         """
         class A: pass
         class B(A): pass
