@@ -155,7 +155,7 @@ def _by_truth(result: Result, truth: Truth, tally: Tally) -> None:
         counts["without a loop"] += 1
     if extra := [loop for loop in plan.loops if loop.start not in wanted]:
         tally.wrong("main loop too many", _entries(extra))
-    if not plan.loops and not result.diagnostics:
+    if not list(plan) and not result.diagnostics:
         tally.wrong("silent", "no loop and no diagnostic")
     blocks = {block.start: block for block in plan.blocks if block.role == "train"}
     for lines, environment in truth.inner:

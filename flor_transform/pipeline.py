@@ -198,12 +198,13 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
     mains = Finder(effects).find()
     entries: list[tuple[_File, Loop, Main | Found]] = []
     for main in mains:
-        entries.append((files[main.loop.function.module.path], main.loop, main))
+        if not main.elsewhere:
+            entries.append((files[main.loop.function.module.path], main.loop, main))
         entries += [(files[b.loop.function.module.path], b.loop, b) for b in main.blocks]
     order = {path: index for index, path in enumerate([*scripts, *sorted(files)][::-1])}
     entries.sort(key=lambda entry: (-order[entry[0].module.path], entry[1].node.lineno))
     names = _Names()
-    found = {id(main.loop): list(hazards.of_main(main.loop, effects)) for main in mains}
+    found = {id(main.loop): [] if main.elsewhere else list(hazards.of_main(main.loop, effects)) for main in mains}
     for file, _, what in entries:
         owner = what.loop if isinstance(what, Main) else what.main.loop
         if file.instrumented or (isinstance(what, Found) and (found[id(owner)] or not settings.blocks)):
@@ -297,7 +298,7 @@ def _block_target(file: _File, block: Found, effects: Effects, changes: Changes,
     node, function = loop.node, loop.function
     main = block.main.loop
     flow = changes.flow(function)
-    same = function is main.function
+    same = function is main.function and not block.callee
     found = list(hazards.of_block(loop, effects, flow, main, same))
     if not found and effects.does("env", main.function, main):
         found.append(hazards.Hazard("block-environment", node, next(iter(_env_names(effects, main)), "env.step")))

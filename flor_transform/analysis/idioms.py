@@ -110,6 +110,11 @@ RANGE_ITERABLES = frozenset({"range", "trange", "count", "xrange", "arange", "tn
 EPOCH_NAME = re.compile(r"epoch|(^|_)ep($|_|s$)|^e$", _I)
 #: numbers of steps, in which the word has another part
 NOT_EPOCH_NAME = re.compile(r"(per|an|each|one)_?epoch|epoch_?(size|len|length|steps|iters|batches)", _I)
+#: functions that are one turn of a loop over epochs, and parameters that say which
+ONE_EPOCH_NAME = re.compile(
+    r"(^|_)((train|training|run|fit|do)_?(one_?|an?_?|single_?)?epoch|epoch_?(train|step))$", _I
+)
+THIS_EPOCH_NAME = re.compile(r"^((this|cur|current)_?)?epoch(_?(i|idx|index|id|no))?$", _I)
 #: targets of loops that train several models one after the other
 GRID_NAME = re.compile(
     r"(^|_)(fold|folds|kfold|seed|seeds|run|runs|trial|trials|rep|repeat|repetition|exp|experiment|config|cfg|setting|hparams?|"

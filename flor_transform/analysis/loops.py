@@ -2,6 +2,7 @@
 
 The main loop is the outermost loop that steps an optimizer, in itself or in what it calls; loops above it that train
 one model after another (folds, seeds, a grid) are not it. Names such as `epoch` are hints where structure is silent.
+A function that says to be one epoch, and that nobody calls in what was given, has its main loop in another file.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects, Loop, all_loops
@@ -38,6 +40,7 @@ class Main:
     blocks: list[Found] = field(default_factory=list)
     micro: list[Loop] = field(default_factory=list)  #: loops that only add up gradients for a step of the turn
     weak: str = ""  #: the call that gave it away, if nothing better did
+    elsewhere: bool = False  #: the main loop is in a file that was not given: this one is a block of it
 
 
 class Finder:
@@ -61,9 +64,14 @@ class Finder:
         mains = _without_warm_ups([main for main in mains if not self._winds_on(main, mains)])
         marked = self._marked()
         mains = [main for main in mains if not any(self._replaces(mark, main.loop) for mark in marked)]
+        for main in mains:
+            main.elsewhere = not main.weak and self._is_one_epoch(main.loop)
         mains += [Main(loop) for loop in marked]
         taken: set[int] = {id(main.loop) for main in mains}
         for main in mains:
+            if main.elsewhere:
+                main.blocks.append(Found(main.loop, "train", main, callee=True))
+                continue
             self._blocks(main, taken)
             main.name = self._level(main)
         return mains
@@ -118,6 +126,24 @@ class Finder:
         module = main.loop.function.module
         others = (other.loop for other in mains if other is not main and other.loop.function.module is module)
         return not main.weak and not learns(main.loop) and any(learns(loop) for loop in others)
+
+    def _is_one_epoch(self, loop: Loop) -> bool:
+        """Whether a function that nobody here calls says that it is one epoch of a loop somewhere else."""
+        function = loop.function
+        if function.qualname == "" or loop.parent is not None or is_epoch_named(loop) or not is_data_loop(loop):
+            return False
+        if isinstance(function.node, ast.Module) or id(function) in self._called:
+            return False
+        arguments = function.node.args
+        names = [arg.arg for arg in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+        named = idioms.ONE_EPOCH_NAME.search(function.name) or any(map(idioms.THIS_EPOCH_NAME.search, names))
+        return bool(names and named)
+
+    @cached_property
+    def _called(self) -> set[int]:
+        """Functions of the project that are called, or handed on, in it."""
+        functions = self.effects.project.functions()
+        return {id(event.callee) for function in functions for event in self.effects.callees(function)}
 
     def _weak_call(self, loop: Loop) -> str:
         for function, part in [

@@ -656,3 +656,23 @@ def test_a_future_import_stays_first() -> None:
     head = '"""Doc."""\nfrom __future__ import annotations\n'
     result = check_laws((head + PRELUDE + "for e in range(2):\n    opt.step()\nprint(__doc__)\n").encode())
     assert result.code.decode().startswith(head + "import flor\n")
+
+
+def test_an_epoch_whose_callers_are_not_seen_runs_as_it_did() -> None:
+    """It is a block, and a block that is entered outside of a main loop always runs."""
+    text = """
+        def train_one_epoch(epoch, loader):
+            total = 0
+            for x in loader:
+                opt.step()
+                total += x
+            return epoch, total
+
+        for e in range(2):
+            print(globals()["train_one_epoch"](e, [1, 2]))
+        """
+    code = (PRELUDE + textwrap.dedent(text)).encode()
+    result = check_laws(code)
+    assert not result.plan.loops
+    assert [(block.name, block.values) for block in result.plan.blocks] == [("train_one_epoch", ("total",))]
+    check_off(code, result.code)

@@ -45,6 +45,39 @@ CASES = {
                 for batch in loader:  # TRAIN
                     optimizer.step()
         """,
+    "one epoch, by the function's name, of a loop in another file": """
+        def train_one_epoch(net, loader, optimizer):
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        """,
+    "one epoch, by a parameter": """
+        def train(epoch):
+            for batch in loader:  # TRAIN
+                optimizer.step()
+        """,
+    "one epoch, as a method": """
+        class Trainer(Base):
+            def _train_epoch(self, epoch):
+                for i, batch in enumerate(self.loader):  # TRAIN
+                    self.optimizer.step()
+        """,
+    "a function that nobody calls and that is no epoch": """
+        def train(net, loader, optimizer):
+            for batch in loader:  # MAIN
+                optimizer.step()
+        """,
+    "a function that nobody calls with all epochs": """
+        def train(net, loader, epoch):
+            for e in range(epoch):  # MAIN
+                for batch in loader:  # TRAIN
+                    optimizer.step()
+        """,
+    "one epoch that is called": """
+        def train_one_epoch(net, loader, optimizer):
+            for batch in loader:  # MAIN
+                optimizer.step()
+        train_one_epoch(net, loader, optimizer)
+        """,
     "seeds that call the training": """
         def train():
             for epoch in range(3):  # MAIN
@@ -478,3 +511,8 @@ def test_notes_on_what_gets_no_block() -> None:
         4,
         "block-next",
     )
+
+
+def test_one_epoch_is_a_main_loop_if_the_user_says_so() -> None:
+    text = b"def train_one_epoch(loader):\n    for x in loader:  # flor: main-loop\n        optimizer.step()\n"
+    assert [entry.role for entry in instrument(text).plan] == ["main"]
