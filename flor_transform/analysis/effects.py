@@ -308,7 +308,7 @@ class _Scan:
             case ast.For() | ast.AsyncFor() | ast.While():
                 self._loop(node)
             case ast.If(test=test, body=body, orelse=orelse):
-                if _is_main_guard(test) and self.function.module.path not in self.project.scripts:
+                if is_main_guard(test) and self.function.module.path not in self.project.scripts:
                     body = []  # an imported module's own script never runs
                 self.visit(test)
                 saved = self.guarded
@@ -461,7 +461,7 @@ class _Scan:
             self.emit("forward", node)
 
 
-def _is_main_guard(test: ast.expr) -> bool:
+def is_main_guard(test: ast.expr) -> bool:
     match test:
         case ast.Compare(left=ast.Name(id="__name__"), comparators=[ast.Constant(value="__main__")]):
             return True

@@ -16,6 +16,7 @@ from functools import cached_property
 from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects, Loop, all_loops
 from flor_transform.analysis.names import Function, last_name, own_nodes
+from flor_transform.analysis.reach import never_runs
 from flor_transform.syntax import walk
 
 _INNER_EPOCHS = re.compile(
@@ -48,10 +49,11 @@ class Finder:
 
     def __init__(self, effects: Effects) -> None:
         self.effects = effects
+        idle = never_runs(effects.project)
         self.loops = [
             loop
             for function in effects.project.functions()
-            if not function.overwritten
+            if not function.overwritten and id(function) not in idle
             for loop in all_loops(effects.of(function))
             if not loop.transparent and not _is_optimizer(function)
         ]

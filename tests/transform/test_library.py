@@ -175,3 +175,33 @@ def test_what_an_import_loads() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.split("\n")[:3] == ["set()", "set()", "{'libcst'}"]
+
+
+@pytest.mark.parametrize(
+    ("script", "reached"),
+    [
+        ("import tools\nprint(tools.SIZE)\n", False),
+        ("from tools import SIZE\ndef main():\n    print(SIZE)\nmain()\n", False),
+        ("import tools\ntools.main()\n", True),
+        ("from tools import fit\nfit(3)\n", True),
+        ("from tools import main as other\nother()\n", True),
+        ("from tools import *\nmain()\n", True),
+        ("import tools\ngetattr(tools, 'main')()\n", True),
+        ("import tools\nrun(target='tools.main')\n", True),
+    ],
+)
+def test_what_only_an_imported_file_runs_by_itself_is_left_alone(script: str, reached: bool) -> None:
+    tools = (
+        b"SIZE = 3\ndef fit(n):\n    for epoch in range(n):\n        optimizer.step()\n\n"
+        b"def main():\n    fit(3)\n\nif __name__ == '__main__':\n    main()\n"
+    )
+    loop = b"for epoch in range(3):\n    optimizer.step()\n"
+    results = instrument_project("train.py", {"train.py": script.encode() + loop * (not reached), "tools.py": tools})
+    assert results["tools.py"].changed is reached
+    assert instrument(tools).changed
+
+
+def test_what_nobody_mentions_may_run_unseen() -> None:
+    script = b"import tools\nfor epoch in range(3):\n    optimizer.step()\n"
+    tools = b"def fit(n):\n    for epoch in range(n):\n        optimizer.step()\n"
+    assert instrument_project("train.py", {"train.py": script, "tools.py": tools})["tools.py"].changed
