@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -136,20 +137,34 @@ def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: 
     return placed
 
 
-def find_sites(script: str, sources: dict[str, bytes], lines: dict[str, list[int]], settings: dict[str, Any]) -> Sites:
+def find_sites(
+    script: str,
+    sources: dict[str, bytes],
+    lines: dict[str, list[int]],
+    settings: dict[str, Any],
+    recorded: Collection[Key] = (),
+) -> Sites:
     """Where the new statements stand in relation to the main loop and its blocks.
 
     Args:
         settings: that the run was instrumented with.
+        recorded: the boundaries that it passed.
     """
     from flor_transform import instrument_project
     from flor_transform.analysis import sites
+    from flor_transform.analysis.marked import read_plan
     from flor_transform.settings import Settings
 
     beside = Path(script).parent
     local = {Path(path).relative_to(beside).as_posix(): text for path, text in sources.items()}
     results = instrument_project(Path(script).name, local, settings=Settings.from_mapping(settings))
-    plans = {name: result.plan for name, result in results.items()}
+    plans = {
+        name: read_plan(name, local[name]) if result.plan.instrumented else result.plan
+        for name, result in results.items()
+    }
+    if recorded and not any(not loop.refused for plan in plans.values() for loop in plan.loops):
+        # A loop was recorded that nothing in the text tells of: everything has to run.
+        return sites.Sites(before=True, turn=True, blocks=frozenset(key.block for key in recorded) - {""}, after=True)
     marks = {Path(path).relative_to(beside).as_posix(): found for path, found in lines.items()}
     return sites.find_sites(local, plans, marks)
 
@@ -277,8 +292,9 @@ def plan_run(
         raise ReplayError(str(error)) from None
     old = project_files(scratch, manifest["script"])
     placed = place(run, old, new, names, again)
-    sites = find_sites(manifest["script"], {**old, **placed.patched}, placed.lines, manifest.get("settings") or {})
     reader = Reader(run.ckpt)
+    sources = {**old, **placed.patched}
+    sites = find_sites(manifest["script"], sources, placed.lines, manifest.get("settings") or {}, reader.entries)
     cut = run.status() in ("interrupted", "killed", "alive")
     goals, estimate = make_goals(sites, reader, Timing(run, reader), slots, cut) if placed.names else ([], 0.0)
     return RunPlan(run, manifest, read_facts(run), placed, sites, goals, estimate)
