@@ -81,12 +81,9 @@ def _telling(facts: Facts) -> list[str]:
 
     found = facts.parameters - facts.logged
     table = pivot(facts, [name for name in facts.names if name in found])
-    same = {
-        name
-        for label, name in table.names.items()
-        if len({repr(_python(value)) for value in table.frame[label].drop_duplicates()}) < 2
-    }
-    return [name for name in facts.names if name not in same]
+    each_run = table.frame[~table.frame.duplicated(["runid", "tstamp"])]  # a parameter has one value a run
+    same = {name for label, name in table.names.items() if len({repr(_python(value)) for value in each_run[label]}) < 2}
+    return [name for name in facts.names if name not in same] or facts.names
 
 
 def _split(chosen: str | None) -> str | list[str] | None:

@@ -198,6 +198,14 @@ def test_the_table_shows_parameters_that_differ(folder: Folder) -> None:
     assert re.search(r'"\[1, 2\]"', asked)
 
 
+def test_a_table_of_nothing_but_parameters_shows_them(folder: Folder) -> None:
+    folder.write("train.py", HEAD + ARGPARSE + "train(1)\n")
+    folder.recorded("train.py")
+    flor = str(Path(sys.executable).with_name("flor"))
+    table = folder.end(folder.start(flor, "show", "--format", "csv")).out.decode().splitlines()
+    assert table[0].endswith("lr,api_key,sizes,quiet") and len(table) == 2
+
+
 def test_places(tmp_path: Path) -> None:
     log = RunLog(tmp_path / "log")
     session = Session(log, lambda error: pytest.fail(str(error)))
