@@ -45,7 +45,7 @@ def find(wanted: str, files: Mapping[str, bytes]) -> tuple[str, int]:
     A name is that of the function around the loop, with its class or without, or of a variable in its header.
     """
     loops = [loop for path, data in files.items() for loop in _loops(path, data)]
-    found = [loop for loop in loops if loop in set(_meant(wanted, loops))]
+    found = list(_meant(wanted, loops))
     if len(found) == 1:
         return found[0].path, found[0].line
     listed = found or loops
