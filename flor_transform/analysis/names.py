@@ -96,9 +96,11 @@ class Function:
     @property
     def abstract(self) -> bool:
         """Whether nothing happens here but an error: somebody else fills it in."""
-        last = self.node.body[-1]
-        text = isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant)
-        return text or isinstance(last, (ast.Pass, ast.Raise))
+        return all(
+            isinstance(each, (ast.Pass, ast.Raise))
+            or (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+            for each in self.node.body
+        )
 
     @cached_property
     def overwritten(self) -> bool:
@@ -336,7 +338,7 @@ def _collect(module: Module, body: list[ast.stmt], owner: Function, cls: Class |
                 known = owner.nested if cls is None else cls.methods
                 if node.name in known:
                     (cls or owner).versions.setdefault(node.name, [known[node.name]]).append(function)
-                # The last definition of a name wins, as at run time; see `Project.versions` for the earlier ones.
+                # The last definition of a name wins, as at run time; see `Project._versions` for the earlier ones.
                 known[node.name] = function
                 module.functions[qualname] = function
                 module.every.append(function)
@@ -510,7 +512,15 @@ class Project:
         return found
 
     def subclasses(self, cls: Class) -> list[Class]:
-        return self._derived.get(id(cls), [])
+        """The classes that derive from a class, directly or through others."""
+        found: dict[int, Class] = {}
+        pending = [cls]
+        for each in pending:  # which grows
+            for derived in self._derived.get(id(each), ()):
+                if id(derived) not in found:
+                    found[id(derived)] = derived
+                    pending.append(derived)
+        return list(found.values())
 
     def _by_path(self, function: Function, path: str) -> Function | Class | Module | None:
         if not path:

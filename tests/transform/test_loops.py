@@ -200,6 +200,35 @@ CASES = {
                 for batch in self.loader:  # TRAIN
                     self.optimizer.step()
         """,
+    "an abstract method, filled in further down": """
+        class Base:
+            def train(self):
+                for epoch in range(self.n):  # MAIN
+                    self._train_epoch()
+            def _train_epoch(self):
+                raise NotImplementedError
+        class Logging(Base):
+            pass
+        class Trainer(Logging):
+            def _train_epoch(self):
+                for batch in self.loader:  # TRAIN
+                    self.optimizer.step()
+        """,
+    "a method that ends with an error is not abstract": """
+        class Trainer:
+            def train(self):
+                for epoch in range(self.n):  # MAIN
+                    self._train_epoch()
+            def _train_epoch(self):
+                for batch in self.loader:  # TRAIN
+                    self.optimizer.step()
+                if self.step > 0:
+                    return
+                raise ValueError("no data")
+        class Dry(Trainer):
+            def _train_epoch(self):
+                print("nothing")
+        """,
     "a jitted function": """
         def step(params, grads):
             return optax.apply_updates(params, grads)
