@@ -229,17 +229,18 @@ def same(expected: Way, found: Way, which: str) -> list[str]:
     return wrong
 
 
-def same_parts(recorded: Way, found: Way, which: str) -> list[str]:
-    """Differences between a recorded run and what a replay of it executed: every place that it came by, its end, and
-    the random state there."""
+def same_parts(recorded: Way, found: Way, which: str, goal: Goal) -> list[str]:
+    """Differences between a recorded run and what a replay of it executed: every place that it was to come to or came
+    by, its end, and the random state there. One that runs everything leaves the same names, too."""
     wrong = [f"{which}: {text}" for text in found.trouble]
-    for what in ("error", "states"):
+    for what in ("error", "states", *(["names"] if goal.mode == SERIAL else [])):
         a, b = getattr(recorded, what), getattr(found, what)
         if a != b:
             wrong.append(f"{which}: {what}: {a!s:.2000} != {b!s:.2000}")
-    reached = {place[:2] for place in found.tape}
+    wanted = {(entry, turn) for entry, turns in goal.turns.items() for turn in turns}
+    reached = {place[:2] for place in found.tape} | wanted
     for place, text in recorded.tape.items():
-        inside = place[4]
+        inside = place[4] and goal.mode != SERIAL  # of a block that may have been skipped
         if place in found.tape:
             if found.tape[place] != text:
                 wrong.append(f"{which}: at {place}: {text!r} != {found.tape[place]!r}")
