@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from flor_runtime import inputs, knobs, versions
+from flor_runtime import inputs, knobs, secrets, versions
 from flor_runtime import session as sessions
 from flor_runtime.boot import warn as warn
 from flor_runtime.errors import FlorError, StoreError
@@ -150,13 +150,15 @@ class Prepared(NamedTuple):
         folder = home.create_run()
         try:
             taken = versions.snapshot(script, compiled, folder.id, home=home.root)
+            masked = secrets.mask_arguments(argv)
             manifest: dict[str, Any] = {
                 "projid": taken.root.name,
                 "project": str(taken.root),
                 "script": taken.script,
                 "typed": typed or str(script),
                 "name": name,
-                "argv": argv,
+                "argv": masked.argv,
+                "masked": masked.variables,
                 "cwd": str(Path.cwd()),
                 "started": time.time(),
                 "pid": os.getpid(),
@@ -326,6 +328,6 @@ class Recording:
             except Exception as problem:
                 self._stopped(problem)
         try:
-            self.folder.finish(status, exit, error or self._trouble)
+            self.folder.finish(status, exit, (error and secrets.mask_text(error)) or self._trouble)
         except Exception as problem:
             self._stopped(problem)

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from flor_runtime.cli.text import Column, cell, duration, plain, print_table, say, size
+from flor_runtime.secrets import mask_arguments
 
 _STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red", "interrupted": "yellow"}
 
@@ -84,7 +85,7 @@ def _describe(folder: Any, whole: bool) -> dict[str, Any]:
         "projid": manifest.get("projid"),
         "project": manifest.get("project"),
         "script": manifest.get("script"),
-        "argv": manifest.get("argv") or [],
+        "argv": mask_arguments(list(map(str, manifest.get("argv") or []))).argv,
         "parameters": {name: value for path, name, value, _ in captured if not path},
         "python": manifest.get("python"),
         "vid": manifest.get("vid"),

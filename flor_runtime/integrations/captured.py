@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flor_runtime import secrets
 from flor_runtime.store.runlog import RunLog
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ Place = tuple[tuple[str, int], ...]
 
 
 class Captured:
-    """Writes captured values; the log is made with the first one.
+    """Writes captured values, secrets masked; the log is made with the first one.
 
     Args:
         folder: of the log, missing so far.
@@ -44,7 +45,7 @@ class Captured:
             self._log = RunLog(self._folder)
         context = self._context(self._session.place() if place is None else place)
         for name, value in values:
-            self._log.append(context, str(name), value)
+            self._log.append(context, str(name), secrets.mask(str(name), value))
 
     def _context(self, place: Place) -> int:
         assert self._log is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import re
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -24,8 +23,6 @@ from flor_runtime.importing import when_imported
 _NAMES = ("args", "opt", "opts", "cfg", "config", "conf", "hparams", "hps", "params", "flags", "options", "settings")
 #: libraries that parse a command line of their own
 _OTHERS = frozenset({"hydra", "absl", "torch", "pytest", "_pytest", "IPython", "tensorflow"})
-_SECRET = re.compile(r"(^|_|\.)(api_?key|key|token|secret|passw(or)?d|credentials?|auth)$", re.IGNORECASE)
-_MASK = "***"
 _DEEPEST = 5  # levels of a nested configuration
 _MOST = 500  # parameters of a run
 
@@ -77,7 +74,7 @@ class Parameters:
                 continue
             for name, value in values.items():
                 if len(found) < _MOST:
-                    found[name] = _MASK if isinstance(value, str) and _SECRET.search(name) else value
+                    found[name] = value
         return found
 
     def _from_argparse(self) -> Iterator[tuple[str, Any]]:

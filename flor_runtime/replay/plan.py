@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flor_runtime import versions
+from flor_runtime import secrets, versions
 from flor_runtime.errors import ReplayError
 from flor_runtime.replay.replayer import WEAK, Goal
 from flor_runtime.store.checkpoints import Key, Reader
@@ -286,6 +287,7 @@ def plan_run(
     manifest = run.manifest()
     if not manifest.get("vid") or not manifest.get("repo"):
         raise ReplayError("its code was not kept")
+    secrets.unmask_arguments(manifest["argv"], manifest.get("masked"), os.environ)
     try:
         versions.export(manifest["repo"], manifest["vid"], scratch)
     except versions.VersionError as error:

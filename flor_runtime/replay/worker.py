@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from flor_runtime import secrets
 from flor_runtime import session as sessions
 from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
@@ -94,6 +95,10 @@ class _Worker:
             {name: text.encode("utf-8", "surrogateescape") for name, text in job.patched.items()},
             read_inputs(run.path),
         )
+        masked = self._manifest.get("masked")
+        self._argv = secrets.unmask_arguments(self._manifest["argv"], masked, os.environ)
+        for name in [name for name in os.environ if name.startswith(secrets.VARIABLE)]:
+            del os.environ[name]
         self._stale: set[str] = set()
         self._log = RunLog(self._folder / "log")
         self._session = Session(self._log, self._failed, job.values)
@@ -121,7 +126,7 @@ class _Worker:
             typed = manifest["typed"]
             execute(
                 program,
-                [str(place.script) if Path(typed).is_absolute() else typed, *manifest["argv"]],
+                [str(place.script) if Path(typed).is_absolute() else typed, *self._argv],
                 project,
                 lambda path, text: None,
             )
