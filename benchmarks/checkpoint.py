@@ -17,7 +17,8 @@ from typing import Any
 from benchmarks.figures import Figure
 from flor_runtime.state import frames, rng
 from flor_runtime.state.liveness import Stretch
-from flor_runtime.store.checkpoints import Key, Reader, Writer
+from flor_runtime.store.checkpoints import Key, Reader
+from flor_runtime.store.writer import Writer
 
 _ROUNDS = 15
 _NOTHING = Stretch(frozenset(), 0, 0)  # the model and the optimizer are handed over

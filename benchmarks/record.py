@@ -19,9 +19,9 @@ from benchmarks.figures import Figure
 from flor_runtime import session as sessions
 from flor_runtime.record import Recorder
 from flor_runtime.session import Session
-from flor_runtime.store.checkpoints import Writer
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
+from flor_runtime.store.writer import Writer
 
 _GROUP = 4  # epochs of one kind in a row
 _EPSILON = 0.01

@@ -23,8 +23,9 @@ from flor_runtime.state.liveness import (
     position,
     tested_at_top,
 )
-from flor_runtime.store.checkpoints import Key, Writer
+from flor_runtime.store.checkpoints import Key
 from flor_runtime.store.policy import Policy
+from flor_runtime.store.writer import Writer
 
 
 class Recorder:

@@ -28,10 +28,10 @@ from flor_runtime.record import Recorder
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
 from flor_runtime.store import retention
-from flor_runtime.store.checkpoints import Writer
 from flor_runtime.store.layout import Home, RunFolder, Status, write_json
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
+from flor_runtime.store.writer import Writer
 
 #: Variables that a result may hang on; a replay runs under the recorded ones.
 ENVIRONMENT = (

@@ -31,7 +31,7 @@ ROOMS = [
         "gitobjects",
     },
     {"state"},
-    {"store.checkpoints", "versions"},
+    {"store.checkpoints", "store.writer", "versions"},
     {"session"},
     {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
     {"api", "recording", "relocate", "attach", "runner"},

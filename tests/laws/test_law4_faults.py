@@ -276,7 +276,7 @@ def test_a_disk_that_never_answers(folder: Folder) -> None:
     folder.write(
         "train.py",
         HEAD
-        + "import time\nimport flor_runtime.store.datafile as d\nimport flor_runtime.store.checkpoints as c\n"
+        + "import time\nimport flor_runtime.store.datafile as d\nimport flor_runtime.store.writer as c\n"
         + "c.Writer.close.__defaults__ = (0.2,)\n"
         + "d.DataFile.sync = lambda *a: time.sleep(600)\n"
         + TRAIN,

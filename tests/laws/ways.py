@@ -28,9 +28,10 @@ from flor_runtime.record import Recorder
 from flor_runtime.relocate import compile_as_source
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal, Replayer
 from flor_runtime.session import Block, Keeper, MainLoop, Session
-from flor_runtime.store.checkpoints import Reader, Writer
+from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
+from flor_runtime.store.writer import Writer
 from flor_transform import Result
 from tests.programs.oracle import shape
 

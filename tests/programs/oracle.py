@@ -35,8 +35,9 @@ from flor_runtime.relocate import compile_as_source
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal, Outcome, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state.arrays import byte_bounds
-from flor_runtime.store.checkpoints import Reader, Writer
+from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.policy import Policy
+from flor_runtime.store.writer import Writer
 from flor_transform.source import Insertion, splice
 from tests.programs.pieces import KIT, OWN, PIECES, with_needed
 

@@ -25,8 +25,9 @@ import xxhash
 
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state.graph import Blob, Graph
-from flor_runtime.store.checkpoints import Key, Reader, Writer
+from flor_runtime.store.checkpoints import Key, Reader
 from flor_runtime.store.datafile import DataFile
+from flor_runtime.store.writer import Writer
 
 AMBIENT = {"python": [3, [1, 2], None]}
 
@@ -434,7 +435,8 @@ CHILD = """
 import random, sys
 from pathlib import Path
 from tests.runtime.test_checkpoints import AMBIENT, SIZES, graph
-from flor_runtime.store.checkpoints import Key, Writer
+from flor_runtime.store.checkpoints import Key
+from flor_runtime.store.writer import Writer
 r = random.Random(int(sys.argv[2]))
 writer = Writer(Path(sys.argv[1]), patient=True, budget=20_000_000)
 print("ready", flush=True)

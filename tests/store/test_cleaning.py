@@ -11,8 +11,9 @@ from click.testing import CliRunner
 from flor_runtime.cli import main
 from flor_runtime.knobs import override
 from flor_runtime.store import cleaning
-from flor_runtime.store.checkpoints import Key, Reader, Writer
+from flor_runtime.store.checkpoints import Key, Reader
 from flor_runtime.store.layout import Home, RunFolder, write_json
+from flor_runtime.store.writer import Writer
 from tests.runtime.test_checkpoints import AMBIENT, contents, graph
 from tests.stores import make_run
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from flor_runtime.state.graph import Blob, Graph
-from flor_runtime.store import checkpoints
-from flor_runtime.store.checkpoints import Key, Reader, Writer
+from flor_runtime.store.checkpoints import Key, Reader
 from flor_runtime.store.devices import Devices
+from flor_runtime.store.writer import Writer
 from tests.runtime.test_checkpoints import AMBIENT
 
 torch = pytest.importorskip("torch")
@@ -84,7 +84,7 @@ def test_what_is_copied_late_is_hashed_later(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(
         Devices, "_copy", lambda self, storage, target: device.waiting.append((target, bytes(storage.data)))
     )
-    monkeypatch.setattr(checkpoints, "Devices", lambda _: Devices(SimpleNamespace(cuda=device)))
+    monkeypatch.setattr("flor_runtime.store.writer.Devices", lambda _: Devices(SimpleNamespace(cuda=device)))
     writer = Writer(tmp_path, patient=True)
     parts = [bytes([n]) * 100_000 for n in range(3)]
     far = [Blob(len(part), 0, Storage(part)) for part in parts]
