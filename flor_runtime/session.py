@@ -175,6 +175,9 @@ class Session:
         except Exception as error:
             self.fail(error)
 
+    def _settle(self) -> None:
+        self._log.settle(only_if_due=True)
+
     def place(self) -> tuple[tuple[str, int], ...]:
         """The open loops and their turns, outer ones first."""
         return tuple([(level.name, level.index) for level in self._levels])
@@ -215,6 +218,7 @@ class Session:
         self.entries[loop.entry] = loop.turn
         loop.blocks.clear()
         self._blocks.clear()
+        self.guard(self._settle)
 
     def close_main(self, loop: MainLoop) -> None:
         if self.main is loop:

@@ -33,14 +33,14 @@ RECORD_FIELDS = [
     ("kind", "u1"),
     ("commit", "u1"),
 ]
-# context: parent u32, index u32, unix time f64, loop name u16, reserved u8, commit u8
+# context: parent u32, index u32, unix time f64, loop name u24 (its high byte last), commit u8
 CONTEXT = struct.Struct("<IIdHBB")
 CONTEXT_FIELDS = [
     ("parent", "<u4"),
     ("index", "<u4"),
     ("started", "<f8"),
     ("loop", "<u2"),
-    ("reserved", "u1"),
+    ("loop_high", "u1"),
     ("commit", "u1"),
 ]
 
@@ -52,6 +52,8 @@ BLOCK = 4096 * WIDTH  # what one crc of a seal covers
 FIRST_SEGMENT = (256 << 10) // WIDTH * WIDTH
 LAST_SEGMENT = (16 << 20) // WIDTH * WIDTH
 MAX_DEPTH = 64  # of nested loops
+LONGEST_NAME = 65_536  # characters; a longer one is cut
+MOST_NAMES = 1 << 30  # bytes of the names file
 
 
 def name_check(ident: int, name: str) -> int:

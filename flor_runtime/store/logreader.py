@@ -27,6 +27,7 @@ from flor_runtime.store.logformat import (
     INT,
     LAST_SEGMENT,
     MAX_DEPTH,
+    MOST_NAMES,
     NONE,
     RECORD_FIELDS,
     TEXT,
@@ -44,7 +45,6 @@ LoopPath = tuple[tuple[str, int], ...]
 Key = tuple[LoopPath, str, int]
 _Table = list[tuple[Any, Any]]
 
-_MAX_NAMES = 64 << 20  # bytes of the names file
 _DOUBLE = struct.Struct("<d")
 _QWORD = struct.Struct("<Q")
 
@@ -216,7 +216,8 @@ def _take_contexts(records: Records, turns: _Table, known: Any) -> Any:
             full[numbers + 1] = rows[column]
         setattr(records, column, full)
     for rows, numbers in turns:
-        valid[numbers + 1] = _at(known, rows["loop"]) & (rows["reserved"] == 0)
+        records.loop[numbers + 1] |= rows["loop_high"].astype(np.uint32) << 16
+        valid[numbers + 1] = _at(known, records.loop[numbers + 1])
     committed = sum(len(rows) for rows, _ in turns)
     valid &= records.parent < np.arange(count)
     valid[0] = True
@@ -348,7 +349,7 @@ def _read_names(folder: Path, notes: list[str]) -> tuple[list[str], Any]:
 def _lines(path: Path, notes: list[str]) -> list[object]:
     """The JSON values of a file of lines, None for a damaged one; a torn last line is no line."""
     try:
-        if path.stat().st_size > _MAX_NAMES:
+        if path.stat().st_size > MOST_NAMES:
             notes.append(f"{path}: too large: left out")
             return []
         text = path.read_bytes()

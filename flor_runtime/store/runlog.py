@@ -16,11 +16,13 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store.foreign import LARGEST
 from flor_runtime.store.handles import Handle
+from flor_runtime.store.later import MOST, Later, Waiting, on_device
 from flor_runtime.store.layout import write_json
 from flor_runtime.store.logformat import (
     BLOCK,
@@ -35,6 +37,8 @@ from flor_runtime.store.logformat import (
     INT,
     INT_RECORD,
     LAST_SEGMENT,
+    LONGEST_NAME,
+    MOST_NAMES,
     NONE,
     TEXT,
     VALUE,
@@ -42,11 +46,12 @@ from flor_runtime.store.logformat import (
     name_check,
 )
 from flor_runtime.store.logreader import Records, keyed, read
-from flor_runtime.store.values import Opaque, encode, same_bits, scalar
+from flor_runtime.store.sameness import same_bits
+from flor_runtime.store.values import Opaque, Part, encode_parts, scalar
 
 __all__ = ["Opaque", "Records", "RunLog", "keyed", "read", "same_bits"]
 
-_MAX_BLOB = 2**32 - 1
+_LARGE_PART = 1 << 16  # bytes; smaller ones are put together before they are written
 _SMALL_TEXT = 64  # characters; such texts are written once a log
 _SMALL_TEXTS = 4096
 
@@ -85,6 +90,8 @@ class RunLog:
         self._ids: dict[str, int] = {}
         self._texts: dict[str, int] = {}
         self._blob_size = 0
+        self._names_size = 0
+        self._later = Later()
         self._files: dict[str, Handle] = {}
         self._refusal: str | None = None
         self._child = False
@@ -133,7 +140,7 @@ class RunLog:
             view, start, limit = table.current
             if not start <= position < limit:
                 view, start = table.place(position)
-            pack(view, position - start, parent, index, now(), ident, 0, COMMIT)
+            pack(view, position - start, parent, index, now(), ident & 0xFFFF, ident >> 16, COMMIT)
             return position // WIDTH + 1
 
         return context
@@ -159,6 +166,8 @@ class RunLog:
         with self._lock:
             if self._child or self._refusal == _CLOSED:
                 return
+            if self._refusal is None:
+                self.settle()
             self._refusal = _CLOSED
             _open_logs.discard(self)
             try:
@@ -174,11 +183,28 @@ class RunLog:
                         handle.close()
                 self._files.clear()
 
+    def settle(self, *, only_if_due: bool = False) -> None:
+        """Fill in the records whose values have stayed on a device (see `later`): at boundaries, where it is time."""
+        if not len(self._later) or (only_if_due and not self._later.due()):
+            return
+        with self._lock:
+            for waiting, value in self._later.fetch():
+                self._put(waiting.position, waiting.ctx, waiting.name, value)
+
     def _append_other(self, ctx: int, ident: int, value: object) -> None:
+        copy = on_device(value)
+        if copy is not None:
+            self._later.add(Waiting(self._records.take(), ctx, ident, copy))
+            if len(self._later) >= MOST:
+                self.settle()
+            return
         if not isinstance(value, (float, int, str)):
             with contextlib.suppress(Exception):
                 value = scalar(value)
-        pack = INT_RECORD.pack_into
+        self._put(None, ctx, ident, value)
+
+    def _put(self, position: int | None, ctx: int, ident: int, value: object) -> None:
+        """Write a record into its slot, or the next one."""
         if value is None:
             kind, raw = NONE, 0
         elif isinstance(value, bool):
@@ -187,21 +213,22 @@ class RunLog:
             kind, raw = FLOAT, 0
         elif isinstance(value, int) and -(2**63) <= int(value) < 2**63:
             kind, raw = INT, int(value)
-        elif isinstance(value, str):
+        elif isinstance(value, str) and len(value) <= LARGEST:
             kind, raw = TEXT, self._text(value)
         else:
-            kind, raw = VALUE, self._blob(encode(value))
-        position = self._records.take()
+            kind, raw = VALUE, self._blob(encode_parts(value))
+        if position is None:
+            position = self._records.take()
         view, start, limit = self._records.current
         if not start <= position < limit:
             view, start = self._records.place(position)
         if kind == FLOAT:
             FLOAT_RECORD.pack_into(view, position - start, ctx, ident, value, 0, FLOAT, COMMIT)
         else:
-            pack(view, position - start, ctx, ident, raw, 0, kind, COMMIT)
+            INT_RECORD.pack_into(view, position - start, ctx, ident, raw, 0, kind, COMMIT)
 
     def _name_id(self, name: object) -> int:
-        text = name if type(name) is str else str(name)
+        text = (name if type(name) is str else str(name))[:LONGEST_NAME]
         with self._lock:
             known = self._ids.get(text)
             if known is not None:
@@ -211,6 +238,9 @@ class RunLog:
                 return 0
             ident = len(self._ids)
             line = json.dumps([ident, text, name_check(ident, text)]).encode("ascii") + b"\n"
+            if self._names_size + len(line) > MOST_NAMES:
+                raise StoreError(f"{self.folder}: a log can't hold more names than these {ident}")
+            self._names_size += len(line)
             try:
                 while line:
                     line = line[os.write(self._file("names.jsonl"), line) :]
@@ -222,29 +252,32 @@ class RunLog:
     def _text(self, text: str) -> int:
         offset = self._texts.get(text)
         if offset is None:
-            offset = self._blob(str(text).encode("utf-8", "surrogatepass"))
+            offset = self._blob([str(text).encode("utf-8", "surrogatepass")])
             if len(text) <= _SMALL_TEXT and len(self._texts) < _SMALL_TEXTS and not self._child:
                 self._texts[str(text)] = offset
         return offset
 
-    def _blob(self, data: bytes) -> int:
+    def _blob(self, parts: Sequence[Part]) -> int:
         """Write a frame, where the last good one ended, and return its offset: a failed try is overwritten."""
-        if len(data) > _MAX_BLOB:
-            raise StoreError(f"a value of {len(data)} bytes is too large for a log")
+        size, crc = 0, 0
+        for part in parts:
+            size += memoryview(part).nbytes
+            crc = zlib.crc32(part, crc)
         with self._lock:
             self._check()
             if self._child:
                 return 0
-            offset = self._blob_size
-            frame = memoryview(FRAME.pack(len(data), zlib.crc32(data)) + data)
+            offset = end = self._blob_size
             try:
                 handle = self._file("blobs.bin")
-                done = 0
-                while done < len(frame):
-                    done += os.pwrite(handle, frame[done:], offset + done)
+                for piece in _pieces([FRAME.pack(size, crc), *parts]):
+                    done = 0
+                    while done < len(piece):
+                        done += os.pwrite(handle, piece[done:], end + done)
+                    end += done
             except OSError as error:
                 raise self._fail("blobs.bin", error) from error
-            self._blob_size = offset + len(frame)
+            self._blob_size = end
             return offset
 
     def _file(self, name: str) -> int:
@@ -272,6 +305,7 @@ class RunLog:
     def _forked(self) -> None:
         self._child = True
         self._lock = threading.RLock()  # another thread of the parent may have held the old one
+        self._later = Later()
         self._records.forget()
         self._contexts.forget()
 
@@ -304,6 +338,8 @@ class _Table:
             log._check()
             while position >= self.current[2]:
                 try:
+                    if self._stem == "records" and len(self._segments) > 1:
+                        log.settle()  # before their segment is sealed
                     self._grow()
                 except OSError as error:
                     raise log._fail(self._stem, error) from error
@@ -356,6 +392,19 @@ class _Table:
     def forget(self) -> None:
         self._segments = []
         self.current = (bytearray(), 0, 0)
+
+
+def _pieces(parts: Iterable[Part]) -> Iterator[memoryview]:
+    """The same bytes in few pieces, large parts uncopied."""
+    small: list[Part] = []
+    for part in parts:
+        if len(part) < _LARGE_PART:
+            small.append(part)
+            continue
+        yield memoryview(b"".join(small))
+        yield memoryview(part)
+        small = []
+    yield memoryview(b"".join(small))
 
 
 def _reserve(handle: int, size: int) -> None:

@@ -1,30 +1,34 @@
 """The values that a log record may hold, as bytes: a closed, tagged encoding. Reading it runs no code from the store.
 
-| logged | read back as |
-| --- | --- |
-| float, int of any size, bool, None, str, bytes, complex | the same, floats by their bits |
-| list, tuple, dict, set, frozenset (subclasses too), nested | list, tuple, dict, set, frozenset |
-| numpy scalar, array or tensor of no dimension | the Python scalar |
-| numpy array, torch tensor, jax and cupy array, of numbers or fixed text | numpy array (bfloat16 as float32) |
-| anything else | `Opaque`: its type's name and its `repr`, without memory addresses |
+docs/logging.md has the table of what comes back for what was logged.
 """
 
 from __future__ import annotations
 
+import enum
+import math
 import re
 import struct
-import sys
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from pathlib import PurePath
 from typing import Any, NamedTuple
+
+from flor_runtime.store.foreign import ARRAY_KINDS, LARGEST, Table, TooLarge, array_of, fits, frame_of, table_of
+from flor_runtime.store.pictures import Picture, picture_of
 
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MAX_REPR = 100_000  # characters
 _MAX_DEPTH = 60
-_ARRAY_KINDS = "biufcSUMm"
+_MAX_NDIM = 64
+_MAX_EMPTY = 1_000_000
+_PACKED = 8  # elements: from so many on, a list of nothing but floats or integers is packed
 
 _LENGTH = struct.Struct("<Q")
 _DOUBLE = struct.Struct("<d")
 _COMPLEX = struct.Struct("<dd")
 _LONG = struct.Struct("<q")
+_DAYS = struct.Struct("<iii")
 
 _SEQUENCES: tuple[tuple[Any, bytes], ...] = (
     (list, b"l"),
@@ -32,6 +36,11 @@ _SEQUENCES: tuple[tuple[Any, bytes], ...] = (
     (set, b"s"),
     (frozenset, b"z"),
 )
+_PACKS: dict[object, bytes] = {float: b"d", int: b"q"}
+#: what has a text that it can be made of again
+_TEXTS: tuple[tuple[Any, bytes], ...] = ((datetime, b"D"), (date, b"Y"), (time, b"H"))
+
+Part = bytes | memoryview
 
 
 class Opaque(NamedTuple):
@@ -39,7 +48,7 @@ class Opaque(NamedTuple):
 
     Attributes:
         type_name: module and qualified name of its type.
-        text: its `repr`, memory addresses cut.
+        text: its `repr`, memory addresses cut, or why it was not kept.
     """
 
     type_name: str
@@ -56,7 +65,7 @@ def scalar(value: object) -> object:
     """
     if getattr(value, "ndim", None) == 0 and hasattr(value, "dtype"):
         item = getattr(value, "item", None)
-        if callable(item) and not isinstance(value, type):
+        if callable(item) and not isinstance(value, type) and getattr(value.dtype, "kind", "") not in ("M", "m"):
             plain = item()
             if plain is not value and not hasattr(plain, "dtype"):
                 return plain
@@ -66,13 +75,22 @@ def scalar(value: object) -> object:
 
 def encode(value: object) -> bytes:
     """The bytes of a value. Never raises because of the value: what fails to encode is kept as its `repr`."""
-    parts: list[bytes] = []
+    return b"".join(encode_parts(value))
+
+
+def encode_parts(value: object) -> list[Part]:
+    """The same in pieces: those of arrays are views of their memory, not copies."""
     try:
-        _encode(value, parts, 0)
+        writer = _Writer()
+        writer.add(value, 0)
+        return writer.parts
+    except TooLarge as error:
+        value = Opaque(_type_name(value), str(error))
     except (Exception, RecursionError):
-        parts = []
-        _encode_opaque(value, parts)
-    return b"".join(parts)
+        pass
+    writer = _Writer()
+    writer.opaque(value)
+    return writer.parts
 
 
 def decode(data: bytes) -> object:
@@ -90,158 +108,203 @@ def decode(data: bytes) -> object:
     return value
 
 
-def same_bits(one: object, other: object) -> bool:
-    """True if two values are the same to the bit. Types must match; any NaN equals any NaN; 0.0 is not -0.0."""
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, float) and isinstance(other, float):
-        return _DOUBLE.pack(one) == _DOUBLE.pack(other) or (one != one and other != other)
-    if isinstance(one, complex) and isinstance(other, complex):
-        return same_bits(one.real, other.real) and same_bits(one.imag, other.imag)
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        return len(one) == len(other) and all(map(same_bits, one, other))
-    if isinstance(one, (set, frozenset)) and isinstance(other, (set, frozenset)):
-        return _members(one) == _members(other)
-    if isinstance(one, dict) and isinstance(other, dict):
-        mine = {encode(key): value for key, value in one.items()}
-        yours = {encode(key): value for key, value in other.items()}
-        return mine.keys() == yours.keys() and all(same_bits(mine[key], yours[key]) for key in mine)
-    if hasattr(one, "dtype") and hasattr(other, "dtype"):
-        return _same_arrays(one, other)
-    return bool(one == other)
+class _Writer:
+    """Collects the parts of one value."""
 
+    def __init__(self) -> None:
+        self.parts: list[Part] = []
+        self._size = 0
 
-def _members(values: set[object] | frozenset[object]) -> set[bytes]:
-    return {encode(float("nan") if value != value else value) for value in values}
+    def put(self, *parts: Part) -> None:
+        for part in parts:
+            self._size += len(part) if isinstance(part, bytes) else part.nbytes
+        if self._size > LARGEST:
+            raise TooLarge
+        self.parts += parts
 
+    def chunk(self, tag: bytes, data: Part) -> None:
+        self.put(tag, _LENGTH.pack(len(data) if isinstance(data, bytes) else data.nbytes), data)
 
-def _same_arrays(one: Any, other: Any) -> bool:
-    if one.dtype != other.dtype or one.shape != other.shape:
-        return False
-    if one.tobytes() == other.tobytes():
-        return True
-    if one.dtype.kind == "c":
-        return _same_arrays(one.real, other.real) and _same_arrays(one.imag, other.imag)
-    if one.dtype.kind != "f":
-        return False
-    width = one.dtype.itemsize
-    numbers = {2: "<u2", 4: "<u4", 8: "<u8"}.get(width)
-    if numbers is None:
-        return False
-    equal = (one.copy().view(numbers) == other.copy().view(numbers)) | ((one != one) & (other != other))
-    return bool(equal.all())
+    def add(self, value: Any, depth: int) -> None:
+        value = scalar(value)
+        if value is None:
+            self.put(b"n")
+        elif value is True or value is False:
+            self.put(b"T" if value else b"F")
+        elif isinstance(value, float):
+            self.put(b"f", _DOUBLE.pack(value))
+        elif isinstance(value, int):
+            self._integer(int(value))
+        elif isinstance(value, str):
+            fits(len(value))
+            self.chunk(b"S", str(value).encode("utf-8", "surrogatepass"))
+        elif isinstance(value, (bytes, bytearray, memoryview)):
+            fits(len(value))
+            self.chunk(b"B", bytes(value))
+        elif isinstance(value, complex):
+            self.put(b"c", _COMPLEX.pack(value.real, value.imag))
+        elif depth >= _MAX_DEPTH or isinstance(value, Opaque):
+            self.opaque(value)
+        elif isinstance(value, dict):
+            self.put(b"d", _LENGTH.pack(len(value)))
+            for key, item in value.items():
+                self.add(key, depth + 1)
+                self.add(item, depth + 1)
+        elif isinstance(value, (list, tuple, set, frozenset)):
+            self._sequence(value, depth)
+        else:
+            self._other(value, depth)
 
-
-def _encode(value: Any, parts: list[bytes], depth: int) -> None:
-    value = scalar(value)
-    if value is None:
-        parts.append(b"n")
-    elif value is True:
-        parts.append(b"T")
-    elif value is False:
-        parts.append(b"F")
-    elif isinstance(value, float):
-        parts += (b"f", _DOUBLE.pack(value))
-    elif isinstance(value, int):
-        number = int(value)
+    def _integer(self, number: int) -> None:
         if -(2**63) <= number < 2**63:
-            parts += (b"i", _LONG.pack(number))
+            self.put(b"i", _LONG.pack(number))
         else:
-            _chunk(b"I", number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True), parts)
-    elif isinstance(value, str):
-        _chunk(b"S", str(value).encode("utf-8", "surrogatepass"), parts)
-    elif isinstance(value, (bytes, bytearray)):
-        _chunk(b"B", bytes(value), parts)
-    elif isinstance(value, complex):
-        parts += (b"c", _COMPLEX.pack(value.real, value.imag))
-    elif depth >= _MAX_DEPTH or isinstance(value, Opaque):
-        _encode_opaque(value, parts)
-    elif isinstance(value, dict):
-        parts += (b"d", _LENGTH.pack(len(value)))
-        for key, item in value.items():
-            _encode(key, parts, depth + 1)
-            _encode(item, parts, depth + 1)
-    else:
-        for kind, tag in _SEQUENCES:
+            fits(number.bit_length() // 8)
+            self.chunk(b"I", number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True))
+
+    def _sequence(self, value: Any, depth: int) -> None:
+        tag = next(tag for kind, tag in _SEQUENCES if isinstance(value, kind))
+        if len(value) >= _PACKED and tag in (b"l", b"t"):
+            kinds = set(map(type, value))
+            code = _PACKS.get(next(iter(kinds))) if len(kinds) == 1 else None
+            if code is not None:
+                fits(8 * len(value))
+                try:
+                    self.chunk(b"p" + tag + code, struct.pack(f"<{len(value)}{code.decode()}", *value))
+                    return
+                except struct.error:  # an integer that is too large for it
+                    pass
+        self.put(tag, _LENGTH.pack(len(value)))
+        for item in value:
+            self.add(item, depth + 1)
+
+    def _other(self, value: Any, depth: int) -> None:
+        if isinstance(value, enum.Enum):
+            self.add(f"{type(value).__name__}.{value.name}" if value.name else str(value), depth)
+            return
+        if isinstance(value, PurePath):
+            self.add(str(value), depth)
+            return
+        if isinstance(value, timedelta):
+            self.put(b"E", _DAYS.pack(value.days, value.seconds, value.microseconds))
+            return
+        if isinstance(value, range):
+            self.put(b"r")
+            for number in (value.start, value.stop, value.step):
+                self._integer(number)
+            return
+        for kind, tag in _TEXTS:
             if isinstance(value, kind):
-                parts += (tag, _LENGTH.pack(len(value)))
-                for item in value:
-                    _encode(item, parts, depth + 1)
+                if value != value:  # pandas' NaT
+                    self.put(b"n")
+                else:
+                    self.chunk(tag, value.isoformat().encode("ascii"))
                 return
-        array = _as_array(value)
-        if array is None:
-            _encode_opaque(value, parts)
+        picture = value if isinstance(value, Picture) else picture_of(value)
+        if picture is not None:
+            self.chunk(b"P", picture.png)
+            return
+        array = array_of(value)
+        if hasattr(array, "dtype"):
+            self._array(array)
+        elif array is not None:
+            self.add(array, depth + 1)
+        elif (table := table_of(value)) is not None:
+            self.put(b"W")
+            for part in table:
+                self.add(part, depth + 1)
         else:
-            _chunk(b"A", array.dtype.str.encode("ascii"), parts)
-            parts += (_LENGTH.pack(array.ndim), *(_LENGTH.pack(length) for length in array.shape))
-            _chunk(b"", array.tobytes(), parts)
+            self.opaque(value)
 
+    def _array(self, array: Any) -> None:
+        self.chunk(b"A", array.dtype.str.encode("ascii"))
+        self.put(_LENGTH.pack(array.ndim), *(_LENGTH.pack(length) for length in array.shape))
+        whole = array if array.flags.c_contiguous else array.copy(order="C")
+        self.chunk(b"", memoryview(whole.reshape(-1).view("u1")) if whole.nbytes else b"")
 
-def _chunk(tag: bytes, data: bytes, parts: list[bytes]) -> None:
-    parts += (tag, _LENGTH.pack(len(data)), data)
-
-
-def _encode_opaque(value: object, parts: list[bytes]) -> None:
-    if isinstance(value, Opaque):
-        name, text = value
-    else:
-        kind = type(value)
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        try:
-            text = _ADDRESS.sub("", repr(value))[:_MAX_REPR]
-        except (Exception, RecursionError) as error:
-            text = f"<{name}, whose repr raised {type(error).__name__}>"
-    _chunk(b"O", name.encode("utf-8", "surrogatepass"), parts)
-    _chunk(b"", text.encode("utf-8", "surrogatepass"), parts)
-
-
-def _as_array(value: Any) -> Any:
-    """A numpy array of plain numbers or fixed text, without importing anything; None if it can't be one."""
-    numpy = sys.modules.get("numpy")
-    if numpy is None or not hasattr(value, "dtype") or not hasattr(value, "shape"):
-        return None
-    if not isinstance(value, numpy.ndarray):
-        if type(value).__module__.partition(".")[0] not in ("torch", "jaxlib", "jax", "cupy"):
-            return None  # a data frame or the like: `__array__` would lose what it is
-        detach = getattr(value, "detach", None)
-        if callable(detach):
-            value = detach().cpu()
-            if str(value.dtype) == "torch.bfloat16":
-                value = value.float()
-            value = value.numpy()
+    def opaque(self, value: object) -> None:
+        if isinstance(value, Opaque):
+            name, text = value
         else:
-            value = numpy.asarray(value)
-    plain = value.dtype.kind in _ARRAY_KINDS and value.dtype.names is None
-    return value if plain else None
+            name = _type_name(value)
+            try:
+                text = _ADDRESS.sub("", repr(value))[:_MAX_REPR]
+            except (Exception, RecursionError) as error:
+                text = f"<{name}, whose repr raised {type(error).__name__}>"
+        self.chunk(b"O", name.encode("utf-8", "surrogatepass"))
+        self.chunk(b"", text.encode("utf-8", "surrogatepass"))
+
+
+def _type_name(value: object) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _decode(data: bytes, at: int, depth: int) -> tuple[Any, int]:
-    if depth > _MAX_DEPTH + 1:
+    if depth > _MAX_DEPTH + 2:
         raise ValueError("not an encoded value: too deep")
     tag = data[at : at + 1]
     at += 1
-    if tag == b"n":
-        return None, at
-    if tag in (b"T", b"F"):
-        return tag == b"T", at
-    if tag == b"f":
-        return _DOUBLE.unpack_from(data, at)[0], at + 8
-    if tag == b"i":
-        return _LONG.unpack_from(data, at)[0], at + 8
-    if tag == b"c":
-        return complex(*_COMPLEX.unpack_from(data, at)), at + 16
-    if tag in (b"I", b"S", b"B"):
+    fixed = _FIXED.get(tag)
+    if fixed is not None:
+        form, make = fixed
+        return make(*form.unpack_from(data, at)), at + form.size
+    text = _CHUNKED.get(tag)
+    if text is not None:
         raw, at = _read_chunk(data, at)
-        if tag == b"I":
-            return int.from_bytes(raw, "little", signed=True), at
-        return (raw.decode("utf-8", "surrogatepass") if tag == b"S" else raw), at
+        return text(raw), at
     if tag == b"O":
         name, at = _read_chunk(data, at)
-        text, at = _read_chunk(data, at)
-        return Opaque(name.decode("utf-8", "surrogatepass"), text.decode("utf-8", "surrogatepass")), at
+        shown, at = _read_chunk(data, at)
+        return Opaque(_text(name), _text(shown)), at
     if tag == b"A":
         return _decode_array(data, at)
+    if tag == b"p":
+        raw, end = _read_chunk(data, at + 2)
+        kinds = {tag: kind for kind, tag in _SEQUENCES[:2]}
+        code = data[at + 1 : at + 2]
+        if code not in _PACKS.values() or data[at : at + 1] not in kinds or len(raw) % 8:
+            raise ValueError("not an encoded value: a packed list of something else")
+        return kinds[data[at : at + 1]](struct.unpack(f"<{len(raw) // 8}{code.decode()}", raw)), end
+    if tag == b"r":
+        return _decode_several(range, 3, data, at, depth)
+    if tag == b"W":
+        table, at = _decode_several(Table, 4, data, at, depth)
+        return frame_of(table), at
     return _decode_container(tag, data, at, depth)
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogatepass")
+
+
+#: by their tag, values of a fixed size and of one chunk
+_FIXED: dict[bytes, tuple[struct.Struct, Callable[..., Any]]] = {
+    b"n": (struct.Struct(""), lambda: None),
+    b"T": (struct.Struct(""), lambda: True),
+    b"F": (struct.Struct(""), lambda: False),
+    b"f": (_DOUBLE, float),
+    b"i": (_LONG, int),
+    b"c": (_COMPLEX, complex),
+    b"E": (_DAYS, timedelta),
+}
+_CHUNKED: dict[bytes, Callable[[bytes], Any]] = {
+    b"I": lambda raw: int.from_bytes(raw, "little", signed=True),
+    b"S": _text,
+    b"B": bytes,
+    b"P": Picture,
+    b"D": lambda raw: datetime.fromisoformat(raw.decode("ascii")),
+    b"Y": lambda raw: date.fromisoformat(raw.decode("ascii")),
+    b"H": lambda raw: time.fromisoformat(raw.decode("ascii")),
+}
+
+
+def _decode_several(make: Callable[..., Any], count: int, data: bytes, at: int, depth: int) -> tuple[Any, int]:
+    parts = []
+    for _ in range(count):
+        part, at = _decode(data, at, depth + 1)
+        parts.append(part)
+    return make(*parts), at
 
 
 def _decode_container(tag: bytes, data: bytes, at: int, depth: int) -> tuple[Any, int]:
@@ -257,11 +320,8 @@ def _decode_container(tag: bytes, data: bytes, at: int, depth: int) -> tuple[Any
         return pairs, at
     for kind, known in _SEQUENCES:
         if tag == known:
-            items = []
-            for _ in range(count):
-                item, at = _decode(data, at, depth + 1)
-                items.append(item)
-            return kind(items), at
+            items, at = _decode_several(lambda *items: items, count, data, at, depth)
+            return (items if kind is tuple else kind(items)), at
     raise ValueError(f"not an encoded value: tag {tag!r}")
 
 
@@ -270,14 +330,19 @@ def _decode_array(data: bytes, at: int) -> tuple[Any, int]:
 
     name, at = _read_chunk(data, at)
     dtype = numpy.dtype(name.decode("ascii"))
-    if dtype.kind not in _ARRAY_KINDS or dtype.names is not None:
+    if dtype.kind not in ARRAY_KINDS or dtype.names is not None:
         raise ValueError("not an encoded value: an array of objects")
     (ndim,) = _LENGTH.unpack_from(data, at)
-    if ndim > 64:
+    if ndim > _MAX_NDIM:
         raise ValueError("not an encoded value: too many dimensions")
     shape = struct.unpack_from(f"<{ndim}Q", data, at + 8)
     raw, at = _read_chunk(data, at + 8 + 8 * ndim)
-    return numpy.frombuffer(raw, dtype=dtype).reshape(shape).copy(), at
+    if math.prod(shape) * dtype.itemsize != len(raw):
+        raise ValueError("not an encoded value: an array of another size")
+    if dtype.itemsize == 0 and math.prod(shape) > _MAX_EMPTY:
+        raise ValueError("not an encoded value: an array of too many empty texts")
+    array = numpy.frombuffer(raw, dtype).reshape(shape).copy() if raw else numpy.zeros(shape, dtype)
+    return (array if ndim else array[()]), at
 
 
 def _read_chunk(data: bytes, at: int) -> tuple[bytes, int]:

@@ -330,7 +330,7 @@ def test_row_seen_half_written_is_read_again(unsealed, monkeypatch):
 
 
 def test_names_file_of_absurd_size_is_left_out(folder, monkeypatch):
-    monkeypatch.setattr(logreader, "_MAX_NAMES", 10)
+    monkeypatch.setattr(logreader, "MOST_NAMES", 10)
     records = read(folder)
     assert len(records) == 0
     assert any("too large" in note for note in records.notes)
