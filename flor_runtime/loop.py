@@ -28,7 +28,17 @@ class Loop:
     def __iter__(self) -> Iterator[Any]:
         iterator = iter(self._iterable)
         turns = _Turns(self._session, self._name, iterator)
-        return map(turns.begin, turns, iterator)
+        return map(turns.begin, turns, _Begun(iterator))
+
+
+class _Begun:
+    """Hands an iterator to `map` as it is: to be asked for one again, it might shuffle, or begin anew."""
+
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._iterator
 
 
 class _Turns:

@@ -484,3 +484,28 @@ def test_kill(tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("seed", range(100, 400))
 def test_many_kills(tmp_path: Path, seed: int) -> None:
     killed(tmp_path / "ckpt", seed)
+
+
+def test_a_line_is_written_when_its_data_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power cut there is no line without what it promises; and what was acknowledged is flushed itself."""
+    events: list[tuple[str, str]] = []
+
+    def watched(name: str, call: Any) -> Any:
+        def watch(number: int, *rest: Any) -> Any:
+            done = call(number, *rest)
+            file = Path(f"/proc/self/fd/{number}").readlink().name
+            text = bytes(rest[0]).decode(errors="replace") if name == "write" and file == "index.jsonl" else ""
+            events.append((name, f"{file} {text}"))
+            return done
+
+        return watch
+
+    for name, call in (("write", os.write), ("pwrite", os.pwrite), ("sync", os.fdatasync), ("sync", os.fsync)):
+        monkeypatch.setattr(os, call.__name__, watched(name, call))
+    saved(tmp_path, graph(b"one"), graph(b"two" * 100_000), graph(b"large" * 1_000_000))
+    for n in range(3):
+        wrote = [i for i, (name, what) in enumerate(events) if name == "pwrite" and what == f"{n}.bin "]
+        synced = [i for i, event in enumerate(events) if event == ("sync", f"{n}.bin ")]
+        (line,) = (i for i, (name, what) in enumerate(events) if name == "write" and f'"graph":["{n}.bin"' in what)
+        assert max(wrote) < max(synced) < line
+        assert ("sync", "index.jsonl ") in events[line:]
