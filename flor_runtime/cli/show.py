@@ -39,11 +39,11 @@ def command(names: tuple[str, ...], chosen: str | None, form: str, everything: b
     """Show what was logged under NAMES (default: everything), one row a turn of the innermost loop that they need.
 
     Newest runs stand last. Values of an outer loop, and arguments, are repeated on every row that they cover; `*` marks
-    those that a replay recovered.
+    those that a replay recovered. A dictionary has a column for each of its parts: its name means all of them.
     """
     from flor_runtime.errors import StoreError
-    from flor_runtime.query.pivot import pivot
-    from flor_runtime.query.records import load, select, unknown_name
+    from flor_runtime.query.pivot import gather, pivot
+    from flor_runtime.query.records import select
     from flor_runtime.store.layout import Home
 
     home = Home()
@@ -52,15 +52,12 @@ def command(names: tuple[str, ...], chosen: str | None, form: str, everything: b
         say(note)
     if not folders:
         raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
-    facts = load(folders, set(names) or None)
+    facts = gather(folders, names)
     for note in facts.notes:
         say(note)
-    missing = [name for name in names if name not in facts.names]
-    if missing:
-        raise unknown_name(missing[0], load(folders).names)
     if not facts.names:
         raise StoreError(f'nothing is logged in {_runs(len(folders))}: add flor.log("name", value) to the script')
-    table = pivot(facts, names or _telling(facts))
+    table = pivot(facts, facts.names if names else _telling(facts))
     if form == "csv":
         _print_csv(table)
     elif form == "json":
@@ -153,6 +150,8 @@ def _python(value: Any) -> Any:
 
     if value is pd.NA:
         return None
+    if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):
+        return value  # finer than what Python has
     return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
 
 
@@ -188,7 +187,10 @@ def _csv_cell(table: Pivot, label: str, row: int, value: Any) -> str:
         return ""
     if isinstance(value, float):
         return repr(value)
-    return value.isoformat() if hasattr(value, "isoformat") else plain(value)
+    if hasattr(value, "isoformat"):
+        return str(value.isoformat())
+    form = _json_value(value)
+    return plain(form) if isinstance(form, str) else str(value) if isinstance(value, (bool, int)) else json.dumps(form)
 
 
 def _print_json(table: Pivot) -> None:
@@ -223,8 +225,12 @@ def _json_value(value: Any) -> Any:
         return [_json_value(item) for item in value]
     if hasattr(value, "isoformat"):
         return value.isoformat()
+    if hasattr(value, "data_uri"):
+        return value.data_uri()
+    if hasattr(value, "columns"):
+        return {str(name): _json_value(value[name].tolist()) for name in value.columns.unique()}
     if hasattr(value, "dtype") and hasattr(value, "tolist"):
-        return _json_value(value.tolist())
+        return _json_value((value.astype(str) if value.dtype.kind in "Mm" else value).tolist())
     return str(value)
 
 

@@ -6,6 +6,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import islice
 from typing import NamedTuple
 
 import click
@@ -54,9 +55,24 @@ def cell(value: object, limit: int | None = _MAX_CELL) -> str:
         return f"{value:.6g}"
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%S}"
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"array {'×'.join(map(str, value.shape))} {value.dtype}"
-    return plain(value, limit)
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        kind = f"array {{}} {value.dtype}" if hasattr(value, "dtype") else "table {}"
+        return kind.format("×".join(map(str, shape)))
+    if isinstance(value, bytes):
+        return size(len(value)) + " of bytes"
+    return plain(value if limit is None else _beginning(value), limit)
+
+
+def _beginning(value: object) -> object:
+    """A long value without what no cell shows: to write all of it out would take its time."""
+    if isinstance(value, str):
+        return value[: 100 * _MAX_CELL]
+    if isinstance(value, dict) and len(value) > _MAX_CELL:
+        return dict(islice(value.items(), _MAX_CELL))
+    if type(value) in (list, tuple, set, frozenset) and len(value) > _MAX_CELL:  # type: ignore[arg-type]
+        return type(value)(islice(value, _MAX_CELL))  # type: ignore[call-arg, call-overload]
+    return value
 
 
 def duration(seconds: float) -> str:

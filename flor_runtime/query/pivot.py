@@ -26,16 +26,16 @@ from flor_runtime.query.records import (
     turn_column,
     unknown_name,
 )
-from flor_runtime.store.logformat import BOOL, FLOAT, INT, NONE, TEXT, VALUE
+from flor_runtime.query.spread import above, encoded, keep, meant, spread
+from flor_runtime.store.logformat import BOOL, FLOAT, INT, NONE
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
 
-    from flor_runtime.store.layout import Home
+    from flor_runtime.store.layout import Home, RunFolder
 
-_KINDS = {float: FLOAT, int: INT, bool: BOOL, type(None): NONE}
 _EXACT = 2**53  # integers up to here are floats without loss
 _PROVENANCE = ("source", "label", "replay")
 
@@ -62,28 +62,47 @@ def full_pivot(df: pd.DataFrame | None = None, *, runs: Runs = None, home: Home 
     Columns: `projid runid tstamp vid epoch step`, further loop levels, then the names. Where several records of a name
     stand at one place the last one counts (`log_records` has them all). A column keeps its values' type: floats;
     integers and booleans, nullable where a value is missing; a mixture of integers and floats becomes floats where
-    that is exact; else objects. A name that is also one of the columns above gets `_logged` appended.
+    that is exact; else objects. A dictionary is spread: `val` becomes `val/loss`, `val/acc`. A name that is also one of
+    the columns above gets `_logged` appended.
 
     Args:
         df: a frame as `log_records` gives it, perhaps filtered; without one, the records of `runs` (see
         `records.select`).
     """
-    facts = load(select(runs, home)) if df is None else _from_frame(df)
+    if df is None:
+        facts = gather(select(runs, home))
+    else:
+        facts = _from_frame(df)
+        spread(facts)
     return pivot(facts, facts.names).frame
 
 
 def dataframe(*names: str, runs: Runs = None, home: Home | None = None) -> pd.DataFrame:
     """The pivot of these names only, with rows as fine as they need; all names without any.
 
+    The name of a dictionary means all of its parts.
+
     Raises:
         FlorError: a name that no run logs.
     """
-    folders = select(runs, home)
-    facts = load(folders, set(names) if names else None)
-    missing = [name for name in names if name not in facts.names]
-    if missing:
-        raise unknown_name(missing[0], load(folders).names)
-    return pivot(facts, names or facts.names).frame
+    facts = gather(select(runs, home), names)
+    return pivot(facts, facts.names).frame
+
+
+def gather(folders: Sequence[RunFolder], names: Sequence[str] = ()) -> Facts:
+    """The records for a table of these names, in their order (all without any), dictionaries spread.
+
+    Raises:
+        FlorError: a name that no run logs.
+    """
+    facts = load(folders, above(names) if names else None)
+    spread(facts)
+    if names:
+        for name in names:
+            if not meant([name], facts.names):
+                raise unknown_name(name, gather(folders).names)
+        keep(facts, meant(names, facts.names))
+    return facts
 
 
 def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
@@ -318,7 +337,7 @@ def _from_frame(df: pd.DataFrame) -> Facts:
         raise FlorError(f"not a frame of log records: it has no column {lacking[0]!r}")
     other = [str(column) for column in df.columns if column not in (*KEY_COLUMNS, "name", "value", *_PROVENANCE)]
     facts = Facts()
-    kind, raw = _encode_values(df["value"].tolist(), facts.objects)
+    kind, raw = encoded(df["value"].tolist(), facts.objects)
     codes, names = pd.factorize(df["name"], sort=False)
     facts.names = [str(name) for name in names]
     turns = [df[level].astype("Int64").fillna(0).to_numpy(np.int64) for level in other]
@@ -355,27 +374,3 @@ def _run_rows(keys: pd.DataFrame) -> list[tuple[tuple[Any, ...], Any]]:
     code = keys.groupby(list(KEY_COLUMNS), sort=False, dropna=False).ngroup().to_numpy(np.int64)
     groups = _groups(code)
     return [(tuple(keys.iloc[int(groups[number][0])].tolist()), groups[number]) for number in sorted(groups)]
-
-
-def _encode_values(values: list[Any], objects: list[object]) -> tuple[Any, Any]:
-    import numpy as np
-
-    values = [value.item() if isinstance(value, np.generic) else value for value in values]
-    kind = np.fromiter((_KINDS.get(type(value), VALUE) for value in values), np.uint8, len(values))
-    raw = np.zeros(len(values), np.uint64)
-    column = np.empty(len(values), object)
-    column[:] = values
-    at = kind == FLOAT
-    raw[at] = column[at].astype(np.float64).view(np.uint64)
-    at = kind == BOOL
-    raw[at] = column[at].astype(bool)
-    for row in np.flatnonzero(kind == INT).tolist():
-        if -(2**63) <= values[row] < 2**63:
-            raw[row] = values[row] & (2**64 - 1)
-        else:
-            kind[row] = VALUE
-    for row in np.flatnonzero(kind == VALUE).tolist():
-        kind[row] = TEXT if isinstance(values[row], str) else VALUE
-        raw[row] = len(objects)
-        objects.append(values[row])
-    return kind, raw
