@@ -6,10 +6,12 @@ what it found then: a file that came later is hidden, and reading one that has c
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+
+from flor_runtime.errors import StoreError
+from flor_runtime.store.layout import read_json, write_json
 
 _NAME = "inputs.json"
 MOST = 10_000  # entries; beyond that nothing is known of a project's files
@@ -49,15 +51,15 @@ def keep(root: Path, folder: Path) -> None:
     """Write the listing of a project into a run's folder, if there is one."""
     found = listing(root)
     if found is not None:
-        (folder / _NAME).write_text(json.dumps(found))
+        write_json(folder / _NAME, {"files": found}, indent=None)
 
 
 def read_inputs(folder: Path) -> Listing | None:
     """What `keep` wrote; None if nothing is known."""
     try:
-        data = json.loads((folder / _NAME).read_text())
-        return {str(path): (int(mtime), int(size)) for path, (mtime, size) in data.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        files = (read_json(folder / _NAME) or {})["files"]
+        return {str(path): (int(mtime), int(size)) for path, (mtime, size) in files.items()}
+    except (StoreError, KeyError, ValueError, TypeError, AttributeError):
         return None
 
 

@@ -28,6 +28,7 @@ from flor_runtime.record import Recorder
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
 from flor_runtime.store import retention
+from flor_runtime.store.checked import write_bytes
 from flor_runtime.store.layout import Home, RunFolder, Status, write_json
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
@@ -232,7 +233,7 @@ class Recording:
         self._writer = Writer(self.folder.ckpt, patient=epsilon >= 1, budget=retention.run_budget(self.folder.path))
         self._policy = Policy(epsilon)
         self.session.keeper = Recorder(self.session, self._writer, self._policy, self.project, self._first_turn)
-        (self.folder.path / "random.bin").write_bytes(codec.pack(rng.capture()["python"]))
+        write_bytes(self.folder.path / "random.bin", codec.pack(rng.capture()["python"]))
         for module, read, _ in rng.SELF_SEEDED:
             when_imported(module, partial(self._seeded, module, read))
         self._captured = Captured(self.session, self.folder.captured)
@@ -247,7 +248,7 @@ class Recording:
 
     def _seeded(self, module: str, read: Callable[[], Any]) -> None:
         try:
-            (self.folder.path / f"random-{module}.bin").write_bytes(codec.pack(read()))
+            write_bytes(self.folder.path / f"random-{module}.bin", codec.pack(read()))
         except OSError as error:
             self.session.fail(error)
 

@@ -19,6 +19,7 @@ from flor_runtime.inputs import read_inputs
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
+from flor_runtime.store.checked import read_bytes
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.runlog import RunLog
@@ -141,12 +142,12 @@ class _Worker:
 
     def _seed(self) -> None:
         """The random states that the run began with."""
-        state = codec.unpack((self._run.path / "random.bin").read_bytes())
+        state = codec.unpack(read_bytes(self._run.path / "random.bin"))
         random.setstate((state[0], tuple(state[1]), state[2]))
         for module, _, write in rng.SELF_SEEDED:
             kept = self._run.path / f"random-{module}.bin"
             if kept.exists():
-                when_imported(module, partial(write, codec.unpack(kept.read_bytes())))
+                when_imported(module, partial(write, codec.unpack(read_bytes(kept))))
 
     def _failed(self, error: Exception) -> None:
         traceback.print_exception(error)

@@ -1,8 +1,8 @@
 """Where things lie in the store, and the small JSON manifests that say what a run is.
 
-A manifest is written whole or not at all (temporary file, fsync, rename). What can't be understood in a store (a
-torn file, another program's folder) is left out with a note; only a newer format is an error, as its meaning can't
-be guessed.
+A manifest is written whole or not at all (temporary file, fsync, rename), and its last member is a crc32 of the rest.
+What can't be understood in a store (a torn or damaged file, another program's folder) is left out with a note; only a
+newer format is an error, as its meaning can't be guessed.
 """
 
 from __future__ import annotations
@@ -13,27 +13,36 @@ import os
 import re
 import sys
 import time
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store.checked import line, read_lines
 
-FORMAT = 1
+FORMAT = 2
 Status = Literal["alive", "finished", "failed", "interrupted", "killed"]
 
 _ENDS = ("finished", "failed", "interrupted")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_MANIFEST = 64 << 20  # a larger one is not ours
+_CHECK = re.compile(rb'"check": "([0-9a-f]{8})"\n?}\n\Z')
+_NO_CHECK = "00000000"
 
 
-def write_json(path: Path, data: object) -> None:
+def write_json(path: Path, data: Mapping[str, Any], *, indent: int | None = 1) -> None:
     """Write a JSON file atomically: after a crash the old one is there, or the new one, never a part.
+
+    Args:
+        data: a member `check` is added to it.
 
     Raises:
         StoreError: it could not be written; the old file, if any, is untouched.
     """
-    text = json.dumps(data, indent=1, ensure_ascii=True) + "\n"
+    bare = json.dumps({**data, "check": _NO_CHECK}, indent=indent, ensure_ascii=True) + "\n"
+    head, _, tail = bare.rpartition(_NO_CHECK)
+    text = f"{head}{zlib.crc32(bare.encode('ascii')):08x}{tail}"
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{os.urandom(4).hex()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,12 +65,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
     """The object in a JSON file; None if there is no file.
 
     Raises:
-        StoreError: the file is torn, is no JSON object, or can't be read.
+        StoreError: the file is torn, damaged or no JSON object, or can't be read.
     """
     try:
         if path.stat().st_size > _MAX_MANIFEST:
             raise StoreError(f"{path}: too large for a manifest")
-        data = json.loads(path.read_bytes())
+        raw = path.read_bytes()
+        data = json.loads(raw)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -70,6 +80,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
         raise StoreError(f"{path}: not a manifest: torn or foreign") from error
     if not isinstance(data, dict):
         raise StoreError(f"{path}: not a manifest: no JSON object")
+    found = _CHECK.search(raw)
+    if found is None:
+        raise StoreError(f"{path}: not a manifest: no check")
+    if b"%08x" % zlib.crc32(_NO_CHECK.encode().join((raw[: found.start(1)], raw[found.end(1) :]))) != found[1]:
+        raise StoreError(f"{path}: damaged: it is not what was written")
+    del data["check"]
     return data
 
 
@@ -270,12 +286,15 @@ class Home:
         path = self.root / "hash_seed"
         drawn = int.from_bytes(os.urandom(4), "big") % 0xFFFFFFFF or 1
         with contextlib.suppress(OSError, ValueError):
-            if not path.exists():
+            kept = read_lines(path).values
+            if len(kept) != 1 or not isinstance(kept[0], int):  # none yet, or a damaged one
                 self.root.mkdir(parents=True, exist_ok=True)
                 temporary = path.with_name(f".hash_seed.{os.getpid()}.tmp")
-                temporary.write_text(f"{drawn}\n")
+                temporary.write_bytes(line(drawn))
                 temporary.rename(path)
-            return int(path.read_text())
+                kept = read_lines(path).values
+            if len(kept) == 1 and isinstance(kept[0], int):
+                return kept[0]
         return drawn
 
     def create_run(self, run: str | None = None) -> RunFolder:

@@ -6,7 +6,6 @@ numpy is loaded when a log is read, not before.
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zlib
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store.checked import read_lines
 from flor_runtime.store.layout import read_json
 from flor_runtime.store.logformat import (
     BLOCK,
@@ -32,8 +32,7 @@ from flor_runtime.store.logformat import (
     RECORD_FIELDS,
     TEXT,
     VALUE,
-    WIDTH,
-    name_check,
+    sound,
 )
 from flor_runtime.store.values import decode
 
@@ -216,8 +215,7 @@ def _take_contexts(records: Records, turns: _Table, known: Any) -> Any:
             full[numbers + 1] = rows[column]
         setattr(records, column, full)
     for rows, numbers in turns:
-        records.loop[numbers + 1] |= rows["loop_high"].astype(np.uint32) << 16
-        valid[numbers + 1] = _at(known, records.loop[numbers + 1])
+        valid[numbers + 1] = _at(known, rows["loop"])
     committed = sum(len(rows) for rows, _ in turns)
     valid &= records.parent < np.arange(count)
     valid[0] = True
@@ -244,8 +242,7 @@ def _take_records(records: Records, table: _Table, valid: Any, known: Any) -> No
     for rows, seq in table:
         columns = [rows[column].copy() for column in ("ctx", "name", "kind", "raw")]
         ctx, name, kind, _ = columns
-        good = (kind >= FLOAT) & (kind <= VALUE) & (rows["reserved"] == 0)
-        good &= _at(known, name) & _at(valid, ctx)
+        good = (kind >= FLOAT) & (kind <= VALUE) & _at(known, name) & _at(valid, ctx)
         if good.all():
             parts.append([*columns, seq])
         else:
@@ -286,16 +283,18 @@ def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], not
                 continue
             if start > end:
                 notes.append(f"{path}: a part before it is missing")
-            rows = np.fromfile(path, dtype, size // WIDTH)
+            rows = np.fromfile(path, dtype, size // dtype.itemsize)
             commit = rows["commit"] == COMMIT
             seal = seals.get((stem, start))
             if seal is None or seal[0] != len(rows):
                 # It may be written just now, and a row seen half-filled: rows that were complete before are whole in a
                 # second look.
-                rows = np.fromfile(path, dtype, size // WIDTH)[: len(rows)]
+                rows = np.fromfile(path, dtype, size // dtype.itemsize)[: len(rows)]
                 commit = commit[: len(rows)] & (rows["commit"] == COMMIT)
+                _drop_damaged(path, rows, commit, slice(None), notes)
             else:
-                _drop_damaged(path, rows, commit, seal[1], notes)
+                for block in damaged_blocks(rows, seal[1]):
+                    _drop_damaged(path, rows, commit, block, notes)
         except OSError as error:
             notes.append(f"{path}: can't be read: {error.strerror or error}")
             continue
@@ -310,14 +309,24 @@ def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], not
     return table
 
 
-def _drop_damaged(path: Path, rows: Any, commit: Any, crcs: list[int], notes: list[str]) -> None:
-    """Unset `commit` for the blocks whose bytes are not those that were sealed."""
+def damaged_blocks(rows: Any, crcs: list[int]) -> Iterator[slice]:
+    """The stretches of a segment whose bytes are not those that were sealed."""
     data = memoryview(rows.view("u1"))
-    for block, crc in enumerate(crcs):
-        if zlib.crc32(data[block * BLOCK : (block + 1) * BLOCK]) != crc:
-            first = block * BLOCK // WIDTH
-            commit[first : first + BLOCK // WIDTH] = False
-            notes.append(f"{path}: damaged from row {first} on: {BLOCK // WIDTH} rows left out")
+    count = BLOCK // rows.dtype.itemsize
+    for number, crc in enumerate(crcs):
+        if zlib.crc32(data[number * BLOCK : (number + 1) * BLOCK]) != crc:
+            yield slice(number * count, (number + 1) * count)
+
+
+def _drop_damaged(path: Path, rows: Any, commit: Any, block: slice, notes: list[str]) -> None:
+    """Unset `commit` for the rows of a block whose check is wrong."""
+    good = sound(rows[block])
+    bad = commit[block] & ~good
+    if bad.any():
+        commit[block] &= good
+        notes.append(f"{path}: damaged: {int(bad.sum())} rows left out")
+    elif block.start is not None:
+        notes.append(f"{path}: damaged: a row may be missing")
 
 
 def _read_seals(folder: Path) -> dict[tuple[str, int], tuple[int, list[int]]]:
@@ -339,7 +348,7 @@ def _read_names(folder: Path, notes: list[str]) -> tuple[list[str], Any]:
     names, known = [""] * len(lines), np.zeros(len(lines), bool)
     for data in lines:
         match data:
-            case [int(ident), str(name), int(check)] if 0 <= ident < len(lines) and check == name_check(ident, name):
+            case [int(ident), str(name)] if 0 <= ident < len(lines):
                 names[ident], known[ident] = name, True
             case _:
                 notes.append(f"{folder / 'names.jsonl'}: a damaged name: left out")
@@ -347,21 +356,14 @@ def _read_names(folder: Path, notes: list[str]) -> tuple[list[str], Any]:
 
 
 def _lines(path: Path, notes: list[str]) -> list[object]:
-    """The JSON values of a file of lines, None for a damaged one; a torn last line is no line."""
+    """The values of a file of lines, None for a damaged one; a torn last line is no line."""
     try:
         if path.stat().st_size > MOST_NAMES:
             notes.append(f"{path}: too large: left out")
             return []
-        text = path.read_bytes()
+        return read_lines(path).values
     except FileNotFoundError:
         return []
     except OSError as error:
         notes.append(f"{path}: can't be read: {error.strerror or error}")
         return []
-    found: list[object] = []
-    for line in text.split(b"\n")[:-1]:
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError):
-            found.append(None)
-    return found

@@ -9,17 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import mmap
 import os
 import threading
 import time
 import weakref
 import zlib
+from binascii import crc_hqx
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store.checked import line
 from flor_runtime.store.foreign import LARGEST
 from flor_runtime.store.handles import Handle
 from flor_runtime.store.later import MOST, Later, Waiting, on_device
@@ -29,12 +30,16 @@ from flor_runtime.store.logformat import (
     BOOL,
     COMMIT,
     CONTEXT,
+    CONTEXT_CHECKED,
+    CONTEXT_WIDTH,
     FIRST_SEGMENT,
     FLOAT,
+    FLOAT_CHECKED,
     FLOAT_RECORD,
     FORMAT,
     FRAME,
     INT,
+    INT_CHECKED,
     INT_RECORD,
     LAST_SEGMENT,
     LONGEST_NAME,
@@ -43,7 +48,6 @@ from flor_runtime.store.logformat import (
     TEXT,
     VALUE,
     WIDTH,
-    name_check,
 )
 from flor_runtime.store.logreader import Records, keyed, read
 from flor_runtime.store.sameness import same_bits
@@ -85,12 +89,11 @@ class RunLog:
             raise StoreError(f"{self.folder}: holds a log already")
         write_json(self.folder / "log.json", {"format": FORMAT})
         self._lock = threading.RLock()
-        self._records = _Table(self, "records")
-        self._contexts = _Table(self, "contexts")
+        self._records = _Table(self, "records", WIDTH)
+        self._contexts = _Table(self, "contexts", CONTEXT_WIDTH)
         self._ids: dict[str, int] = {}
         self._texts: dict[str, int] = {}
-        self._blob_size = 0
-        self._names_size = 0
+        self._sizes = {"names.jsonl": 0, "blobs.bin": 0}  # what is whole of them
         self._later = Later()
         self._files: dict[str, Handle] = {}
         self._refusal: str | None = None
@@ -103,6 +106,7 @@ class RunLog:
         # Everything that a call needs is a local of this function; an attribute of self would cost 10 % of the call.
         table, take, ids = self._records, self._records.take, self._ids
         pack_float, pack_int = FLOAT_RECORD.pack_into, INT_RECORD.pack_into
+        checked_float, checked_int, crc = FLOAT_CHECKED.pack, INT_CHECKED.pack, crc_hqx
         name_id, write_other = self._name_id, self._append_other
 
         def append(ctx: int, name: str, value: object) -> None:
@@ -115,13 +119,15 @@ class RunLog:
                 view, start, limit = table.current
                 if not start <= position < limit:
                     view, start = table.place(position)
-                pack_float(view, position - start, ctx, ident, value, 0, FLOAT, COMMIT)
+                check = crc(checked_float(ctx, ident, value, FLOAT), 0)
+                pack_float(view, position - start, ctx, ident, value, check, FLOAT, COMMIT)
             elif type(value) is int and -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
                 position = take()
                 view, start, limit = table.current
                 if not start <= position < limit:
                     view, start = table.place(position)
-                pack_int(view, position - start, ctx, ident, value, 0, INT, COMMIT)
+                check = crc(checked_int(ctx, ident, value, INT), 0)
+                pack_int(view, position - start, ctx, ident, value, check, INT, COMMIT)
             else:
                 write_other(ctx, ident, value)
 
@@ -129,7 +135,7 @@ class RunLog:
 
     def _make_context(self) -> Context:
         table, take, ids = self._contexts, self._contexts.take, self._ids
-        pack, name_id, now = CONTEXT.pack_into, self._name_id, time.time
+        pack, checked, name_id, now = CONTEXT.pack_into, CONTEXT_CHECKED.pack, self._name_id, time.time
 
         def context(parent: int, loop: str, index: int) -> int:
             try:
@@ -140,8 +146,10 @@ class RunLog:
             view, start, limit = table.current
             if not start <= position < limit:
                 view, start = table.place(position)
-            pack(view, position - start, parent, index, now(), ident & 0xFFFF, ident >> 16, COMMIT)
-            return position // WIDTH + 1
+            began = now()
+            crc = crc_hqx(checked(parent, index, began, ident), 0)
+            pack(view, position - start, parent, index, began, ident, crc, 0, COMMIT)
+            return position // CONTEXT_WIDTH + 1
 
         return context
 
@@ -171,8 +179,11 @@ class RunLog:
             self._refusal = _CLOSED
             _open_logs.discard(self)
             try:
-                self._records.close()
-                self._contexts.close()
+                closed = {"records": self._records.close(), "contexts": self._contexts.close()}
+                for name, handle in self._files.items():
+                    if name in self._sizes:
+                        os.ftruncate(handle.fileno(), self._sizes[name])  # what a full disk has cut off
+                self._append_line("seals.jsonl", {"closed": {**closed, **self._sizes}})
                 for handle in self._files.values():
                     os.fsync(handle.fileno())
             except OSError as error:
@@ -223,9 +234,11 @@ class RunLog:
         if not start <= position < limit:
             view, start = self._records.place(position)
         if kind == FLOAT:
-            FLOAT_RECORD.pack_into(view, position - start, ctx, ident, value, 0, FLOAT, COMMIT)
+            check = crc_hqx(FLOAT_CHECKED.pack(ctx, ident, value, FLOAT), 0)
+            FLOAT_RECORD.pack_into(view, position - start, ctx, ident, value, check, FLOAT, COMMIT)
         else:
-            INT_RECORD.pack_into(view, position - start, ctx, ident, raw, 0, kind, COMMIT)
+            check = crc_hqx(INT_CHECKED.pack(ctx, ident, raw, kind), 0)
+            INT_RECORD.pack_into(view, position - start, ctx, ident, raw, check, kind, COMMIT)
 
     def _name_id(self, name: object) -> int:
         text = (name if type(name) is str else str(name))[:LONGEST_NAME]
@@ -237,13 +250,10 @@ class RunLog:
             if self._child:
                 return 0
             ident = len(self._ids)
-            line = json.dumps([ident, text, name_check(ident, text)]).encode("ascii") + b"\n"
-            if self._names_size + len(line) > MOST_NAMES:
+            if self._sizes["names.jsonl"] + 6 * len(text) + 32 > MOST_NAMES:
                 raise StoreError(f"{self.folder}: a log can't hold more names than these {ident}")
-            self._names_size += len(line)
             try:
-                while line:
-                    line = line[os.write(self._file("names.jsonl"), line) :]
+                self._sizes["names.jsonl"] += self._append_line("names.jsonl", [ident, text])
             except OSError as error:
                 raise self._fail("names.jsonl", error) from error
             self._ids[text] = ident
@@ -267,7 +277,7 @@ class RunLog:
             self._check()
             if self._child:
                 return 0
-            offset = end = self._blob_size
+            offset = end = self._sizes["blobs.bin"]
             try:
                 handle = self._file("blobs.bin")
                 for piece in _pieces([FRAME.pack(size, crc), *parts]):
@@ -277,7 +287,7 @@ class RunLog:
                     end += done
             except OSError as error:
                 raise self._fail("blobs.bin", error) from error
-            self._blob_size = end
+            self._sizes["blobs.bin"] = end
             return offset
 
     def _file(self, name: str) -> int:
@@ -297,10 +307,11 @@ class RunLog:
         self._refusal = f"{self.folder / name}: can't be written: {error.strerror or error}"
         return StoreError(self._refusal)
 
-    def _seal(self, stem: str, start: int, data: memoryview) -> None:
-        crcs = [zlib.crc32(data[at : at + BLOCK]) for at in range(0, len(data), BLOCK)]
-        line = json.dumps({"table": stem, "start": start // WIDTH, "count": len(data) // WIDTH, "crc": crcs})
-        os.write(self._file("seals.jsonl"), line.encode("ascii") + b"\n")
+    def _append_line(self, name: str, data: object) -> int:
+        whole = rest = line(data)
+        while rest:
+            rest = rest[os.write(self._file(name), rest) :]
+        return len(whole)
 
     def _forked(self) -> None:
         self._child = True
@@ -317,24 +328,25 @@ class _Table:
     its own range.
     """
 
-    __slots__ = ("_log", "_segments", "_size", "_stem", "current", "take")
+    __slots__ = ("_log", "_segments", "_size", "_stem", "_width", "current", "take")
 
     current: tuple[mmap.mmap | bytearray, int, int]
 
-    def __init__(self, log: RunLog, stem: str) -> None:
+    def __init__(self, log: RunLog, stem: str, width: int) -> None:
         self._log = log
         self._stem = stem
+        self._width = width
         self._size = FIRST_SEGMENT
         self._segments: list[tuple[mmap.mmap, int, int]] = []
         self.current = (bytearray(), 0, 0)
-        self.take = itertools.count(0, WIDTH).__next__  # atomic, so that threads get slots of their own
+        self.take = itertools.count(0, width).__next__  # atomic, so that threads get slots of their own
 
     def place(self, position: int) -> tuple[mmap.mmap | bytearray, int]:
         """The segment for a slot outside the current one, made if need be; scratch memory in a forked child."""
         log = self._log
         with log._lock:
             if log._child:
-                return bytearray(WIDTH), position
+                return bytearray(self._width), position
             log._check()
             while position >= self.current[2]:
                 try:
@@ -350,7 +362,7 @@ class _Table:
 
     def _grow(self) -> None:
         start, size = self.current[2], self._size
-        path = self._log.folder / f"{self._stem}-{start // WIDTH}.bin"
+        path = self._path(start)
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             _reserve(handle, size)
@@ -370,14 +382,21 @@ class _Table:
 
     def _finish(self, view: mmap.mmap, start: int, limit: int) -> None:
         with memoryview(view) as whole, whole[: limit - start] as used:
-            self._log._seal(self._stem, start, used)
+            crcs = [zlib.crc32(used[at : at + BLOCK]) for at in range(0, len(used), BLOCK)]
+            count = len(used) // self._width
+        seal = {"table": self._stem, "start": start // self._width, "count": count, "crc": crcs}
+        self._log._append_line("seals.jsonl", seal)
+
+    def _path(self, start: int) -> Path:
+        return self._log.folder / f"{self._stem}-{start // self._width}.bin"
 
     def flush(self) -> None:
         for view, _, _ in list(self._segments):
             view.flush()
 
-    def close(self) -> None:
-        end = self.take()
+    def close(self) -> int:
+        """Seal what is left; gives the number of slots."""
+        end, used = self.take(), 0
         segments, self._segments = self._segments, []
         self.current = (bytearray(), 0, 0)
         for view, start, limit in segments:
@@ -385,9 +404,9 @@ class _Table:
             self._finish(view, start, used)
             view.flush()
             view.close()
-            path = self._log.folder / f"{self._stem}-{start // WIDTH}.bin"
             if used < limit:
-                os.truncate(path, used - start)
+                os.truncate(self._path(start), used - start)
+        return used // self._width
 
     def forget(self) -> None:
         self._segments = []

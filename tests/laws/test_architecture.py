@@ -20,6 +20,7 @@ ROOMS = [
         "store.layout",
         "store.handles",
         "store.logformat",
+        "store.checked",
         "store.foreign",
         "store.pictures",
         "store.values",
