@@ -27,13 +27,24 @@ def attach() -> None:
     if not isinstance(file, str):
         return
     from flor_runtime.recording import Prepared, Recording, warn
+    from flor_runtime.runner import settings_of
 
     script = Path(file).absolute()
     try:
+        settings = settings_of(script)
+        if settings is None:
+            return
         compiled = {script: script.read_bytes()}
         seed = os.environ.get("PYTHONHASHSEED")
         prepared = Prepared.create(
-            script, sys.argv[1:], compiled, name=name, epsilon=epsilon, typed=sys.argv[0], hash_seed=seed
+            script,
+            sys.argv[1:],
+            compiled,
+            name=name,
+            epsilon=epsilon,
+            settings=settings.changed(),
+            typed=sys.argv[0],
+            hash_seed=seed,
         )
         recording = Recording(prepared, compiled)
     except Exception as error:

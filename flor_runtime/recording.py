@@ -9,7 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from flor_runtime import inputs, knobs, secrets, versions
 from flor_runtime import session as sessions
 from flor_runtime.boot import warn as warn
+from flor_runtime.coderules import Rules
 from flor_runtime.errors import FlorError, StoreError
 from flor_runtime.gitobjects import Entry
 from flor_runtime.importing import when_imported
@@ -139,7 +140,7 @@ class Prepared(NamedTuple):
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
             capture: keep parameters and what trackers are given; None: as the settings have it.
             plans: what was instrumented, by file; kept for the replay.
-            settings: of the instrumentation, where they are not the defaults; kept for the replay.
+            settings: as [tool.flor] has them, where they are not the defaults; kept for the replay.
             typed: the script's path as it was typed.
             hash_seed: PYTHONHASHSEED of the run, whoever set it.
 
@@ -150,7 +151,8 @@ class Prepared(NamedTuple):
         _make_room(home)
         folder = home.create_run()
         try:
-            taken = versions.snapshot(script, compiled, folder.id, home=home.root)
+            rules = Rules.from_settings(settings or {})
+            taken = versions.snapshot(script, compiled, folder.id, home=home.root, rules=rules)
             masked = secrets.mask_arguments(argv)
             manifest: dict[str, Any] = {
                 "projid": taken.root.name,
@@ -170,6 +172,7 @@ class Prepared(NamedTuple):
                 "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
                 "vid": taken.vid,
                 "repo": taken.repo,
+                "branch": taken.branch,
                 "notes": list(taken.notes),
                 "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
                 "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
@@ -190,7 +193,7 @@ class Prepared(NamedTuple):
         return {
             "folder": str(self.folder.path),
             "manifest": self.manifest,
-            "taken": {**taken, "root": str(self.taken.root), "held": held},
+            "taken": {**taken, "root": str(self.taken.root), "rules": asdict(self.taken.rules), "held": held},
         }
 
     @classmethod
@@ -198,7 +201,8 @@ class Prepared(NamedTuple):
         """What `to_plain` gave."""
         taken = data["taken"]
         held = {path: Entry(*entry) for path, entry in taken["held"].items()}
-        snapshot = versions.Snapshot(**{**taken, "root": Path(taken["root"]), "held": held})
+        rules = Rules(**taken["rules"])
+        snapshot = versions.Snapshot(**{**taken, "root": Path(taken["root"]), "rules": rules, "held": held})
         return cls(RunFolder(Path(data["folder"])), data["manifest"], snapshot)
 
 
@@ -292,7 +296,7 @@ class Recording:
     def _extend(self) -> None:
         self.add_loaded_modules()
         taken = versions.extend(self._taken, self._compiled)
-        if taken.vid != self._taken.vid:
+        if taken is not self._taken:
             self._taken = taken
             self._manifest = {**self._manifest, "vid": taken.vid, "notes": list(taken.notes)}
             self.folder.begin(self._manifest)

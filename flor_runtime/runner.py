@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from flor_transform.settings import Settings
 
 _DEEP = 10_000
+_NOTES = 5  # that are told when a run begins
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -175,7 +176,7 @@ def launch(
         return 2
     options = _interpreter_options()
     try:
-        settings = _settings(Path(shown))
+        settings = settings_of(Path(shown))
         program = _program(Path(shown), source, typed, settings) if settings is not None else None
         if settings is None or program is None:
             return 2
@@ -198,7 +199,7 @@ def _reason(error: Exception) -> str:
     return str(error).partition("\n")[0] or type(error).__name__
 
 
-def _settings(script: Path) -> Settings | None:
+def settings_of(script: Path) -> Settings | None:
     """What `[tool.flor]` says for the script; None, after one line, if it can't be read."""
     from flor_transform.errors import SettingsError
     from flor_transform.settings import Lookup
@@ -317,8 +318,10 @@ def _record(
 def _say(program: Program, typed: str, notes: tuple[str, ...]) -> None:
     from dataclasses import replace
 
-    for note in notes:
+    for note in notes[:_NOTES]:
         warn(note)
+    if len(notes) > _NOTES:
+        warn(f"{len(notes) - _NOTES} more of that: `flor runs RUN` has them all")
     if program.results and not program.has_main_loop:
         folder = os.path.dirname(typed)  # noqa: PTH120
         found = [diagnostic for result in program.results.values() for diagnostic in result.diagnostics]

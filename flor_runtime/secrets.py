@@ -102,7 +102,9 @@ def mask_text(text: str) -> str:
     if len(text) < _SHORTEST:
         return text
     for form in _forms():
-        text = form.pattern.sub(functools.partial(_masked, form.check), text)
+        for match in reversed(list(form.matches(text))):
+            start, end = _span(match)
+            text = text[:start] + MASK + text[end:]
     return text
 
 
@@ -116,19 +118,14 @@ class Found(NamedTuple):
 def find(text: str) -> Iterator[Found]:
     """What looks like a secret in a file's text, in no order: forms, and string literals under a secret's name."""
     for form in _forms():
-        for match in form.pattern.finditer(text):
-            if form.check is None or form.check(match):
-                yield Found(text.count("\n", 0, match.start()) + 1, form.what)
+        for match in form.matches(text):
+            yield Found(text.count("\n", 0, match.start()) + 1, form.what)
 
 
 def mask_bytes(data: bytes) -> bytes:
     """The bytes with what has the form of a secret overwritten by as many asterisks: for texts within binary data."""
     text = data.decode("latin-1")
-    spans = []
-    for form in _forms():
-        for match in form.pattern.finditer(text):
-            if form.check is None or form.check(match):
-                spans.append(_span(match))
+    spans = [_span(match) for form in _forms() for match in form.matches(text)]
     if not spans:
         return data
     masked = bytearray(data)
@@ -220,13 +217,28 @@ def _variable(label: str, taken: Mapping[str, list[str]]) -> str:
 
 
 class _Form(NamedTuple):
-    """A pattern; of its groups the one named `secret` is masked, or all of it."""
+    """What a secret looks like.
+
+    Attributes:
+        hints: one of these is in every text that the pattern matches; looking for them is fifty times as fast.
+        pattern: of its groups the one named `secret` is masked, or all of it.
+        check: decides about a match.
+    """
 
     what: str
+    hints: tuple[str, ...]
     pattern: re.Pattern[str]
     check: Callable[[re.Match[str]], bool] | None = None
 
+    def matches(self, text: str) -> Iterator[re.Match[str]]:
+        if any(hint in text for hint in self.hints):
+            yield from (one for one in self.pattern.finditer(text) if self.check is None or self.check(one))
 
+
+_NO_SECRET = re.compile(
+    r"[\s{}<>$%]|^(?i:your|my|test|dummy|fake|example|changeme|x{3,}|\*+)|^_?[A-Z][A-Z_]+$|^_?[A-Za-z]*[a-z][A-Z][A-Za-z]*$"
+    r"|^#[0-9a-fA-F]{3,8}$"
+)
 _SHORTEST = 8  # of a text that is looked at
 
 
@@ -234,36 +246,41 @@ _SHORTEST = 8  # of a text that is looked at
 def _forms() -> tuple[_Form, ...]:
     """Compiled when first asked for: importing this must cost nothing."""
 
-    def form(what: str, pattern: str, check: Callable[[re.Match[str]], bool] | None = None) -> _Form:
-        return _Form(what, re.compile(pattern), check)
+    def form(what: str, hints: str, pattern: str, check: Callable[[re.Match[str]], bool] | None = None) -> _Form:
+        return _Form(what, tuple(hints.split()), re.compile(pattern), check)
 
     start, end = r"(?<![A-Za-z0-9_])", r"(?![A-Za-z0-9_])"
+    kind = "[A-Z ]*PRIVATE KEY"
+    github = rf"{start}(?:gh[pousr]_[A-Za-z0-9]{{30,}}|github_pat_[A-Za-z0-9_]{{40,}}){end}"
     return (
-        form("a private key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)"),
-        form("a Hugging Face token", rf"{start}(?:hf|api_org)_[A-Za-z0-9]{{30,}}{end}"),
-        form("a GitHub token", rf"{start}(?:gh[pousr]_[A-Za-z0-9]{{30,}}|github_pat_[A-Za-z0-9_]{{40,}}){end}"),
-        form("a GitLab token", rf"{start}gl(?:pat|cbt|dt|rt)-[\w-]{{20,}}"),
-        form("an API key", rf"{start}sk-[A-Za-z0-9_-]{{20,}}", _is_random),
-        form("a Stripe key", rf"{start}[rs]k_(?:live|test)_[A-Za-z0-9]{{16,}}{end}"),
-        form("an AWS access key", rf"{start}(?:AKIA|ASIA)[A-Z0-9]{{16}}{end}"),
-        form("a Google API key", rf"{start}AIza[A-Za-z0-9_-]{{35}}(?![A-Za-z0-9_-])"),
-        form("a Google access token", rf"{start}ya29\.[\w-]{{20,}}"),
-        form("a Slack token", rf"{start}xox[abeoprs]-[\w-]{{10,}}"),
-        form("a Slack webhook", r"https://hooks\.slack\.com/(?P<secret>services/[\w/]{20,})"),
-        form("a package registry token", rf"{start}(?:pypi-[\w-]{{50,}}|npm_[A-Za-z0-9]{{36}}{end})"),
-        form("a JSON web token", rf"{start}eyJ[\w-]{{8,}}\.eyJ[\w-]{{8,}}\.[\w-]*"),
-        form("a bearer token", r"(?i)\bbearer\s+(?P<secret>[\w.~+/-]{16,}=*)", _is_random),
+        form("a private key", "PRIVATE", rf"-----BEGIN {kind}-----[\s\S]*?(?:-----END {kind}-----|\Z)"),
+        form("a Hugging Face token", "hf_ api_org_", rf"{start}(?:hf|api_org)_[A-Za-z0-9]{{30,}}{end}"),
+        form("a GitHub token", "ghp_ gho_ ghu_ ghs_ ghr_ github_pat_", github),
+        form("a GitLab token", "glpat- glcbt- gldt- glrt-", rf"{start}gl(?:pat|cbt|dt|rt)-[\w-]{{20,}}"),
+        form("an API key", "sk-", rf"{start}sk-[A-Za-z0-9_-]{{20,}}", _is_random),
+        form("a Stripe key", "k_live_ k_test_", rf"{start}[rs]k_(?:live|test)_[A-Za-z0-9]{{16,}}{end}"),
+        form("an AWS access key", "AKIA ASIA", rf"{start}(?:AKIA|ASIA)[A-Z0-9]{{16}}{end}"),
+        form("a Google API key", "AIza", rf"{start}AIza[A-Za-z0-9_-]{{35}}(?![A-Za-z0-9_-])"),
+        form("a Google access token", "ya29.", rf"{start}ya29\.[\w-]{{20,}}"),
+        form("a Slack token", "xox", rf"{start}xox[abeoprs]-[\w-]{{10,}}"),
+        form("a Slack webhook", "hooks.slack.com", r"https://hooks\.slack\.com/(?P<secret>services/[\w/]{20,})"),
+        form("a registry's token", "pypi- npm_", rf"{start}(?:pypi-[\w-]{{50,}}|npm_[A-Za-z0-9]{{36}}{end})"),
+        form("a JSON web token", "eyJ", rf"{start}eyJ[\w-]{{8,}}\.eyJ[\w-]{{8,}}\.[\w-]*"),
+        form("a bearer token", "earer EARER", r"(?i)\bbearer\s+(?P<secret>[\w.~+/-]{16,}=*)", _is_random),
         form(
             "a password in a URL",
+            "://",
             r"(?<![A-Za-z0-9+.-])[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@'\"]*:(?P<secret>[^\s/@'\"{}$]+)@",
         ),
         form(
             "a signature in a URL",
+            "? &",
             r"(?i)[?&](?:api_?key|access_token|auth_token|token|sig|signature|password|secret|x-amz-(?:signature|"
             r"credential|security-token))=(?P<secret>[^\s&#'\"{}]{4,})",
         ),
         form(
             "a secret under its name",
+            "' \"",
             r"(?<![\w.-])(?P<name>\w[\w.-]*)[\"']?\s*[:=]\s*[rbu]?([\"'])(?P<secret>[^\"'\n]{4,})\2",
             _is_named,
         ),
@@ -277,16 +294,9 @@ def _is_random(match: re.Match[str]) -> bool:
 def _is_named(match: re.Match[str]) -> bool:
     name, value = match["name"], match["secret"]
     if is_secret(name) and is_secret(name, value):
-        # a name for what is asked for elsewhere (`password = "PASSWORD"`, "your-api-key", "{token}") is none
-        return not re.search(r"[\s{}<>$%]|^(?i:your|my|test|dummy|fake|example|changeme|x{3,}|\*+)", value)
+        # not what stands for one (`password = "PASSWORD"`, "your-api-key", "{token}"), nor a colour or a type
+        return not _NO_SECRET.search(value)
     return is_secret(name, value)
-
-
-def _masked(check: Callable[[re.Match[str]], bool] | None, match: re.Match[str]) -> str:
-    if check is not None and not check(match):
-        return match[0]
-    start, end = _span(match)
-    return match[0][: start - match.start()] + MASK + match[0][end - match.start() :]
 
 
 def _span(match: re.Match[str]) -> tuple[int, int]:

@@ -48,6 +48,12 @@ class Settings:
     extend_exclude: tuple[str, ...] = ()
     #: of `flor run`: the share of the run time that checkpoints may cost
     epsilon: float = 0.01
+    #: of `flor run`: bytes of the largest file that is kept with the code of a run
+    code_limit: float = 5_000_000.0
+    #: of `flor run`: further files that are not kept, as names and globs
+    leave_out: tuple[str, ...] = ()
+    #: of `flor run`: files that are kept though they look like a secret, as names and globs
+    keep: tuple[str, ...] = ()
 
     @classmethod
     def from_mapping(cls, table: Mapping[str, object], where: str = "[tool.flor]") -> Settings:

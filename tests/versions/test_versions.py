@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_runtime.coderules import Rules
 from flor_runtime.gitobjects import Entry, commit, make, pack, trees
 from flor_runtime.versions import VersionError, current, export, extend, project_root, snapshot
 from tests.versions.repos import RAN, SCRIPT, fresh, git, users
@@ -81,7 +82,7 @@ class TestWhatGoesIn:
 
     def test_the_script_itself_may_be_called_anything(self, repo: Path, home: Path) -> None:
         (repo / "secrets.py").write_bytes(RAN)
-        taken = snapshot(repo / "secrets.py", {repo / "secrets.py": RAN}, RUN, home=home, limit=3)
+        taken = snapshot(repo / "secrets.py", {repo / "secrets.py": RAN}, RUN, home=home, rules=Rules(limit=3))
         assert taken.vid and taken.repo
         assert list(files(taken.repo, taken.vid)) == ["secrets.py"]
 
@@ -94,7 +95,7 @@ class TestWhatGoesIn:
         assert not {"large.txt", "mod.py"} & set(files(taken.repo, taken.vid))
         assert taken.notes == (
             "large.txt has 2,001 bytes, over the limit of 2,000: left out",
-            "mod.py has 2,001 bytes, over the limit of 2,000: left out",
+            "mod.py has 2,001 bytes, over the limit of 2,000: left out; a replay imports it as it is by then",
         )
 
     def test_installed_packages_are_not_the_project(self, repo: Path, home: Path) -> None:
