@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import sys
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -26,6 +29,8 @@ from flor_runtime.state.liveness import (
 from flor_runtime.store.checkpoints import Key
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.writer import Writer
+
+_STOPPED = 20  # times the CPU time; a machine with that many threads for each core is no place for checkpoints either
 
 
 class Recorder:
@@ -52,35 +57,39 @@ class Recorder:
         self._began: float | None = None
         self._taking = False
         self._settings: dict[str, object] = {}  # of the process, when the main loop began
-        self._crowded: bool | None = None
+        self._crowded = False
         self._start = time.perf_counter()
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
-        now = time.perf_counter()
+        clocks = _Clocks()
         if self._began is None:
             self._on_first_turn(frame)
-            now = self._began = time.perf_counter()
-        elapsed = now - self._began
+            clocks = _Clocks()
+            self._began = clocks.wall
+            self._crowded = _fills_all_cores()
+        elapsed = clocks.wall - self._began
         key = Key(loop.entry, loop.turn)
         if loop.turn == 0:
             loop.anchors = self._anchor_loop(loop, frame)
             self._settings = process.settings()
-        if self._crowded is None:
-            self._crowded = _fills_all_cores()
-        if self._crowded:
-            self._policy.paid(self._writer.seconds_behind())
-        self._taking = self._policy.take(elapsed) and self._writer.ready()
+        packing, others = self._writer.seconds_behind()
+        self._policy.paid(packing + (others if self._crowded else 0.0))
+        self._taking = self._policy.take(elapsed)
+        saved = False
         if self._taking:
             self._policy.taken(elapsed)
+            problems = process.changed(self._settings)
             stretch, anchors, objects, reason = loop.anchors
-            graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
             if reason:
-                graph.problems.append(reason)
-            graph.problems += process.changed(self._settings)
-            self._save(key, graph, now)
-        elif self._policy.affords_note(elapsed):
-            self._writer.note(key, now - self._start, rng.capture())
-            self._policy.noted(time.perf_counter() - now)
+                problems.append(reason)
+            with _no_collection():
+                graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
+                graph.problems += problems
+                saved = self._save(key, graph, clocks)
+        if not saved and self._policy.affords_note(elapsed):
+            clocks = _Clocks()
+            self._writer.note(key, clocks.wall - self._start, rng.capture())
+            self._policy.noted(clocks.passed())
 
     def _anchor_loop(self, loop: MainLoop, frame: FrameType) -> tuple[Stretch, Anchors, list[Any], str]:
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
@@ -99,28 +108,59 @@ class Recorder:
 
     def enter(self, block: Block, loop: MainLoop, frame: FrameType) -> bool:
         if self._taking:
-            now = time.perf_counter()
+            clocks = _Clocks()
             try:
                 stretch = block_stretch(frame.f_code, block.start)
             except LookupError:
                 return True
-            block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project), process.settings()
-            self._policy.paid(time.perf_counter() - now)
+            settings = process.settings()
+            with _no_collection():
+                block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project), settings
+            self._policy.paid(clocks.passed())
         return True
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
-        if self._taking and block.anchors is not None and self._writer.ready():
-            now = time.perf_counter()
+        if self._taking and block.anchors is not None:
+            clocks = _Clocks()
             stretch, anchors, settings = block.anchors
-            graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
+            problems = process.changed(settings)
             if position(frame) != stretch.exit:
-                graph.problems.append("the block ended in another place than where it should")
-            graph.problems += process.changed(settings)
-            self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, now)
+                problems.append("the block ended in another place than where it should")
+            with _no_collection():
+                graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
+                graph.problems += problems
+                self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, clocks)
 
-    def _save(self, key: Key, graph: Graph, now: float) -> None:
-        self._writer.save(key, now - self._start, rng.capture(), graph)
-        self._policy.paid(time.perf_counter() - now)
+    def _save(self, key: Key, graph: Graph, clocks: _Clocks) -> bool:
+        saved = self._writer.save(key, clocks.wall - self._start, rng.capture(), graph)
+        self._policy.paid(clocks.passed(waits=self._writer.waited))
+        return saved
+
+
+class _Clocks:
+    """What the time is now, and what has passed since."""
+
+    def __init__(self) -> None:
+        self.wall, self._cpu = time.perf_counter(), time.thread_time()
+
+    def passed(self, *, waits: bool = False) -> float:
+        """Seconds. What waits for nothing, and has taken many times its CPU time, was stopped (Ctrl-Z, a frozen
+        container): that is not its cost."""
+        wall = time.perf_counter() - self.wall
+        return wall if waits else min(wall, _STOPPED * (time.thread_time() - self._cpu))
+
+
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """The garbage collector would be called by what a walk makes, look at all of that, and run finalizers of the
+    program's in the middle of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _fills_all_cores() -> bool:

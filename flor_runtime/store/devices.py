@@ -31,6 +31,13 @@ class Devices:
             self._pinned.append(arena)
             self._torch.cuda.cudart().cudaHostRegister(arena.address, arena.nbytes, 0)
 
+    def unpin(self, but: Arena) -> None:
+        """Let go of all other arenas; nothing may be on its way to them."""
+        for arena in self._pinned:
+            if arena is not but:
+                self._torch.cuda.cudart().cudaHostUnregister(arena.address)
+        self._pinned = [arena for arena in self._pinned if arena is but]
+
     def copy(self, parts: list[tuple[Any, memoryview]]) -> Callable[[], None]:
         """Begin to copy storages into memory; the function that is returned waits until that is done."""
         cuda = self._torch.cuda

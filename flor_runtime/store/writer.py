@@ -1,8 +1,9 @@
 """Takes the checkpoints of a run in progress.
 
-On the training thread a checkpoint is one copy of the live memory into an arena. All else happens behind, in a thread
-that lives as long as it has to do: hashing, leaving out what an earlier checkpoint holds already, writing, flushing,
-and last the line in the index. Never are two checkpoints under way: `save` says so instead of waiting.
+On the training thread a checkpoint is one copy of the live memory into an arena, less what lies there from an earlier
+one and is still the same. All else happens behind, in a thread that lives as long as it has to do: packing, hashing,
+leaving out what an earlier checkpoint holds already, writing, flushing, and last the line in the index. One after the
+other is written; where there is no room for another, `save` says so instead of waiting.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,52 +34,61 @@ from flor_runtime.store.checkpoints import FORMAT, INDEX, Entry, Key, ambient_di
 from flor_runtime.store.datafile import DataFile
 from flor_runtime.store.devices import Devices
 from flor_runtime.store.handles import Handle
+from flor_runtime.store.slots import Slot, Slots, Source
 
 _SMALL = 64 << 10  # bytes; smaller blobs lie side by side and are written each time
 _FIRST_ARENA = 2 << 20
 _SHARE = 8  # an arena takes at most this part of the memory that is to be had
+_WAITING = 4  # checkpoints on their way, at most: those of a turn
 
 
 @dataclass
 class _Job:
-    """A checkpoint on its way: what lies where in the arena, which is where it goes in the file.
+    """A checkpoint on its way.
 
     Attributes:
-        spans: (offset, length) of each blob and, last, of the packed graph.
-        edge: what lies behind this offset is written in any case.
-        digests: of the blobs, once they are known.
-        file: once the data is written.
+        graph: without blobs: no object of the program is held.
+        sizes: of the blobs. digests: of these, once they are known.
+        slots: of the large blobs, by number; the arena that they are in is that of `room`.
+        tail: the small blobs side by side; `offsets` in it, by number.
+        used: all of these slots, each once.
+        file: once data is written. edge: where the small blobs begin in it. end: where they end.
+        new: as in `Entry`.
         copied: waits for the copies from devices; what they copy from is `held`.
+        done: it is committed, or has failed.
     """
 
     key: Key
     when: float
-    ambient: str
-    named: int
-    problems: list[str]
-    spans: list[tuple[int, int]]
-    edge: int
-    total: int
-    header: str
+    ambient: dict[str, Any]
+    graph: Graph
+    sizes: list[int]
+    room: Slots
+    slots: dict[int, Slot] = field(default_factory=dict)
+    tail: Slot | None = None
+    offsets: dict[int, int] = field(default_factory=dict)
+    used: list[Slot] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
-    new: list[list[Any]] = field(default_factory=list)
     file: DataFile | None = None
-    nbytes: int = 0
+    edge: int = 0
+    end: int = 0
+    new: list[list[Any]] = field(default_factory=list)
     copied: Callable[[], None] | None = None
     held: Any = None
+    done: bool = False
 
 
 class Writer:
-    """Writes the checkpoints of a run in progress. One a process and folder.
+    """Writes the checkpoints of a run in progress. One a process and folder; its methods are for one thread.
 
     Args:
-        patient: `save` waits for the one before to be finished; no checkpoint is skipped.
+        patient: `save` waits where there is no room; no checkpoint is skipped.
         budget: bytes on the disk; beyond that, earlier turns are thinned out.
 
     Attributes:
-        nbytes: on the disk now. skipped: checkpoints for which the one before was not ready. dropped: turns.
+        nbytes: on the disk now. skipped: checkpoints for which there was no room. dropped: turns.
         direct: data files are written past the page cache. cpu_behind: seconds of CPU time that the work behind took,
-        larger arenas apart.
+        larger arenas apart. waited: the last `save` waited for the disk.
 
     Raises:
         OSError: from all methods: the disk is full or gone; a checkpoint that was on its way does not exist then.
@@ -94,34 +105,38 @@ class Writer:
         self._begun = False
         self._kept = retention.Kept(budget)
         self._known: dict[str, tuple[str, int]] = {}  # large blobs: where they are
-        self._paths: tuple[Any, bytes] = (None, b"")
+        self._paths: tuple[Any, bytes, str] = (None, b"", "")  # of the last graph: packed, and their digest
         self._count = 0
-        self._arena = Arena(_FIRST_ARENA)
-        self._arena.populate()
+        arena = Arena(_FIRST_ARENA)
+        arena.populate()
+        self._room = Slots(arena)
+        self._desk = Arena(0)  # for what is packed behind
         self._devices: Devices | None = None
         self._misses = 0
-        self._under_way = _thread.allocate_lock()
+        self._wanted = 0  # bytes of a larger arena
+        self._jobs: list[_Job] = []  # on their way, as far as is known on the program's thread
+        self._queue: deque[_Job] = deque()
+        self._gate = threading.Lock()
+        self._working = False
+        self._idle = _thread.allocate_lock()  # held while there is something to do behind
         self._error: Exception | None = None
-        self._behind = 0.0
+        self._behind = self._packing = 0.0
         self._closing = False
         self.direct = True
         self.cpu_behind = 0.0
         self.skipped = self.dropped = 0
+        self.waited = False
 
     @property
     def nbytes(self) -> int:
         return self._kept.nbytes
 
-    def ready(self) -> bool:
-        """Whether a checkpoint would be taken now; if not, it counts as skipped."""
-        ready = self._patient or not self._under_way.locked()
-        self.skipped += not ready
-        return ready
-
-    def seconds_behind(self) -> float:
-        """CPU time, since the last call, that the work behind took while there were more threads than cores."""
-        seconds, self._behind = self._behind, 0.0
-        return seconds
+    def seconds_behind(self) -> tuple[float, float]:
+        """What the work behind took from the program since the last call, in seconds: holding the interpreter's lock;
+        and besides, CPU time while there were more threads than cores."""
+        packing, self._packing = self._packing, 0.0
+        behind, self._behind = self._behind, 0.0
+        return packing, max(0.0, behind - packing)
 
     def note(self, key: Key, when: float, ambient: dict[str, Any]) -> None:
         """Keep the digest of the random states only: enough to see later that a replay is on the recorded
@@ -130,45 +145,47 @@ class Writer:
         self._append(asdict(Entry(key, when, ambient_digest(ambient))))
 
     def save(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> bool:
-        """Take a checkpoint: when this returns, the program may go on and change everything.
+        """Take a checkpoint: when this returns, the program may go on and change everything. `ambient` and the graph
+        are handed over.
 
         Returns:
-            False if the one before is not finished: then this one is not taken.
+            False if there is no room for it beside those that are on their way: then it is not taken.
         """
-        if not self._under_way.acquire(blocking=self._patient):
+        self._raise()
+        self.waited = False
+        job = self._take(key, when, ambient, graph)
+        if job is None and self._patient:
+            self.waited = True
+            self.wait()
+            job = self._take(key, when, ambient, graph)
+        if job is None:
             self.skipped += 1
             return False
-        begun = False
+        self._jobs.append(job)
+        with self._gate:
+            self._queue.append(job)
+            if self._working:
+                return True
+            self._working = True
+        self._idle.acquire()
         try:
-            self._raise()
-            job, blobs = self._lay_out(key, when, ambient, graph)
-            if job.total <= self._arena.ready:
-                self._copy(job, blobs)
-            else:
-                self._misses += 1
-                self._write_live(job, blobs)
-            try:
-                _thread.start_new_thread(self._finish_behind, (job,))
-                begun = True
-            except RuntimeError:  # no more threads: here, then
-                self._finish(job)
-        finally:
-            if not begun:
-                self._under_way.release()
+            _thread.start_new_thread(self._work_behind, ())
+        except RuntimeError:  # no more threads: here, then
+            self._work()
         return True
 
     def wait(self, limit: float = -1) -> bool:
         """Wait for what is on its way, for so many seconds at most; False if it is not finished."""
-        done = self._under_way.acquire(timeout=limit)
+        done = self._idle.acquire(timeout=limit)
         if done:
-            self._under_way.release()
+            self._idle.release()
             self._raise()
         return done
 
     def close(self, limit: float = 10) -> None:
         """Finish what is on its way, within so many seconds; the writer can't be used any more."""
         self._closing = True
-        done = self._under_way.acquire(timeout=limit)
+        done = self._idle.acquire(timeout=limit)
         try:
             self._raise()
         finally:
@@ -182,55 +199,102 @@ class Writer:
         if error is not None:
             raise error
 
-    def _lay_out(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> tuple[_Job, list[Blob]]:
-        packed = codec.pack([codec.pack_graph(graph), ambient])
-        if self._paths[0] is not graph.paths:
-            self._paths = graph.paths, codec.pack(graph.paths)
-        blobs = [*graph.blobs, Blob.of(self._paths[1]), Blob.of(packed)]
-        spans = [(0, 0)] * len(blobs)
+    def _take(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> _Job | None:
+        for job in self._jobs:
+            if job.done:
+                job.room.release(job.used)
+        self._jobs = [job for job in self._jobs if not job.done]
+        if len(self._jobs) >= _WAITING:
+            return None
+        if not self._jobs and self._devices is not None:
+            self._devices.unpin(self._room.arena)
+        blobs = graph.blobs
+        job = _Job(key, when, ambient, replace(graph, blobs=[]), [blob.nbytes for blob in blobs], self._room)
         at = 0
         for n, blob in enumerate(blobs):
-            if blob.nbytes >= _SMALL:
-                spans[n] = at, blob.nbytes
-                at += -(-blob.nbytes // PAGE) * PAGE
-        edge = at
-        for n, blob in enumerate(blobs):
             if blob.nbytes < _SMALL:
-                spans[n] = at, blob.nbytes
+                job.offsets[n] = at
                 at += -(-blob.nbytes // 8) * 8
-        total = -(-at // PAGE) * PAGE
-        header = xxhash.xxh3_128_hexdigest(packed)
-        digest = ambient_digest(ambient)
-        return _Job(key, when, digest, graph.named, graph.problems, spans, edge, total, header), blobs
+        if self._copy(job, blobs, at):
+            return job
+        if self._jobs or self._working:
+            return None
+        job.room.clear()  # nothing is on its way: all of the arena can be had, if that is enough
+        if not self._copy(job, blobs, at):
+            job.room.clear()
+            self._write_live(job, blobs, at)
+        return job
 
-    def _copy(self, job: _Job, blobs: list[Blob]) -> None:
-        copy, base = ctypes.memmove, self._arena.address
-        far = []
-        for blob, (offset, nbytes) in zip(blobs, job.spans, strict=True):
-            if blob.address:
-                copy(base + offset, blob.address, nbytes)
-            elif nbytes and blob.owner.device.type == "cuda":
-                far.append((blob.owner, self._arena.view[offset : offset + nbytes]))
-            elif nbytes:
-                copy(base + offset, blob.host(), nbytes)
+    def _copy(self, job: _Job, blobs: list[Blob], small: int) -> bool:
+        """Copy memory into the arena, if there is room: first that is seen to, then it is done."""
+        room = job.room
+        large = [n for n in range(len(blobs)) if n not in job.offsets]
+        sources = {n: _source(blobs[n]) for n in large}
+        fill: dict[int, Slot] = {}
+        taken: dict[Source, Slot] = {}
+        for n, source in sources.items():
+            slot = taken.get(source)
+            if slot is None:
+                slot = room.find(source)
+                if slot is None or (slot.users and (source[0] < 0 or not room.is_same(slot, source[0]))):
+                    slot = _new(room, source[1], sources.values(), source)
+                if slot is None:
+                    break
+                if not slot.users:
+                    fill[n] = slot
+                slot.users += 1
+                taken[source] = slot
+            job.slots[n] = slot
+        job.used = list(taken.values())
+        if len(job.slots) == len(large) and small:
+            job.tail = _new(room, small, sources.values())
+            if job.tail is not None:
+                job.tail.users += 1
+                job.used.append(job.tail)
+        if len(job.slots) < len(large) or (small and job.tail is None):
+            room.release(job.used)
+            job.slots, job.used = {}, []
+            return False
+        far: list[tuple[Any, memoryview]] = []
+        for n, slot in fill.items():
+            if sources[n][0] > 0:
+                room.fill(slot, sources[n][0])
+            else:
+                slot.digest = ""
+                far.append((blobs[n].owner, room.view(slot)))
+        if job.tail is not None:
+            at = job.tail.at
+            for n, offset in job.offsets.items():
+                blob = blobs[n]
+                if blob.nbytes and _is_far(blob):
+                    far.append((blob.owner, room.arena.view[at + offset : at + offset + blob.nbytes]))
+                elif blob.nbytes:
+                    ctypes.memmove(room.arena.address + at + offset, blob.host(), blob.nbytes)
         if far:
             if self._devices is None:
                 self._devices = Devices(sys.modules["torch"])
-            self._devices.pin(self._arena)
+            self._devices.pin(room.arena)
             job.copied, job.held = self._devices.copy(far), far
+        return True
 
-    def _write_live(self, job: _Job, blobs: list[Blob]) -> None:
+    def _write_live(self, job: _Job, blobs: list[Blob], small: int) -> None:
         """Hash and write what does not fit into the arena from where it is, by way of the arena."""
-        job.digests = [blob.digest() for blob in blobs[:-1]]
-        if job.problems:
+        self.waited = True
+        large = sum(blob.nbytes + PAGE for blob in blobs if blob.nbytes >= _SMALL)
+        self._misses += 1
+        # Not for the first one that does not fit: its optimizer may have no state yet. One that grows again goes on.
+        spare = large // (16 if self._misses <= 2 else 2)
+        self._wanted = large + max(spare, _WAITING * small) if self._misses > 1 else 0
+        job.digests = [blob.digest() for blob in blobs]
+        if job.graph.problems:
             return
-        parts = self._choose(job)
+        parts = self._choose(job, small)
         job.file = self._open()
         try:
-            window, base = self._arena.view[: self._arena.ready], self._arena.address
+            window, base = job.room.arena.view[: job.room.arena.ready], job.room.arena.address
             start = filled = 0  # of the window, in the file
-            for n in sorted(parts, key=lambda n: job.spans[n]):
-                offset, left = job.spans[n]
+            for offset, n in [*parts, *((job.edge + at, n) for n, at in job.offsets.items())]:
+                left = blobs[n].nbytes
                 source = blobs[n].host() if left else 0
                 if not 0 <= offset - start - filled < min(PAGE, len(window) - filled):
                     job.file.write(window[: -(-filled // PAGE) * PAGE], start)
@@ -250,83 +314,147 @@ class Writer:
 
     # -- behind --------------------------------------------------------------------------------------------------
 
-    def _finish_behind(self, job: _Job) -> None:
-        try:
-            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the program's own threads
-            before = _cpu_and_wait()
-            self._finish(job)
-            self.cpu_behind += time.thread_time() - before[0]
-            self._grow(job.total)
-            cpu, waited = (after - began for after, began in zip(_cpu_and_wait(), before, strict=True))
-            self._behind += min(cpu, waited)
-        except Exception as error:
-            self._error = error
-        finally:
-            self._under_way.release()
+    def _work_behind(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are for the program's own threads
+        self._work()
+
+    def _work(self) -> None:
+        while True:
+            with self._gate:
+                if not self._queue:
+                    self._working = False
+                    self._idle.release()
+                    return
+                job = self._queue.popleft()
+            try:
+                before = _cpu_and_wait()
+                self._finish(job)
+                self.cpu_behind += time.thread_time() - before[0]
+                if not self._queue:
+                    self._grow()
+                cpu, waited = (after - began for after, began in zip(_cpu_and_wait(), before, strict=True))
+                self._behind += min(cpu, waited)
+            except Exception as error:
+                self._error = error
+            finally:
+                job.done = True
 
     def _finish(self, job: _Job) -> None:
-        view = self._arena.view
         if job.copied is not None:
             job.copied()
             job.held = None
         if not job.digests:
-            job.digests = [xxhash.xxh3_128_hexdigest(view[at : at + n]) for at, n in job.spans[:-1]]
-        if not job.problems and job.file is None:
-            parts = self._choose(job)
-            job.file = self._open()
-            try:
-                for start, stop in _runs(job, parts):
-                    job.file.write(view[start:stop], start)
-            except BaseException:
-                self._undo(job)
-                raise
-        sizes = [[digest, nbytes] for digest, (_, nbytes) in zip(job.digests, job.spans[:-1], strict=True)]
-        entry = Entry(job.key, job.when, job.ambient, None, sizes, job.named, job.new, job.problems)
-        if job.file is not None:
-            try:
+            self._hash(job)
+        graph = job.graph
+        if not graph.problems and job.file is None:
+            self._write(job)
+        try:
+            began = time.thread_time()
+            ambient = ambient_digest(job.ambient)
+            if self._paths[0] is not graph.paths:
+                paths = codec.pack(graph.paths)
+                self._paths = graph.paths, paths, xxhash.xxh3_128_hexdigest(paths)
+            packed = b"" if graph.problems else codec.pack([codec.pack_graph(graph), job.ambient])
+            self._packing += time.thread_time() - began
+            _, paths, digest = self._paths
+            blobs = [*zip(job.digests, job.sizes, strict=True), (digest, len(paths))]
+            rows: list[list[Any]] = [list(blob) for blob in blobs]
+            entry = Entry(job.key, job.when, ambient, None, rows, graph.named, job.new, graph.problems)
+            if job.file is not None:
+                at = self._write_packed(job, packed, paths, digest)
                 job.file.sync()
-                entry.graph = [job.file.path.name, *job.spans[-1], job.header]
-                self._append(asdict(entry))
-            except BaseException:
-                self._undo(job)
-                raise
+                entry.graph = [job.file.path.name, at, len(packed), xxhash.xxh3_128_hexdigest(packed)]
+            self._append(asdict(entry))
+        except BaseException:
+            self._undo(job)
+            raise
+        if job.file is not None:
+            name = job.file.path.name
             job.file.close()
             self.direct = job.file.direct
-            large = [digest for digest, (_, n) in zip(job.digests, job.spans[:-1], strict=True) if n >= _SMALL]
-            needed = {self._known[digest][0] for digest in large}
-            turn = job.key.entry, job.key.turn
-            self._kept.add(turn, job.when, {job.file.path.name, *needed}, {job.file.path.name: job.nbytes})
+            needed = {self._known[digest][0] for digest, nbytes in blobs if nbytes >= _SMALL}
+            self._kept.add((job.key.entry, job.key.turn), job.when, {name, *needed}, {name: job.end})
             self._drop(self._kept.too_many())
-        else:
-            self._append(asdict(entry))
         with contextlib.suppress(OSError):
             os.fsync(self._index.fileno())
+
+    def _hash(self, job: _Job) -> None:
+        room = job.room
+        tail = room.view(job.tail) if job.tail is not None else memoryview(b"")
+        for n, nbytes in enumerate(job.sizes):
+            slot = job.slots.get(n)
+            if slot is None:
+                at = job.offsets[n]
+                job.digests.append(xxhash.xxh3_128_hexdigest(tail[at : at + nbytes]))
+            else:
+                slot.digest = slot.digest or xxhash.xxh3_128_hexdigest(room.view(slot))
+                job.digests.append(slot.digest)
+
+    def _write(self, job: _Job) -> None:
+        """Write what lies in the arena, in as few pieces as it lies there."""
+        parts = self._choose(job, job.tail.nbytes if job.tail is not None else 0)
+        job.file = self._open()
+        pieces = [(offset, *job.room.pages(job.slots[n])) for offset, n in parts]
+        if job.tail is not None:
+            pieces.append((job.edge, *job.room.pages(job.tail)))
+        try:
+            while pieces:
+                offset, start, stop = pieces.pop(0)
+                while pieces and pieces[0][1] == stop:
+                    stop = pieces.pop(0)[2]
+                job.file.write(job.room.arena.view[start:stop], offset)
+        except BaseException:
+            self._undo(job)
+            raise
+
+    def _write_packed(self, job: _Job, packed: bytes, paths: bytes, digest: str) -> int:
+        """Write what was packed behind all else; gives the place of the graph."""
+        assert job.file is not None
+        name, place = job.file.path.name, job.end
+        parts = [packed]
+        if len(paths) < _SMALL or digest not in self._known:
+            parts = [paths.ljust(-(-len(paths) // 8) * 8), packed]
+            job.new.append([digest, name, job.end])
+            if len(paths) >= _SMALL:
+                self._known[digest] = name, job.end
+            place += len(parts[0])
+        data = b"".join(parts)
+        length = -(-len(data) // PAGE) * PAGE
+        if length > self._desk.nbytes:
+            self._desk = Arena(length)
+        ctypes.memmove(self._desk.address, data, len(data))
+        job.file.write(self._desk.view[:length], job.end)
+        job.end += length
+        return place
 
     def _open(self) -> DataFile:
         file = DataFile(self._folder / f"{self._count}.bin")
         self._count += 1
         return file
 
-    def _choose(self, job: _Job) -> list[int]:
-        """The spans that have to be written; `new` and `nbytes` of the job are filled in."""
+    def _choose(self, job: _Job, small: int) -> list[tuple[int, int]]:
+        """(offset in the file, number) of the large blobs that have to be written, in the order of the file; `new`,
+        `edge` and `end` of the job are filled in."""
         name = f"{self._count}.bin"
-        parts = []
-        for n, digest in enumerate(job.digests):
-            offset, nbytes = job.spans[n]
-            if nbytes >= _SMALL:
-                if digest in self._known:
-                    continue
-                self._known[digest] = name, offset
-                job.nbytes += nbytes
-            job.new.append([digest, name, offset])
-            parts.append(n)
-        job.nbytes += job.total - job.edge
-        return [*parts, len(job.spans) - 1]
+        parts: list[tuple[int, int]] = []
+        at = 0
+        slots = job.slots
+        for n in sorted(slots, key=lambda n: slots[n].at) if slots else range(len(job.sizes)):
+            digest = job.digests[n]
+            if n not in job.offsets and digest not in self._known:
+                self._known[digest] = name, at
+                job.new.append([digest, name, at])
+                parts.append((at, n))
+                at += -(-job.sizes[n] // PAGE) * PAGE
+        job.edge, job.end = at, at + -(-small // PAGE) * PAGE
+        job.new += [[job.digests[n], name, at + offset] for n, offset in job.offsets.items()]
+        return parts
 
     def _undo(self, job: _Job) -> None:
         """No later checkpoint may refer to what is not there."""
-        for digest, _, _ in job.new:
-            self._known.pop(digest, None)
+        for digest, name, _ in job.new:
+            if self._known.get(digest, ("", 0))[0] == name:
+                del self._known[digest]
         if job.file is not None:
             job.file.close()
             with contextlib.suppress(OSError):
@@ -346,16 +474,15 @@ class Writer:
         finally:
             lock(self._index.fileno(), fcntl.LOCK_UN)
 
-    def _grow(self, total: int) -> None:
-        """A larger arena for the checkpoints to come: not for the first one that needs it, whose optimizer may have no
-        state yet."""
-        if self._misses < 2 or self._closing or total <= self._arena.ready:
+    def _grow(self) -> None:
+        """A larger arena for the checkpoints to come."""
+        wanted = self._wanted
+        if self._closing or wanted <= self._room.arena.ready or wanted > spare_memory() // _SHARE:
             return
-        if total > spare_memory() // _SHARE:
-            return
-        arena = Arena(total + total // 16)
-        arena.populate(lambda: self._closing)
-        self._arena = arena
+        with contextlib.suppress(OSError):
+            arena = Arena(wanted)
+            arena.populate(lambda: self._closing)
+            self._room = Slots(arena)
 
     def _append(self, data: dict[str, Any]) -> None:
         line = (json.dumps(data, separators=(",", ":")) + "\n").encode()
@@ -371,16 +498,21 @@ class Writer:
             self._torn = False
 
 
-def _runs(job: _Job, parts: Iterable[int]) -> list[tuple[int, int]]:
-    """The stretches of an arena that hold these spans, in whole pages."""
-    found: list[tuple[int, int]] = []
-    for at, nbytes in sorted(job.spans[n] for n in parts):
-        start, stop = (at, at + -(-nbytes // PAGE) * PAGE) if nbytes >= _SMALL else (job.edge, job.total)
-        if found and start <= found[-1][1]:
-            found[-1] = found[-1][0], max(stop, found[-1][1])
-        else:
-            found.append((start, stop))
-    return found
+def _is_far(blob: Blob) -> bool:
+    return not blob.address and blob.owner.device.type == "cuda"
+
+
+def _source(blob: Blob) -> Source:
+    return (-blob.owner.data_ptr() if _is_far(blob) else blob.host()), blob.nbytes
+
+
+def _new(room: Slots, nbytes: int, needed: Iterable[Source], source: Source | None = None) -> Slot | None:
+    """A new slot, in place of what no checkpoint needs if need be."""
+    slot = room.new(nbytes, source)
+    if slot is None:
+        room.forget(set(needed))
+        slot = room.new(nbytes, source)
+    return slot
 
 
 def _cpu_and_wait() -> tuple[float, float]:

@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,11 +97,9 @@ def test_the_arena_grows_for_what_comes_again(tmp_path: Path) -> None:
     parts = []
     for n in range(5):
         parts.append(random.Random(n).randbytes(6 << 20))
-        live = bytearray(parts[n])
-        held = graph()
-        held.blobs, held.storages, held.named = [Blob(len(live), _address(live), live)], [-1], 1
-        assert writer.save(Key(0, n), 0.0, AMBIENT, held)
-        live[:] = bytes(len(live))  # the program goes on
+        state = bytearray(parts[n])
+        assert writer.save(Key(0, n), 0.0, AMBIENT, live(state))
+        state[:] = bytes(len(state))  # the program goes on
         writer.wait()
     writer.close()
     reader = Reader(tmp_path)
@@ -108,28 +107,134 @@ def test_the_arena_grows_for_what_comes_again(tmp_path: Path) -> None:
 
 
 def _address(data: bytearray) -> int:
-    return ctypes.addressof(ctypes.c_char.from_buffer(data))
+    return ctypes.addressof(ctypes.c_char.from_buffer(data)) if data else 0
 
 
-def test_never_two_under_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that is slow costs checkpoints and no time."""
-    slow = threading.Event()
+@contextlib.contextmanager
+def disk_that_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A disk that does not answer until it is told to."""
+    answers = threading.Event()
     sync = DataFile.sync
-    monkeypatch.setattr(DataFile, "sync", lambda file: (slow.wait(), sync(file)))
+    with monkeypatch.context() as patch:
+        patch.setattr(DataFile, "sync", lambda file: (answers.wait(), sync(file)))
+        yield answers
+        answers.set()
+
+
+def live(*parts: bytearray) -> Graph:
+    """A graph of memory that the program goes on to change."""
+    found = graph()
+    found.blobs = [Blob(len(part), _address(part), part) for part in parts]
+    found.storages, found.named = [-1] * len(parts), len(parts)
+    return found
+
+
+def test_a_slow_disk_costs_checkpoints_and_no_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(tmp_path)
-    assert writer.ready() and writer.save(Key(0, 0), 0.0, AMBIENT, graph(b"first"))
-    assert not writer.save(Key(0, 1), 0.0, AMBIENT, graph(b"second"))
-    assert not writer.ready()
-    assert not Reader(tmp_path).entries  # it is not there before it is on the disk
-    writer.note(Key(0, 2), 0.0, AMBIENT)  # lines can be written meanwhile
-    slow.set()
-    assert writer.wait(10)
-    assert writer.ready() and writer.save(Key(0, 3), 0.0, AMBIENT, graph(b"third"))
+    large = bytearray(b"a" * 1_500_000)
+    with disk_that_waits(monkeypatch) as answers:
+        assert writer.save(Key(0, 0), 0.0, AMBIENT, live(large))
+        large[-1] = 0
+        assert not writer.save(Key(0, 1), 0.0, AMBIENT, live(large))  # what is on its way is not written over
+        assert not Reader(tmp_path).entries  # it is not there before it is on the disk
+        writer.note(Key(0, 2), 0.0, AMBIENT)  # lines can be written meanwhile
+        answers.set()
+        assert writer.wait(10)
+    assert writer.save(Key(0, 3), 0.0, AMBIENT, live(large))
     writer.close()
-    assert writer.skipped == 2
+    assert writer.skipped == 1
     reader = Reader(tmp_path)
     assert [0, 2, 3] == [key.turn for key in sorted(reader.entries, key=lambda key: key.turn)]
-    assert [b"first"] == contents(reader, 0) and [b"third"] == contents(reader, 3)
+    assert [b"a" * 1_500_000] == contents(reader, 0) and [bytes(large)] == contents(reader, 3)
+
+
+def test_what_has_not_changed_needs_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an evaluation the next turn begins at once, with the same tensors."""
+    writer = Writer(tmp_path)
+    large, small = bytearray(b"a" * 1_500_000), bytearray(b"b" * 100)
+    with disk_that_waits(monkeypatch):
+        for turn in range(4):
+            small[0] = turn
+            assert writer.save(Key(0, turn), 0.0, AMBIENT, live(large, small))
+        assert not writer.save(Key(0, 4), 0.0, AMBIENT, live(large, small))  # not as many as one likes
+    large[:] = bytes(len(large))
+    writer.close()
+    assert writer.skipped == 1
+    reader = Reader(tmp_path)
+    for turn in range(4):
+        assert [b"a" * 1_500_000, bytes([turn]) + b"b" * 99] == contents(reader, turn)
+    assert on_disk(tmp_path) < 1_600_000
+
+
+def test_what_has_not_changed_is_not_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+
+    def digest(data: Any) -> str:
+        hashed.append(len(data))
+        return xxhash.xxh3_128_hexdigest(data)
+
+    monkeypatch.setattr("flor_runtime.store.writer.xxhash", SimpleNamespace(xxh3_128_hexdigest=digest))
+    writer = Writer(tmp_path)
+    one, two = bytearray(b"a" * 700_000), bytearray(b"b" * 600_000)
+    for turn in range(4):
+        two[turn * 100_000] = 0
+        assert writer.save(Key(0, turn), 0.0, AMBIENT, live(one, two))
+        writer.wait()
+    writer.close()
+    assert hashed.count(700_000) == 1 and hashed.count(600_000) == 4
+    assert [bytes(one), bytes(two)] == contents(Reader(tmp_path), 3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_whatever_changes_while_whatever_is_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Memory that comes, goes, grows and changes here and there; a disk that stops now and then: what `save` took is
+    read as it was then."""
+    r = random.Random(seed)
+    writer = Writer(tmp_path)
+    parts: list[bytearray] = []
+    taken: dict[int, list[bytes]] = {}
+    turn = 0
+    for _ in range(12):
+        with disk_that_waits(monkeypatch) as answers:
+            for _ in range(r.randrange(1, 6)):
+                while len(parts) < 3 or r.random() < 0.2:
+                    parts.append(bytearray(r.randbytes(r.choice([0, 5, 70_000, 200_000, 700_000, 1_300_000]))))
+                for part in parts:
+                    if part and r.random() < 0.3:
+                        part[r.randrange(len(part))] ^= 1 + r.randrange(255)
+                if len(parts) > 3:
+                    del parts[r.randrange(len(parts))]
+                if writer.save(Key(0, turn), 0.0, AMBIENT, live(*parts, *parts[:1])):
+                    taken[turn] = [*map(bytes, parts), bytes(parts[0])]
+                turn += 1
+            answers.set()
+            if r.random() < 0.7:
+                assert writer.wait(30)
+    writer.close()
+    assert len(taken) > 12
+    reader = Reader(tmp_path)
+    assert taken.keys() == {key.turn for key in reader.entries}
+    for turn, expected in taken.items():
+        assert expected == contents(reader, turn)
+
+
+def test_a_state_that_grows(tmp_path: Path) -> None:
+    """The arena grows ahead of it: most checkpoints are copied."""
+    writer = Writer(tmp_path, patient=True)
+    waited = []
+    state = bytearray()
+    for turn in range(40):
+        state += bytes([turn]) * 400_000
+        assert writer.save(Key(0, turn), 0.0, AMBIENT, live(bytearray(state)))
+        waited.append(writer.waited)
+        writer.wait()
+    writer.close()
+    reader = Reader(tmp_path)
+    for turn in range(40):
+        assert [bytes(state[: (turn + 1) * 400_000])] == contents(reader, turn)
+    assert sum(waited) < 12
 
 
 def test_the_end_does_not_wait_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +503,8 @@ def test_an_error_behind_is_said_once(tmp_path: Path, monkeypatch: pytest.Monkey
         patch.setattr(DataFile, step, fail)
         writer.save(Key(0, 0), 0.0, AMBIENT, graph(b"a" * 100_000))
         with pytest.raises(OSError, match="the disk is gone"):
-            writer.save(Key(0, 1), 0.0, AMBIENT, graph(b"a" * 100_000))
+            writer.wait()
+        writer.wait()
     writer.save(Key(0, 2), 0.0, AMBIENT, graph(b"a" * 100_000))
     writer.close()
     assert [b"a" * 100_000] == contents(Reader(tmp_path), 2)

@@ -25,6 +25,7 @@ def test_overhead_stays_within_epsilon(turns: list[tuple[float, list[float], flo
     for work, costs, note in turns:
         if policy.take(elapsed):
             assert taken == 0 or spent <= epsilon * elapsed
+            policy.taken(elapsed)
             earlier = spent
             for cost in costs:
                 policy.paid(cost)
@@ -49,6 +50,7 @@ def test_equal_costs(cost: float, turns: int, epsilon: float) -> None:
     elapsed = spent = 0.0
     for turn in range(turns):
         if policy.take(elapsed):
+            policy.taken(elapsed)
             policy.paid(cost)
             spent += cost
             assert turn == 0 or spent <= epsilon * elapsed * (1 + 1e-9)
@@ -64,6 +66,7 @@ def test_the_first_turn_is_taken_and_with_epsilon_1_all() -> None:
     everything = Policy(1)
     for turn in range(3):
         assert everything.take(float(turn))
+        everything.taken(float(turn))
         everything.paid(100.0)
 
 
@@ -78,3 +81,35 @@ def test_a_checkpoint_must_be_worth_its_restoration() -> None:
     policy.paid(1.0)
     assert not policy.take(102.5)
     assert policy.take(103.5)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(seconds, st.floats(1e-3, 10), st.floats(1e3, 1e6), st.sampled_from([0.01, 0.1]))
+def test_a_process_that_was_stopped_has_not_earned_anything(
+    cost: float, turn: float, pause: float, epsilon: float
+) -> None:
+    """Afterwards no more is spent than what a few turns cost, and epsilon of the time that has passed since."""
+    policy = Policy(epsilon)
+    policy.taken(0.0)
+    policy.paid(cost)
+    elapsed = began = turn + pause
+    spent = 0.0
+    for _ in range(100):
+        if policy.take(elapsed):
+            policy.taken(elapsed)
+            policy.paid(cost)
+            spent += cost
+            elapsed += cost
+        elapsed += turn
+        assert spent <= epsilon * (elapsed - began) + 9 * cost
+
+
+def test_what_is_paid_behind_belongs_to_the_turn_that_was_taken() -> None:
+    """However late it is booked, it does not make the next one look cheap."""
+    policy = Policy(0.01)
+    policy.taken(0.0)
+    policy.paid(1.0)
+    for elapsed in (10.0, 50.0, 99.0):
+        assert not policy.take(elapsed)
+        policy.paid(0.001)
+    assert not policy.take(200.0) and policy.take(201.0)

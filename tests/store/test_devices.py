@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from flor_runtime.state.graph import Blob, Graph
+from flor_runtime.store.arena import Arena
 from flor_runtime.store.checkpoints import Key, Reader
 from flor_runtime.store.devices import Devices
 from flor_runtime.store.writer import Writer
@@ -58,7 +59,10 @@ class Device:
         yield
 
     def cudart(self) -> Any:
-        return SimpleNamespace(cudaHostRegister=lambda *_: self.calls.append("pin"))
+        return SimpleNamespace(
+            cudaHostRegister=lambda *_: self.calls.append("pin"),
+            cudaHostUnregister=lambda *_: self.calls.append("unpin"),
+        )
 
 
 class Cuda(str):
@@ -74,6 +78,9 @@ class Storage:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
+
+    def data_ptr(self) -> int:
+        return id(self)
 
     def cpu(self) -> Any:
         return torch.frombuffer(bytearray(self.data), dtype=torch.uint8).untyped_storage()
@@ -92,6 +99,7 @@ def test_what_is_copied_late_is_hashed_later(tmp_path: Path, monkeypatch: pytest
     for turn in range(2):
         graph = Graph(nodes=[], blobs=[*far, Blob.of(near)], storages=[-1] * 4, named=4)
         writer.save(Key(0, turn), 0.0, AMBIENT, graph)
+        writer.wait()
     writer.close()
     order = ["own waits for program", "on own", "record own", "program waits for the event", "synchronize"]
     assert device.calls == ["pin", *order, *order]
@@ -109,3 +117,15 @@ def test_what_does_not_fit_is_copied_at_once(tmp_path: Path) -> None:
     reader = Reader(tmp_path)
     _, _, blobs = reader.load(reader.entries[Key(0, 0)])
     assert [part] == [bytes(blob) for blob in blobs]
+
+
+def test_an_arena_that_is_not_used_any_more_is_let_go() -> None:
+    device = Device()
+    devices = Devices(SimpleNamespace(cuda=device))
+    first, second = Arena(1), Arena(1)
+    devices.pin(first)
+    devices.pin(first)
+    devices.pin(second)
+    devices.unpin(second)
+    devices.unpin(second)
+    assert device.calls == ["pin", "pin", "unpin"]
