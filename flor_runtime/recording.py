@@ -28,7 +28,7 @@ from flor_runtime.integrations.parameters import Parameters
 from flor_runtime.record import Recorder
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
-from flor_runtime.store import retention
+from flor_runtime.store import retention, signing
 from flor_runtime.store.checked import write_bytes
 from flor_runtime.store.layout import Home, RunFolder, Status, write_json
 from flor_runtime.store.policy import Policy
@@ -173,7 +173,7 @@ class Prepared(NamedTuple):
                 "vid": taken.vid,
                 "repo": taken.repo,
                 "branch": taken.branch,
-                "notes": list(taken.notes),
+                "notes": [*taken.notes, *_unsigned()],
                 "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
                 "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
                 "plans": dict(plans or {}),
@@ -204,6 +204,12 @@ class Prepared(NamedTuple):
         rules = Rules(**taken["rules"])
         snapshot = versions.Snapshot(**{**taken, "root": Path(taken["root"]), "rules": rules, "held": held})
         return cls(RunFolder(Path(data["folder"])), data["manifest"], snapshot)
+
+
+def _unsigned() -> list[str]:
+    if signing.can_sign():
+        return []
+    return [f"no key to sign with can be had at {signing.key_path()}: a replay of this run needs --trust"]
 
 
 def _make_room(home: Home) -> None:
@@ -298,7 +304,7 @@ class Recording:
         taken = versions.extend(self._taken, self._compiled)
         if taken is not self._taken:
             self._taken = taken
-            self._manifest = {**self._manifest, "vid": taken.vid, "notes": list(taken.notes)}
+            self._manifest = {**self._manifest, "vid": taken.vid, "notes": [*taken.notes, *_unsigned()]}
             self.folder.begin(self._manifest)
 
     def _stopped(self, error: Exception) -> None:

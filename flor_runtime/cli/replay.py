@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
+@click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and what it costs.")
 def command(
     names: tuple[str, ...],
@@ -27,6 +28,7 @@ def command(
     jobs: int | None,
     yes: bool,
     again: bool,
+    trust: bool,
     dry_run: bool,
 ) -> None:
     """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
@@ -36,7 +38,7 @@ def command(
     from flor_runtime.errors import FlorError
 
     try:
-        code = _replay(names, script, chosen, jobs, yes, again, dry_run)
+        code = _replay(names, script, chosen, jobs, yes, again, trust, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
@@ -50,6 +52,7 @@ def _replay(
     jobs: int | None,
     yes: bool,
     again: bool,
+    trust: bool,
     dry_run: bool,
 ) -> int:
     from flor_runtime import knobs
@@ -70,7 +73,7 @@ def _replay(
     project = Path(runs[-1].manifest()["project"])
     plan.check_names(plan.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
     slots = jobs or int(knobs.get("REPLAY_JOBS")) or campaign.default_slots(runs)
-    plans, others = campaign.make_plans(runs, path, list(names), slots, again)
+    plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust)
     for result in others:
         _say(result)
     for planned in plans:
@@ -88,7 +91,7 @@ def _replay(
         return 1 if any(result.refused or result.error for result in others) else 0
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
         return 0
-    results = campaign.carry_out(plans, slots, _say)
+    results = campaign.carry_out(plans, slots, _say, trust)
     values = sum(result.values for result in results)
     checked = sum(result.checked for result in results)
     different = sum(result.mismatched for result in results)

@@ -22,6 +22,7 @@ from flor_runtime.store.layout import FORMAT, Home, RunFolder, write_json
 from flor_runtime.store.runlog import keyed, read
 
 RECORDS = "records"
+FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
 
 
 @dataclass
@@ -84,12 +85,13 @@ def newest_script(folder: Path, home: Home) -> Path:
 
 
 def make_plans(
-    runs: Iterable[RunFolder], script: Path, names: list[str], slots: int, again: bool
+    runs: Iterable[RunFolder], script: Path, names: list[str], slots: int, again: bool, trust: bool = False
 ) -> tuple[list[RunPlan], list[RunResult]]:
     """Plan each run; gives the plans of those with something to do, and the results of the others.
 
     Args:
         again: recover also what an earlier replay has recovered.
+        trust: run also the code of runs that this user has not signed.
     """
     plans: list[RunPlan] = []
     others: list[RunResult] = []
@@ -98,6 +100,8 @@ def make_plans(
     for run in chosen:
         manifest = run.manifest()
         try:
+            if not trust and not run.is_own():
+                raise ReplayError(FOREIGN)
             with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
                 new = project_files(Path(manifest["project"]), manifest["script"])
                 plan = plan_run(run, new, names, each, Path(scratch) / "code", again)
@@ -119,14 +123,20 @@ def make_plans(
     return plans, others
 
 
-def carry_out(plans: list[RunPlan], slots: int, on_done: Callable[[RunResult], None]) -> list[RunResult]:
-    """Replay the planned runs, the longest first, on `slots` workers at a time; `on_done` hears of each as it ends."""
+def carry_out(
+    plans: list[RunPlan], slots: int, on_done: Callable[[RunResult], None], trust: bool = False
+) -> list[RunResult]:
+    """Replay the planned runs, the longest first, on `slots` workers at a time; `on_done` hears of each as it ends.
+
+    Args:
+        trust: restore also what this user has not signed.
+    """
     results: list[RunResult] = []
     with Engine() as engine, ThreadPoolExecutor(max(1, len(plans))) as runs, ThreadPoolExecutor(slots) as workers:
 
         def one(plan: RunPlan) -> RunResult:
             try:
-                result = _replay(plan, engine, workers)
+                result = _replay(plan, engine, workers, trust)
             except (FlorError, OSError) as error:
                 result = RunResult(plan.run, plan.manifest, error=str(error))
             on_done(result)
@@ -138,7 +148,7 @@ def carry_out(plans: list[RunPlan], slots: int, on_done: Callable[[RunResult], N
     return sorted(results, key=lambda result: order.index(result.run.id))
 
 
-def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor) -> RunResult:
+def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor, trust: bool) -> RunResult:
     """Replay one run: from checkpoints; if that doesn't lead to the recorded states, stepping through; then in full."""
     began = time.time()
     folder = plan.run.path / "replays" / f"{time.strftime('%Y%m%dT%H%M%S')}-{Home().new_run_id()[:8]}"
@@ -150,7 +160,7 @@ def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor) -> RunRe
     surroundings = surroundings_of(plan.manifest, plan.facts)
     for goals in _attempts(plan.goals):
         mode = goals[0].mode
-        jobs = [_job(plan, goal, folder / f"{mode}-{n}", values) for n, goal in enumerate(goals)]
+        jobs = [_job(plan, goal, folder / f"{mode}-{n}", values, trust) for n, goal in enumerate(goals)]
         outcomes = list(workers.map(lambda job: engine.run(job, surroundings), jobs))
         logs = [Path(job.folder) / "log" for job in jobs]
         verdict = judge(plan.run.log, logs, outcomes, plan.placed.names)
@@ -198,7 +208,7 @@ def _failed_then_too(plan: RunPlan, outcome: dict[str, Any]) -> bool:
     return outcome["code"] == 3 and (end is None or end.get("status") in ("failed", "interrupted"))
 
 
-def _job(plan: RunPlan, goal: Goal, folder: Path, values: dict[str, Any]) -> Job:
+def _job(plan: RunPlan, goal: Goal, folder: Path, values: dict[str, Any], trust: bool) -> Job:
     folder.mkdir(parents=True)
     patched = {name: text.decode("utf-8", "surrogateescape") for name, text in plan.placed.patched.items()}
-    return Job(str(plan.run.path), str(folder), goal, patched, values)
+    return Job(str(plan.run.path), str(folder), goal, patched, values, trust)

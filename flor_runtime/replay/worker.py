@@ -36,6 +36,7 @@ class Job:
         folder: the worker's own; gets `log/`, `work/`, `output.txt` and, last, the outcome.
         patched: texts of the files with new statements, by path relative to the project.
         values: historical values of `flor.arg`.
+        trust: restore also what this user has not signed.
     """
 
     run: str
@@ -43,6 +44,7 @@ class Job:
     goal: Goal
     patched: dict[str, str] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
+    trust: bool = False
 
     def to_json(self) -> str:
         data = asdict(self)
@@ -115,7 +117,8 @@ class _Worker:
         project = Project(place.root)
         source = place.script.read_bytes()
         program = Program.of_run(place.script, source, manifest.get("settings") or {})
-        self._replayer = Replayer(self._session, Reader(self._run.ckpt), self._job.goal, project, self._done)
+        reader = Reader(self._run.ckpt, trust=self._job.trust)
+        self._replayer = Replayer(self._session, reader, self._job.goal, project, self._done)
         self._session.keeper = self._replayer
         self._seed()
         overlay = guard.install(place, allowed=[self._folder]).overlay

@@ -12,7 +12,7 @@ import json
 import mmap
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import xxhash
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state import codec
 from flor_runtime.state.graph import Graph
+from flor_runtime.store import signing
 from flor_runtime.store.handles import Handle
 
 FORMAT = 2
@@ -60,6 +61,7 @@ class Entry:
         new: [digest, file, offset] of the blobs that this checkpoint wrote.
         problems: why it can't be used for restoring; empty: it can.
         when: seconds since the run began.
+        signature: the user's, over this line and what it says is to be made: the packed graph, and its paths.
     """
 
     key: Key
@@ -70,6 +72,7 @@ class Entry:
     named: int = 0
     new: list[list[Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    signature: str = ""
 
     @property
     def usable(self) -> bool:
@@ -80,6 +83,10 @@ class Entry:
     def tensors(self) -> set[str]:
         """The digests of all tensors and arrays that names lead to: what makes two states the same trajectory."""
         return {digest for digest, _ in self.blobs[: self.named]}
+
+    def signed(self) -> bytes:
+        """What the signature is over, of the line itself."""
+        return signing.canonical(asdict(replace(self, signature="")))
 
 
 def lock(descriptor: int, how: int) -> bool:
@@ -94,12 +101,17 @@ def lock(descriptor: int, how: int) -> bool:
 class Reader:
     """The checkpoints of a run, alive or ended. Torn lines are passed over. While it lives, none is dropped.
 
+    Args:
+        trust: load also what this user has not signed.
+
     Raises:
         CheckpointError: another version of flor wrote them.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, trust: bool = False) -> None:
+        signing.can_sign(make=False)
         self._folder = folder
+        self._trust = trust
         self._where: dict[str, tuple[str, int]] = {}
         self._maps: dict[str, Any] = {}
         self._sound: set[tuple[str, int, int, str]] = set()
@@ -160,10 +172,14 @@ class Reader:
         if entry.graph is None:
             raise CheckpointError("only digests were kept here")
         name, offset, length, digest = entry.graph
-        packed = self._read(name, offset, length, digest)
-        graph, ambient = codec.unpack(bytes(packed))
-        *blobs, paths = self._blobs(entry)
-        return codec.unpack_graph(graph, [n for _, n in entry.blobs[:-1]], bytes(paths)), ambient, blobs
+        packed = bytes(self._read(name, offset, length, digest))
+        *blobs, last = self._blobs(entry)
+        paths = bytes(last)
+        run = self._folder.parent.name
+        if not self._trust and not signing.is_signed(entry.signature, "checkpoint", run, entry.signed(), packed, paths):
+            raise CheckpointError("this user did not write it here: --trust uses it all the same")
+        graph, ambient = codec.unpack(packed)
+        return codec.unpack_graph(graph, [n for _, n in entry.blobs[:-1]], paths), ambient, blobs
 
     def _blobs(self, entry: Entry) -> list[Any]:
         places = self._places(entry)
@@ -277,6 +293,7 @@ def _entry(line: bytes) -> Entry | None:
             and _is(entry.new, list)
             and all(_is_row(row, str, str, int) for row in entry.new)
             and (entry.graph is None or len(entry.blobs) > 0)
+            and _is(entry.signature, str)
         )
     except (ValueError, TypeError, KeyError, RecursionError):
         return None

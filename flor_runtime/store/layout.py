@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store import signing
 from flor_runtime.store.checked import line, read_lines
 
 FORMAT = 2
@@ -172,12 +173,25 @@ class RunFolder:
         return f"RunFolder({str(self.path)!r})"
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
-        """Write run.json: the run exists from here on. Format, run, process and start are added where missing."""
+        """Write run.json: the run exists from here on. Format, run, process and start are added where missing, and the
+        user's signature."""
         pid = os.getpid()
         known = {"format": FORMAT, "run": self.id, "started": time.time(), "pid": pid}
         data = {**known, **manifest}
         data.setdefault("process", process_mark(data["pid"]))
+        data.pop("signature", None)
+        data["signature"] = signing.sign("run", self.id, signing.canonical(data))
         write_json(self.path / "run.json", data)
+
+    def is_own(self) -> bool:
+        """True if this user has written run.json, as it is: what it says to run may run.
+
+        Raises:
+            StoreError: as for `manifest`.
+        """
+        data = self.manifest()
+        signature = data.pop("signature", None)
+        return signing.is_signed(signature, "run", self.id, signing.canonical(data))
 
     def finish(self, status: Status, exit: int | None = 0, error: str | None = None) -> None:
         """Write end.json: how the run ended."""

@@ -28,7 +28,7 @@ import xxhash
 
 from flor_runtime.state import codec
 from flor_runtime.state.graph import Blob, Graph
-from flor_runtime.store import retention
+from flor_runtime.store import retention, signing
 from flor_runtime.store.arena import PAGE, Arena, spare_memory
 from flor_runtime.store.checkpoints import FORMAT, INDEX, Entry, Key, ambient_digest, lock
 from flor_runtime.store.datafile import DataFile
@@ -96,6 +96,7 @@ class Writer:
 
     def __init__(self, folder: Path, *, patient: bool = False, budget: int = 2**63) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        signing.can_sign()
         self._folder = folder
         self._patient = patient
         os.close(os.open(folder / INDEX, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
@@ -364,6 +365,8 @@ class Writer:
                 at = self._write_packed(job, packed, paths, digest)
                 job.file.sync()
                 entry.graph = [job.file.path.name, at, len(packed), xxhash.xxh3_128_hexdigest(packed)]
+                run = self._folder.parent.name
+                entry.signature = signing.sign("checkpoint", run, entry.signed(), packed, paths)
             self._append(asdict(entry))
         except BaseException:
             self._undo(job)

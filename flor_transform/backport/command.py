@@ -59,6 +59,7 @@ class Outcome:
 @click.option("--runs", "chosen", help="Only these runs: ids or names, separated by commas.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="With --replay: workers at a time.")
 @click.option("-y", "--yes", is_flag=True, help="With --replay: don't ask.")
+@click.option("--trust", is_flag=True, help="With --replay: run also the code of runs that you did not record here.")
 @click.option("--output-format", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def backport_command(
     script: Path | None,
@@ -70,6 +71,7 @@ def backport_command(
     chosen: str | None,
     jobs: int | None,
     yes: bool,
+    trust: bool,
     output_format: str,
 ) -> None:
     """Put log statements of SCRIPT into every recorded version of it.
@@ -78,7 +80,7 @@ def backport_command(
     of yours is written: the patched versions are printed, written with --out, or replayed from the store.
     """
     try:
-        code = _run(script, names, diff, check, out, replay, chosen, jobs, yes, output_format)
+        code = _run(script, names, diff, check, out, replay, chosen, jobs, yes, trust, output_format)
     except (Stop, HistoryError) as error:
         click.echo(f"flor-backport: {error}", err=True)
         code = 2
@@ -95,6 +97,7 @@ def _run(
     chosen: str | None,
     jobs: int | None,
     yes: bool,
+    trust: bool,
     output_format: str,
 ) -> int:
     wanted = list(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
@@ -123,7 +126,7 @@ def _run(
     if out is not None:
         _write(out, outcomes)
     if replay:
-        return _replay(path, wanted, chosen, jobs, yes)
+        return _replay(path, wanted, chosen, jobs, yes, trust)
     return 1 if check and (placed or refused) else 0
 
 
@@ -270,11 +273,12 @@ def _write(folder: Path, outcomes: Sequence[Outcome]) -> None:
             _say(f"wrote {path}")
 
 
-def _replay(path: Path, wanted: Sequence[str], chosen: str | None, jobs: int | None, yes: bool) -> int:
+def _replay(path: Path, wanted: Sequence[str], chosen: str | None, jobs: int | None, yes: bool, trust: bool) -> int:
     command = [sys.executable, "-m", "flor", "replay", *wanted, "--script", str(path)]
     command += ["--runs", chosen] if chosen else []
     command += ["-j", str(jobs)] if jobs else []
     command += ["--yes"] if yes else []
+    command += ["--trust"] if trust else []
     sys.stdout.flush()
     return _run_replay(command).returncode
 

@@ -19,6 +19,7 @@ ROOMS = [
     {
         "store.layout",
         "store.handles",
+        "store.signing",
         "store.logformat",
         "store.checked",
         "store.foreign",
