@@ -14,7 +14,7 @@ from flor_runtime.errors import CheckpointError
 from flor_runtime.state.graph import Blob, Graph
 from flor_runtime.store import signing
 from flor_runtime.store.checkpoints import INDEX, Key, Reader
-from flor_runtime.store.layout import Home
+from flor_runtime.store.layout import Home, read_json, write_json
 from flor_runtime.store.writer import Writer
 from tests.stores import make_run
 
@@ -99,15 +99,17 @@ def test_a_manifest_is_signed_as_it_is(tmp_path: Path) -> None:
     run = make_run(home, argv=["--lr", "0.1"], epsilon=float("nan"), env={"A": "\udc80"}, plans={1: (2, 3)})
     assert run.is_own()
     path = run.path / "run.json"
-    text = path.read_text()
-    path.write_text(json.dumps(dict(reversed(json.loads(text).items()))))  # says the same
+    text, known = path.read_bytes(), read_json(path)
+    assert known is not None
+    write_json(path, dict(reversed(known.items())))  # says the same
     assert run.is_own()
     for change in ({"argv": ["x"]}, {"vid": "1" * 40}, {"more": 1}, {"signature": ""}, {"signature": None}):
-        path.write_text(json.dumps({**json.loads(text), **change}))
+        write_json(path, {**known, **change})
         assert not run.is_own(), change
-    path.write_text(text)
+    path.write_bytes(text)
+    assert run.is_own()
     other = home.create_run()
-    (other.path / "run.json").write_text(text.replace(run.id, other.id))
+    write_json(other.path / "run.json", {**known, "run": other.id})
     assert not other.is_own()
 
 
