@@ -229,7 +229,7 @@ class Capture:
             set: self._set,
             frozenset: self._set,
             deque: self._deque,
-            OrderedDict: self._dict,
+            OrderedDict: self._ordered,
             defaultdict: self._dict,
             Counter: self._dict,
             complex: self._complex,
@@ -393,6 +393,10 @@ class Capture:
             node[2] = self.value(obj.default_factory)
         node[1] = self._pairs(dict.items(obj) if type(obj) is not OrderedDict else obj.items())
         return reference
+
+    def _ordered(self, obj: OrderedDict[Any, Any]) -> Value:
+        """One may have attributes: `state_dict()` of a module has."""
+        return self._container_object(obj) if vars(obj) and not self._too_large(obj) else self._dict(obj)
 
     def _pairs(self, items: Iterable[tuple[Any, Any]]) -> list[Value]:
         flat: list[Value] = []

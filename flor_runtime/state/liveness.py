@@ -238,11 +238,7 @@ def block_stretch(code: CodeType, offset: int) -> Stretch:
     depth = 1
     for n in range(opening + 1, len(instructions)):
         i = instructions[n]
-        if (
-            i.argval in _BLOCK
-            and i.opname in ("LOAD_METHOD", "LOAD_ATTR")
-            and instructions[n - 1].argval == "SkipBlock"
-        ):
+        if i.argval in _BLOCK and i.opname in ("LOAD_METHOD", "LOAD_ATTR") and _owner(instructions, n) == "SkipBlock":
             depth += -1 if i.argval == "end" else 1
             if depth == 0:
                 call = next(m for m in range(n, len(instructions)) if instructions[m].opname.startswith("CALL"))
@@ -254,6 +250,13 @@ def block_stretch(code: CodeType, offset: int) -> Stretch:
 
 
 _BLOCK = ("loop", "step_into", "end")
+
+
+def _owner(instructions: list[dis.Instruction], n: int) -> Any:
+    """What the instruction before the n-th one names; a code object of more than 255 names puts others in between."""
+    while instructions[n - 1].opname == "EXTENDED_ARG":
+        n -= 1
+    return instructions[n - 1].argval
 
 
 @_cached

@@ -51,7 +51,7 @@ def has_hidden_state(kind: type, base: type = object) -> bool:
     if base is object or not base.__weakrefoffset__:
         size += 8 * (kind.__weakrefoffset__ > 0)
     if base is object or not base.__dictoffset__:
-        size += 8 * (kind.__dictoffset__ > 0)
+        size += 8 * (kind.__dictoffset__ > 0 or (kind.__itemsize__ > 0 > kind.__dictoffset__))
     return kind.__basicsize__ > size
 
 

@@ -408,6 +408,8 @@ class Restore:
             self._write_elements(kind, node[1], obj)
             if kind == "ddict":
                 obj.default_factory = self._resolve(node[2])
+            elif kind == "odict":
+                vars(obj).clear()
         elif kind == "tensor":
             self._write_tensor(n, node, obj)
         elif kind == "array":
@@ -483,7 +485,7 @@ class Restore:
             elif only is None and attribute(obj, name) is not MISSING:
                 object.__delattr__(obj, name)
         if only is None:
-            for name in left_out - items.keys():
+            for name in sorted(left_out - items.keys()):
                 hooks = dictionary.get(name)
                 if hooks is None:
                     dictionary[name] = OrderedDict()

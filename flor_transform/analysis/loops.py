@@ -295,16 +295,20 @@ class Finder:
             and any(not child.transparent for child in loop.children)
         )
 
-    def _steps_directly(self, function: Function, part: Loop | None, depth: int = 0) -> bool:
-        """Whether a turn (or a call) steps outside of any further loop."""
-        summary = self.effects.of(function)
-        if any(event.loop is part for event in summary.of("step", part)):
-            return True
-        return depth < 6 and any(
-            self._steps_directly(event.callee, None, depth + 1)
-            for event in summary.of("call", part)
-            if event.loop is part and event.callee is not None
-        )
+    def _steps_directly(self, function: Function, part: Loop | None) -> bool:
+        """Whether a turn (or a call) steps outside of any further loop, at most six calls deep."""
+        seen: set[Function] = set()
+        within = [(function, part)]
+        for _ in range(7):
+            called: list[Function] = []
+            for each, loop in within:
+                summary = self.effects.of(each)
+                if any(event.loop is loop for event in summary.of("step", loop)):
+                    return True
+                called += [e.callee for e in summary.of("call", loop) if e.loop is loop and e.callee is not None]
+            within = [(callee, None) for callee in dict.fromkeys(called) if callee not in seen]
+            seen.update(called)
+        return False
 
     def _level(self, main: Main) -> str:
         if not is_epoch_named(main.loop) and any(
