@@ -60,7 +60,7 @@ class Folder:
         self.path.mkdir()
         self.home = Home(path / "home")
         self.env = {k: v for k, v in os.environ.items() if not k.startswith(("FLOR_", "PYTHON"))}
-        self.env |= {"FLOR_HOME": str(self.home.root)}
+        self.env |= {"FLOR_HOME": str(self.home.root), "FLOR_KEY": os.environ["FLOR_KEY"]}
 
     def write(self, name: str, text: str | bytes) -> Path:
         path = self.path / name
