@@ -1,4 +1,7 @@
-"""Calls of git that change nothing but objects and our own refs: no hook, filter, prompt, signature, gc or lock."""
+"""Calls of git that change nothing but objects and our own refs: no hook, filter, prompt, signature, gc or lock.
+
+And, for `flor share` alone, those that use the network: with the user's credentials, and still without hooks.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +26,18 @@ _OPTIONS = tuple(
         "core.quotePath=false",
         "gc.auto=0",
         "maintenance.auto=false",
-        "protocol.allow=never",
     )
     for part in ("-c", setting)
 )
+_ALONE = ("-c", "protocol.allow=never")
+# What would make git look at another repository; all else that a user has set belongs to how the network is reached.
+_ELSEWHERE = frozenset(
+    f"GIT_{name}"
+    for name in (
+        "DIR", "WORK_TREE", "INDEX_FILE", "OBJECT_DIRECTORY", "ALTERNATE_OBJECT_DIRECTORIES", "COMMON_DIR", "NAMESPACE",
+        "PREFIX", "SHALLOW_FILE", "GRAFT_FILE", "QUARANTINE_PATH",
+    )
+)  # fmt: skip
 
 
 class GitFailed(Exception):
@@ -55,7 +66,7 @@ def start(
     where = [] if git_dir is None else [f"--git-dir={git_dir}"]
     try:
         return subprocess.Popen(
-            ["git", *_OPTIONS, *where, *args],
+            ["git", *_OPTIONS, *_ALONE, *where, *args],
             cwd=cwd,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -81,6 +92,31 @@ def git(
         last = err.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no reason given"]
         raise GitFailed(f"git {args[0]}: {last[0].removeprefix('fatal: ')}")
     return out
+
+
+def over_the_network(args: Sequence[str], *, cwd: Path, ask: bool) -> str:
+    """What a git command prints that talks to a remote, as the user set it up; takes as long as it takes.
+
+    Args:
+        ask: git may ask for a password, on the terminal.
+
+    Raises:
+        GitFailed: with what git said last.
+    """
+    env = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE} | {"LC_ALL": "C"}
+    if not ask:
+        env["GIT_TERMINAL_PROMPT"] = "0"
+    try:
+        done = subprocess.run(
+            ["git", *_OPTIONS, *args], cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+    except FileNotFoundError as error:
+        raise GitMissing("git is not installed") if shutil.which("git") is None else error from None
+    if done.returncode:
+        lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+        telling = [line for line in lines if line.startswith(("fatal:", "error:", " ! "))] or lines[-1:] or ["failed"]
+        raise GitFailed(f"git {args[0]}: {telling[0].strip().removeprefix('fatal: ').removeprefix('error: ')}")
+    return done.stdout.decode("utf-8", "surrogateescape")
 
 
 def blobs(repo: str, oids: Sequence[str]) -> Iterator[bytes]:

@@ -57,10 +57,12 @@ def trees(entries: Mapping[str, Entry], algorithm: str) -> list[Object]:
     return made
 
 
-def commit(tree: str, parents: Iterable[str], message: str, when: int, algorithm: str) -> Object:
-    """A commit under the tool's own name: the user may have none, and has not made this one."""
-    who = f"flor <flor@localhost> {when} +0000"
-    head = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {who}", f"committer {who}"]
+def commit(
+    tree: str, parents: Iterable[str], message: str, when: int, algorithm: str, who: str | None = None
+) -> Object:
+    """A commit under the tool's own name, if no other is given: the user may have none, and has not made this one."""
+    signed = f"{who or 'flor <flor@localhost>'} {when} +0000"
+    head = [f"tree {tree}", *(f"parent {parent}" for parent in parents), f"author {signed}", f"committer {signed}"]
     text = "\n".join([*head, "", message.rstrip("\n"), ""])
     return make("commit", text.encode("utf-8", "backslashreplace"), algorithm)
 

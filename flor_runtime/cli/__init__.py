@@ -13,6 +13,7 @@ COMMANDS = {
     "run": ("flor_runtime.cli.run", "Run a script as python would, and record it."),
     "runs": ("flor_runtime.cli.runs", "List the recorded runs, or describe one."),
     "show": ("flor_runtime.cli.show", "Show what was logged, in one table over all runs."),
+    "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),
     "gc": ("flor_runtime.cli.gc", "Make room: drop checkpoints of ended runs."),
     "replay": ("flor_runtime.cli.replay", "Recover values that a recorded run did not log."),
 }

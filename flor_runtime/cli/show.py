@@ -27,6 +27,7 @@ _LEGEND = ("", "* recovered by replay", "~ recovered by replay, not exact")
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--runs", "chosen", help="Only these runs: names or ids, separated by commas; `all`: of all projects.")
+@click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
 @click.option(
     "--format",
     "form",
@@ -35,7 +36,7 @@ _LEGEND = ("", "* recovered by replay", "~ recovered by replay, not exact")
     help="csv and json give all rows, and values in full.",
 )
 @click.option("--all", "everything", is_flag=True, help=f"All rows of a long table, not about {_LIMIT}.")
-def command(names: tuple[str, ...], chosen: str | None, form: str, everything: bool) -> None:
+def command(names: tuple[str, ...], chosen: str | None, branch: str | None, form: str, everything: bool) -> None:
     """Show what was logged under NAMES (default: everything), one row a turn of the innermost loop that they need.
 
     Newest runs stand last. Values of an outer loop, and arguments, are repeated on every row that they cover; `*` marks
@@ -43,16 +44,15 @@ def command(names: tuple[str, ...], chosen: str | None, form: str, everything: b
     """
     from flor_runtime.errors import StoreError
     from flor_runtime.query.pivot import gather, pivot
-    from flor_runtime.query.records import select
-    from flor_runtime.store.layout import Home
+    from flor_runtime.query.records import select, store_of
 
-    home = Home()
-    folders = select(_split(chosen), home)
-    for note in home.notes:
-        say(note)
-    if not folders:
-        raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
-    facts = gather(folders, names)
+    with store_of(branch) as (home, notes):
+        folders = select(_split(chosen), home)
+        for note in (*notes, *home.notes):
+            say(note)
+        if not folders:
+            raise StoreError(f"no runs in {branch or home.root}: `flor run train.py` records one")
+        facts = gather(folders, names)
     for note in facts.notes:
         say(note)
     if not facts.names:

@@ -23,6 +23,7 @@ from flor_runtime.query.records import (
     load,
     objects_of,
     select,
+    store_of,
     turn_column,
     unknown_name,
 )
@@ -56,7 +57,9 @@ class Pivot(NamedTuple):
     present: dict[str, NDArray[np.bool_]]
 
 
-def full_pivot(df: pd.DataFrame | None = None, *, runs: Runs = None, home: Home | None = None) -> pd.DataFrame:
+def full_pivot(
+    df: pd.DataFrame | None = None, *, runs: Runs = None, branch: str | None = None, home: Home | None = None
+) -> pd.DataFrame:
     """One row for each finest place that something was logged at, one column for each name, in the order first seen.
 
     Columns: `projid runid tstamp vid epoch step`, further loop levels, then the names. Where several records of a name
@@ -68,24 +71,27 @@ def full_pivot(df: pd.DataFrame | None = None, *, runs: Runs = None, home: Home 
     Args:
         df: a frame as `log_records` gives it, perhaps filtered; without one, the records of `runs` (see
         `records.select`).
+        branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
     """
     if df is None:
-        facts = gather(select(runs, home))
+        with store_of(branch, home) as (store, _):
+            facts = gather(select(runs, store))
     else:
         facts = _from_frame(df)
         spread(facts)
     return pivot(facts, facts.names).frame
 
 
-def dataframe(*names: str, runs: Runs = None, home: Home | None = None) -> pd.DataFrame:
+def dataframe(*names: str, runs: Runs = None, branch: str | None = None, home: Home | None = None) -> pd.DataFrame:
     """The pivot of these names only, with rows as fine as they need; all names without any.
 
-    The name of a dictionary means all of its parts.
+    The name of a dictionary means all of its parts; `runs` and `branch` are those of `full_pivot`.
 
     Raises:
         FlorError: a name that no run logs.
     """
-    facts = gather(select(runs, home), names)
+    with store_of(branch, home) as (store, _):
+        facts = gather(select(runs, store), names)
     return pivot(facts, facts.names).frame
 
 

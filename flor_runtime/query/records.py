@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -141,7 +142,28 @@ def load(folders: Sequence[RunFolder], names: Collection[str] | None = None) -> 
     return facts
 
 
-def log_records(runs: Runs = None, *, provenance: bool = False, home: Home | None = None) -> pd.DataFrame:
+@contextmanager
+def store_of(branch: str | None, home: Home | None = None) -> Iterator[tuple[Home, list[str]]]:
+    """The store that a query reads, and what is to be said of it: the user's own, or that of a shared branch.
+
+    Args:
+        branch: as `git branch -a` has it: `origin/flor.shadow.main`; None: the store is `home`, else the user's own.
+
+    Raises:
+        FlorError: no such branch.
+    """
+    if branch is None:
+        yield home or Home(), []
+        return
+    from flor_runtime.share.branch import opened
+
+    with opened(branch) as found:
+        yield found
+
+
+def log_records(
+    runs: Runs = None, *, branch: str | None = None, provenance: bool = False, home: Home | None = None
+) -> pd.DataFrame:
     """Every record: one row each, in the order of logging, oldest run first.
 
     Columns: `projid runid tstamp vid`, the loop levels (`epoch step`, then others that scripts name; from 1, missing
@@ -149,13 +171,15 @@ def log_records(runs: Runs = None, *, provenance: bool = False, home: Home | Non
 
     Args:
         runs: see `select`.
+        branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
         provenance: adds `source` (recorded, recovered, captured), `label` (exact, verified, inexact), `replay` (its
             id).
     """
     import numpy as np
     import pandas as pd
 
-    facts = load(select(runs, home), None)
+    with store_of(branch, home) as (store, _):
+        facts = load(select(runs, store), None)
     levels = facts.levels()
     sizes = [len(run.name) for run in facts.runs]
     columns: dict[str, Any] = key_columns(facts.runs, sizes)

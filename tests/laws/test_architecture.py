@@ -44,6 +44,7 @@ ROOMS = [
     {"session"},
     {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
     {"api", "recording", "relocate", "attach", "runner"},
+    {"share"},
     {"query", "replay"},
     {"cli"},
 ]
