@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -76,7 +75,7 @@ def test_odd_things_beside_a_sound_run(repo: Path, tmp_path: Path) -> None:
     }
     forge(repo, {"flor.json": FORMAT_TEXT, **sound(tmp_path), **odd})
     before = users(repo)
-    outside = set(os.listdir(tmp_path))
+    outside = set(tmp_path.iterdir())
     with opened(BRANCH) as (home, notes):
         written = {path.relative_to(home.root).as_posix() for path in home.root.rglob("*") if path.is_file()}
         assert not any("evil" in path or "ckpt" in path or "hidden" in path or ".." in path for path in written)
@@ -84,7 +83,7 @@ def test_odd_things_beside_a_sound_run(repo: Path, tmp_path: Path) -> None:
     assert log_records(branch=BRANCH)[["name", "value"]].values.tolist() == [["lr", 0.5], ["text", "a text"]]
     assert any("sub is missing" in note for note in notes)
     assert not home.root.exists()
-    assert users(repo) == before and set(os.listdir(tmp_path)) == outside
+    assert users(repo) == before and set(tmp_path.iterdir()) == outside
 
 
 @pytest.mark.parametrize(
