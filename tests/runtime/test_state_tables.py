@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from flor_runtime.errors import RestoreError
-from flor_runtime.state import tables
+from flor_runtime.state import codec, tables
 from tests.runtime.states import Roots, problems, replayed
 
 
@@ -98,12 +98,50 @@ def test_a_warning_is_shown_once(table: object) -> None:
     assert [str(warning.message) for warning in caught] == ["once"]
 
 
-def test_reading_runs_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("table", [metrics(), mixed(), mixed()["split"], mixed().describe(), pd.DataFrame()])
+def test_what_comes_back_is_the_same_table(table: object) -> None:
+    data = tables.dump(table)
+    assert data is not None
+    again = tables.load(data)
+    assert tables.dump(again) == data
+    assert again.equals(table) and type(again) is type(table)
+
+
+HOSTILE: dict[str, object] = {
+    "a function": ["made", "system", ["tuple", ["touch ran"]], None],
+    "of pandas": ["made", "read_pickle", ["tuple", ["x"]], None],
+    "a class": ["class", "ExcelFile"],
+    "no table": ["list", [1]],
+    "objects from bytes": ["array", "|O", [1], False, b"\0" * 8],
+    "records": ["array", "i4,O", [1], False, b"\0" * 12],
+    "a shape that is no shape": ["array", "<i8", [2**40], False, b"\0" * 8],
+    "something unknown": ["what", 1],
+    "an attribute": ["made", "", ["tuple", ["text"]], ["dict", ["a", 1]]],
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_reading_makes_nothing_else(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RestoreError, match="a table"):
+        tables.load(codec.pack(HOSTILE[name]))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_pickle_is_not_read(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, ...]:
             return (Path.touch, (tmp_path / "ran",))
 
-    for data in (pickle.dumps(Evil()), pickle.dumps(pd.read_pickle), pickle.dumps(np.load)):
-        with pytest.raises(RestoreError, match="a table that names"):
+    for data in (pickle.dumps(Evil()), pickle.dumps(pd.read_pickle), pickle.dumps(metrics()), b"", b"\xff" * 20):
+        with pytest.raises(RestoreError):
             tables.load(data)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bomb_of_lists() -> None:
+    nested: object = 1
+    for _ in range(400):
+        nested = ["list", [nested]]
+    with pytest.raises(RestoreError):
+        tables.load(codec.pack(nested))
