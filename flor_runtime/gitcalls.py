@@ -55,6 +55,8 @@ def _environment() -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
+        # A missing object is fetched, `ext::` runs a command, and what is allowed is for the repository to say.
+        "GIT_ALLOW_PROTOCOL": "none",
         "LC_ALL": "C",
     }
 

@@ -237,11 +237,12 @@ def _planned(folder: Path) -> Iterator[str]:
     plans = RunFolder(folder).manifest().get("plans")
     for file, plan in plans.items() if isinstance(plans, dict) else ():
         if isinstance(plan, str):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 plan = json.loads(plan)
         if not isinstance(plan, dict):
             continue
-        for entry in [*(plan.get("loops") or []), *(plan.get("blocks") or [])]:
+        lists = [found for key in ("loops", "blocks") if isinstance(found := plan.get(key), list)]
+        for entry in [entry for found in lists for entry in found]:
             if isinstance(entry, dict) and entry.get("code"):
                 yield f"{file}:{entry.get('start')}: {entry['code']} {entry.get('reason', '')}"
 
@@ -256,15 +257,17 @@ def _turns(folder: Path) -> bool:
 
 def _met(folder: Path) -> Iterator[str]:
     """What could not be saved while the run went on."""
+    from flor_runtime.store import plainfiles
+
     for name, field in (("notes.jsonl", "note"), ("index.jsonl", "problems")):
         try:
-            lines = (folder / "ckpt" / name).read_bytes().split(b"\n")[:-1]
+            lines = plainfiles.read(folder / "ckpt" / name).split(b"\n")[:-1]
         except OSError:
             continue
         for line in lines:
             try:
                 data = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             found = data.get(field) if isinstance(data, dict) else None
             yield from [str(text) for text in found] if isinstance(found, list) else [str(found)] if found else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 import os
 from collections.abc import Collection
@@ -12,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime import secrets, versions
-from flor_runtime.errors import ReplayError
+from flor_runtime.errors import ReplayError, StoreError
 from flor_runtime.replay.replayer import WEAK, Goal
 from flor_runtime.store.checkpoints import Key, Reader
-from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.layout import RunFolder, read_json
 from flor_runtime.store.runlog import keyed, read
 
 if TYPE_CHECKING:
     from flor_transform.analysis.sites import Sites
 
+_MOST_TURNS, _MOST_GAPS = 50_000_000, 10_000  # of a run; entries into a main loop of which nothing is known
 _RESTORE = 0.005  # seconds: a first guess at one restore, for the estimate
 
 
@@ -205,24 +205,29 @@ class Timing:
 def read_facts(run: RunFolder) -> dict[str, Any]:
     """What the run wrote about its libraries when its main loop began; empty if it never did."""
     try:
-        facts = json.loads((run.path / "environment.json").read_text())
-    except (OSError, ValueError):
+        return read_json(run.path / "environment.json") or {}
+    except StoreError:
         return {}
-    return facts if isinstance(facts, dict) else {}
 
 
 def turn_counts(run: RunFolder, reader: Reader) -> list[int]:
     """Turns that a run began, for each entry into a main loop; of a run that was killed, as many as are known."""
-    counts: dict[int, int] = {}
     try:
-        counts = dict(enumerate(json.loads((run.ckpt / "turns.json").read_text())["entries"]))
-    except (OSError, ValueError, KeyError):
-        for key in reader.entries:
-            counts[key.entry] = max(counts.get(key.entry, 0), key.turn + bool(key.block))
-        for path, _, _ in keyed(read(run.log)):
-            if path:
-                entry = int(path[0][0].partition("@")[2] or 0)
-                counts[entry] = max(counts.get(entry, 0), path[0][1])
+        entries = (read_json(run.ckpt / "turns.json") or {})["entries"]
+        if all(type(count) is int and count >= 0 for count in entries) and sum(entries) < _MOST_TURNS:
+            return list(entries)
+    except (StoreError, KeyError, TypeError):
+        pass
+    counts: dict[int, int] = {}
+    for key in reader.entries:
+        counts[key.entry] = max(counts.get(key.entry, 0), key.turn + bool(key.block))
+    for path, _, _ in keyed(read(run.log)):
+        if path:
+            number = path[0][0].partition("@")[2]
+            entry = int(number) if number.isdecimal() and len(number) < 10 else 0
+            counts[entry] = max(counts.get(entry, 0), path[0][1])
+    if max(counts, default=0) > len(counts) + _MOST_GAPS or sum(counts.values()) >= _MOST_TURNS:
+        raise ReplayError(f"{run.path}: its turns can't be counted")
     return [counts.get(entry, 0) for entry in range(max(counts, default=-1) + 1)]
 
 

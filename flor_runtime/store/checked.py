@@ -13,6 +13,8 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from flor_runtime.store import plainfiles
+
 _CRC = 8  # digits
 _MARK = b"FLOR"
 
@@ -61,7 +63,7 @@ def read_lines(path: Path) -> Lines:
         OSError: it can't be read.
     """
     try:
-        text = path.read_bytes()
+        text = plainfiles.read(path)
     except FileNotFoundError:
         return Lines([], 0, b"")
     *whole, torn = text.split(b"\n")
@@ -91,7 +93,7 @@ def read_bytes(path: Path) -> bytes:
         ValueError: it is damaged.
         OSError: it can't be read.
     """
-    whole = path.read_bytes()
+    whole = plainfiles.read(path)
     data, mark = whole[: -_CRC - len(_MARK)], whole[-_CRC - len(_MARK) :]
     if mark != _MARK + b"%08x" % zlib.crc32(data):
         raise ValueError(f"{path} is damaged")

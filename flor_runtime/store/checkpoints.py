@@ -21,13 +21,14 @@ import xxhash
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state import codec
 from flor_runtime.state.graph import Graph
-from flor_runtime.store import signing
+from flor_runtime.store import plainfiles, signing
 from flor_runtime.store.handles import Handle
 
 FORMAT = 2
 INDEX = "index.jsonl"
 
 _FILE = re.compile(r"[0-9]+\.bin")
+_MOST_TURNS = 1 << 31
 _NOWHERE = "", 0
 
 
@@ -120,11 +121,14 @@ class Reader:
         self.dropped: set[tuple[int, int]] = set()
         self._index: Handle | None = None
         try:
+            plainfiles.opened(folder / INDEX).close()
             self._index = Handle(folder / INDEX, os.O_RDONLY)
+            lock(self._index.fileno(), fcntl.LOCK_SH)
+            self._read_index(plainfiles.read(folder / INDEX).split(b"\n"))
         except FileNotFoundError:
             return
-        lock(self._index.fileno(), fcntl.LOCK_SH)
-        self._read_index((folder / INDEX).read_bytes().splitlines())
+        except OSError as error:
+            raise CheckpointError(f"{folder / INDEX}: can't be read: {error.strerror or error}") from None
 
     def close(self) -> None:
         """Let the checkpoints go."""
@@ -231,7 +235,7 @@ class Reader:
             if not _FILE.fullmatch(name):
                 raise CheckpointError(f"no such data file: {name!r}")
             try:
-                with open(self._folder / name, "rb") as file:
+                with plainfiles.opened(self._folder / name) as file:
                     self._maps[name] = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{name}: {error}") from None
@@ -278,11 +282,10 @@ def _entry(line: bytes) -> Entry | None:
         key = Key(**data["key"])
         entry = Entry(**{**data, "key": key})
         ok = (
-            _is(key.entry, int)
-            and _is(key.turn, int)
+            all(_is(number, int) and number < _MOST_TURNS for number in (key.entry, key.turn, key.occurrence))
             and _is(key.block, str)
-            and _is(key.occurrence, int)
-            and isinstance(entry.when, float | int)
+            and type(entry.when) in (float, int)
+            and 0 <= entry.when < 1e11
             and _is(entry.ambient, str)
             and _is(entry.named, int)
             and type(entry.problems) is list

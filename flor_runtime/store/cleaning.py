@@ -18,6 +18,7 @@ from pathlib import Path
 
 from flor_runtime import knobs
 from flor_runtime.errors import CheckpointError, StoreError
+from flor_runtime.store import plainfiles
 from flor_runtime.store.checkpoints import INDEX, Reader, lock
 from flor_runtime.store.layout import Home, RunFolder
 from flor_runtime.store.retention import Kept, Turn
@@ -55,7 +56,7 @@ def pin(run: RunFolder, pinned: bool) -> None:
     """
     try:
         if pinned:
-            (run.path / _PINNED).touch()
+            os.close(os.open(run.path / _PINNED, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666))
         else:
             (run.path / _PINNED).unlink(missing_ok=True)
     except OSError as error:
@@ -145,10 +146,14 @@ def clean(run: RunFolder, budget: int | None, *, dry: bool = False) -> Cleaned:
 
     if is_pinned(run):
         return nothing("pinned")
+    if not run.ckpt.exists():
+        return nothing("no checkpoints")
+    if not all(map(plainfiles.is_folder, (run.path.parent, run.path, run.ckpt))):
+        return nothing("a link leads out of the store")
     try:
         if run.status() == "alive":
             return nothing("alive")
-        with open(run.ckpt / INDEX, "rb+") as index:
+        with plainfiles.opened(run.ckpt / INDEX, "rb+") as index:
             if not lock(index.fileno(), fcntl.LOCK_EX):
                 return nothing("a replay is reading it")
             return _clean(run, budget, index.fileno(), before, dry)
@@ -168,7 +173,7 @@ def _clean(run: RunFolder, budget: int | None, index: int, before: int, dry: boo
     after = before
     for name in names:
         with contextlib.suppress(FileNotFoundError):
-            after -= (run.ckpt / name).stat().st_blocks * 512
+            after -= (run.ckpt / name).lstat().st_blocks * 512
     if not dry:
         lines = "".join(json.dumps({"dropped": list(turn)}, separators=(",", ":")) + "\n" for turn in gone)
         os.lseek(index, 0, os.SEEK_END)
@@ -189,7 +194,7 @@ def _kept(run: RunFolder, budget: int) -> tuple[Kept, list[Turn]]:
             sizes = {}
             for name in files - booked:
                 with contextlib.suppress(OSError):
-                    sizes[name] = (run.ckpt / name).stat().st_blocks * 512
+                    sizes[name] = (run.ckpt / name).lstat().st_blocks * 512
             booked |= files
             kept.add((entry.key.entry, entry.key.turn), entry.when, files, sizes)
     reader.close()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from flor_runtime.errors import StoreError
-from flor_runtime.store import signing
+from flor_runtime.store import plainfiles, signing
 from flor_runtime.store.checked import line, read_lines
 
 FORMAT = 2
@@ -28,6 +28,20 @@ Status = Literal["alive", "finished", "failed", "interrupted", "killed"]
 _ENDS = ("finished", "failed", "interrupted")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_MANIFEST = 64 << 20  # a larger one is not ours
+_MOMENTS = 0, 1e11  # unix time
+_NUMBER = int, float
+#: What a manifest may hold, as far as it is read; None stands for what is not known.
+_RUN_KINDS: dict[str, tuple[type, ...]] = {
+    "started": _NUMBER, "pid": (int,), "argv": (list,), "env": (dict,), "plans": (dict,), "settings": (dict,),
+    "notes": (list,), "name": (str,), "projid": (str,), "project": (str,), "script": (str,), "typed": (str,),
+    "cwd": (str,), "vid": (str,), "repo": (str,), "executable": (str,), "hash_seed": (str,), "python": (str,),
+    "signature": (str,),
+}  # fmt: skip
+_END_KINDS: dict[str, tuple[type, ...]] = {"status": (str,), "ended": _NUMBER, "exit": (int,), "error": (str,)}
+_REPLAY_KINDS: dict[str, tuple[type, ...]] = {
+    "ended": _NUMBER, "started": _NUMBER, "label": (str,), "vars": (list,), "parts": (list,), "texts": (dict,),
+    "notes": (list,), "checked": (int,), "mismatched": (int,),
+}  # fmt: skip
 _CHECK = re.compile(rb'"check": "([0-9a-f]{8})"\n?}\n\Z')
 _NO_CHECK = "00000000"
 
@@ -69,9 +83,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         StoreError: the file is torn, damaged or no JSON object, or can't be read.
     """
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
-            raise StoreError(f"{path}: too large for a manifest")
-        raw = path.read_bytes()
+        raw = plainfiles.read(path, _MAX_MANIFEST)
         data = json.loads(raw)
     except FileNotFoundError:
         return None
@@ -211,10 +223,14 @@ class RunFolder:
         check_format(path, data)
         if data.get("run") != self.id:
             raise StoreError(f"{path}: belongs to another run")
-        for key, kinds in (("started", (int, float)), ("pid", (int,)), ("argv", (list,)), ("name", (str,))):
-            value = data.get(key)
-            if isinstance(value, bool) or not (value is None or isinstance(value, kinds)):
-                raise StoreError(f"{path}: not a manifest: {key} is {type(value).__name__}")
+        _check_kinds(path, data, _RUN_KINDS)
+        if not all(isinstance(item, str) for item in (*(data.get("argv") or ()), *(data.get("env") or {}).values())):
+            raise StoreError(f"{path}: not a manifest: arguments or variables that are no text")
+        if any("\0" in str(data.get(key)) for key in ("project", "script", "typed", "cwd", "repo", "executable")):
+            raise StoreError(f"{path}: not a manifest: a path that can be none")
+        script = Path(data.get("script") or "")
+        if script.is_absolute() or ".." in script.parts:
+            raise StoreError(f"{path}: not a manifest: a script outside of its project")
         if data.get("started") is None:
             raise StoreError(f"{path}: not a manifest: no start time")
         return data
@@ -223,6 +239,7 @@ class RunFolder:
         """What end.json says; None while there is none. A torn one counts as none, with a note."""
         try:
             end = read_json(self.path / "end.json")
+            _check_kinds(self.path / "end.json", end or {}, _END_KINDS)
         except StoreError as error:
             self._note(str(error))
             return None
@@ -257,6 +274,7 @@ class RunFolder:
                 if manifest is None:
                     continue
                 check_format(path, manifest)
+                _check_kinds(path, manifest, _REPLAY_KINDS)
             except StoreError as error:
                 self._note(str(error))
                 continue
@@ -330,7 +348,7 @@ class Home:
         Raises:
             StoreError: there is none.
         """
-        if not _RUN_ID.fullmatch(run) or not (self.runs / run).is_dir():
+        if not _RUN_ID.fullmatch(run) or not plainfiles.is_folder(self.runs / run):
             raise StoreError(f"no run {run!r} in {self.root}")
         return RunFolder(self.runs / run)
 
@@ -380,13 +398,22 @@ class Home:
         raise StoreError(f"no run {text!r} in {self.root}: `flor runs` lists them")
 
 
+def _check_kinds(path: Path, data: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> None:
+    for key, allowed in kinds.items():
+        value = data.get(key)
+        if value is not None and type(value) not in allowed:
+            raise StoreError(f"{path}: not a manifest: {key} is {type(value).__name__}")
+        if allowed is _NUMBER and value is not None and not _MOMENTS[0] <= value <= _MOMENTS[1]:
+            raise StoreError(f"{path}: not a manifest: {key} is no time")
+
+
 def _number(value: object) -> float:
     return float(value) if isinstance(value, (int, float)) else 0.0
 
 
 def _folders(parent: Path) -> list[Path]:
     try:
-        return sorted(path for path in parent.iterdir() if path.is_dir())
+        return sorted(path for path in parent.iterdir() if plainfiles.is_folder(path))
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store import plainfiles
 from flor_runtime.store.checked import read_lines
 from flor_runtime.store.layout import read_json
 from flor_runtime.store.logformat import (
@@ -32,6 +33,7 @@ from flor_runtime.store.logformat import (
     RECORD_FIELDS,
     TEXT,
     VALUE,
+    WIDTH,
     sound,
 )
 from flor_runtime.store.values import decode
@@ -44,6 +46,7 @@ LoopPath = tuple[tuple[str, int], ...]
 Key = tuple[LoopPath, str, int]
 _Table = list[tuple[Any, Any]]
 
+_MOST_MISSING = 8 * (LAST_SEGMENT // WIDTH)  # rows of segments that are gone; each takes memory
 _DOUBLE = struct.Struct("<d")
 _QWORD = struct.Struct("<Q")
 
@@ -141,7 +144,7 @@ class Records:
         where = f"{self.folder / 'blobs.bin'}: the value at {offset}"
         if self._blobs is None:
             try:
-                self._blobs = open(self.folder / "blobs.bin", "rb")  # noqa: SIM115
+                self._blobs = plainfiles.opened(self.folder / "blobs.bin")
             except OSError as error:
                 raise StoreError(f"{where} is missing") from error
         size = self._blobs.seek(0, 2)
@@ -274,22 +277,23 @@ def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], not
         match = re.fullmatch(rf"{stem}-(\d{{1,10}})\.bin", path.name)
         if match:
             found.append((int(match[1]), path))
-    table, end = [], 0
+    table, end, missing = [], 0, 0
     for start, path in sorted(found):
         try:
-            size = path.stat().st_size
-            if size > LAST_SEGMENT or start < end:
+            size = path.lstat().st_size
+            missing += max(0, start - end)
+            if size > LAST_SEGMENT or start < end or missing > _MOST_MISSING:
                 notes.append(f"{path}: doesn't fit into the log: left out")
                 continue
             if start > end:
                 notes.append(f"{path}: a part before it is missing")
-            rows = np.fromfile(path, dtype, size // dtype.itemsize)
+            rows = _rows(path, dtype, size)
             commit = rows["commit"] == COMMIT
             seal = seals.get((stem, start))
             if seal is None or seal[0] != len(rows):
                 # It may be written just now, and a row seen half-filled: rows that were complete before are whole in a
                 # second look.
-                rows = np.fromfile(path, dtype, size // dtype.itemsize)[: len(rows)]
+                rows = _rows(path, dtype, size)[: len(rows)]
                 commit = commit[: len(rows)] & (rows["commit"] == COMMIT)
                 _drop_damaged(path, rows, commit, slice(None), notes)
             else:
@@ -316,6 +320,14 @@ def damaged_blocks(rows: Any, crcs: list[int]) -> Iterator[slice]:
     for number, crc in enumerate(crcs):
         if zlib.crc32(data[number * BLOCK : (number + 1) * BLOCK]) != crc:
             yield slice(number * count, (number + 1) * count)
+
+
+def _rows(path: Path, dtype: Any, size: int) -> Any:
+    import numpy as np
+
+    data = plainfiles.read(path, LAST_SEGMENT)
+    count = min(size, len(data)) // dtype.itemsize
+    return np.frombuffer(data, dtype, count) if count else np.zeros(0, dtype)
 
 
 def _drop_damaged(path: Path, rows: Any, commit: Any, block: slice, notes: list[str]) -> None:

@@ -9,15 +9,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import stat
 import subprocess
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 #: Environment variables of git that point it somewhere; a caller's (a hook's) must not reach us.
 _KEEP = ("GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_EXEC_PATH")
 _MAX_MANIFEST = 64 << 20
+_VID = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_FAR = 1e11  # a moment
+_MAX_BLOB = 64 << 20
 
 
 class HistoryError(Exception):
@@ -70,16 +75,20 @@ def runs(store: Path | None = None) -> list[Run]:
         if data is None:
             continue
         texts = {k: data.get(k) for k in ("script", "vid", "repo", "project")}
-        if not all(isinstance(v, str) and v for v in texts.values()):
+        if not all(isinstance(v, str) and v and "\0" not in v for v in texts.values()):
             continue
+        script = PurePosixPath(str(texts["script"]))
+        if script.is_absolute() or ".." in script.parts or not _VID.fullmatch(str(texts["vid"])):
+            continue  # its path is one in the version, and in `--out`
         started = data.get("started")
+        moment = float(started) if isinstance(started, (int, float)) and abs(started) < _FAR else 0.0
         out.append(
             Run(
                 str(data.get("run") or entry.name),
                 str(data.get("name") or ""),
-                float(started) if isinstance(started, (int, float)) else 0.0,
+                moment,
                 str(texts["project"]),
-                Path(str(texts["script"])).as_posix(),
+                script.as_posix(),
                 str(texts["vid"]),
                 str(texts["repo"]),
             )
@@ -89,7 +98,7 @@ def runs(store: Path | None = None) -> list[Run]:
 
 def _manifest(path: Path) -> dict[str, Any] | None:
     try:
-        if path.stat().st_size > _MAX_MANIFEST:
+        if not stat.S_ISREG((info := path.lstat()).st_mode) or info.st_size > _MAX_MANIFEST:
             return None
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
@@ -184,9 +193,12 @@ def read_blobs(repo: str, names: Sequence[str]) -> list[bytes | None]:
                     raise HistoryError(f"{repo}: no git repository")
                 out.append(None)
                 continue
-            data = process.stdout.read(int(words[-1]))
+            size = int(words[-1])
+            data = process.stdout.read(min(size, _MAX_BLOB))
+            for start in range(_MAX_BLOB, size, _MAX_BLOB):  # no script is so large
+                process.stdout.read(min(size - start, _MAX_BLOB))
             process.stdout.read(1)
-            out.append(data if words[-2] == b"blob" else None)
+            out.append(data if words[-2] == b"blob" and size <= _MAX_BLOB else None)
     except OSError:
         raise HistoryError(f"{repo}: can't be read") from None
     finally:
@@ -206,6 +218,7 @@ def _environment() -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_ALLOW_PROTOCOL": "none",  # whatever the repository's own configuration says
         "LC_ALL": "C",
     }
 

@@ -66,7 +66,7 @@ def surroundings_of(manifest: dict[str, Any], facts: dict[str, Any]) -> Surround
     if manifest.get("hash_seed"):
         env["PYTHONHASHSEED"] = manifest["hash_seed"]
     loaded = [name for name in facts.get("loaded", ()) if isinstance(name, str)]
-    preload = tuple(name for name in loaded if name.partition(".")[0] in HEAVY)
+    preload = tuple(name for name in loaded if name.partition(".")[0] in HEAVY and "__main__" not in name)
     executable = manifest.get("executable") or sys.executable
     return Surroundings(
         executable if os.access(executable, os.X_OK) else sys.executable, tuple(sorted(env.items())), preload
