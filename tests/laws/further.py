@@ -988,6 +988,19 @@ CASES: dict[str, Case] = {
             print(r, r.phase is Phase.B)
         """,
     ),
+    "what the beginning of a turn sees": Case(
+        "skip",
+        """
+        import random
+        import numpy as np
+        random.seed(4); np.random.seed(5)
+        seen = []
+        for e in range(4):
+            print(len(seen), random.random(), np.random.rand() < 2, np.random.randn().hex())
+            for b in range(2): opt.step()
+            seen.append((e, opt.n if hasattr(opt, "n") else None))
+        """,
+    ),
     "a random generator of the program's own": Case(
         "skip",
         """

@@ -281,6 +281,18 @@ def test_identities_are_kept(name: str) -> None:
         assert (recorded[key] is obj) == (again[key] is live[key])
 
 
+@pytest.mark.parametrize("name", ["there before", "made in the block"])
+def test_a_default_dictionary_keeps_its_factory(name: str) -> None:
+    there, made = {"a": [1]}, defaultdict(list, a=[1])
+    before = name == "there before"
+    _, again, graph = replayed(
+        lambda: {"x": defaultdict(list) if before else None},
+        lambda r: r["x"].update(there) if before else r.update(x=made),
+    )
+    assert [] == graph.problems
+    assert again["x"]["missing"] == [] and again["x"]["a"] == [1]
+
+
 def test_an_alias_of_what_a_block_replaces_keeps_its_contents() -> None:
     def make() -> Roots:
         preds = [1, 2]

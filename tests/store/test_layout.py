@@ -139,6 +139,10 @@ def test_run_id_can_not_lead_out_of_the_store(home):
 def test_write_json_replaces_whole_files_or_nothing(tmp_path, monkeypatch):
     path = tmp_path / "x.json"
     write_json(path, {"a": 1})
+    with open(path) as reading:
+        write_json(path, {"a": 0})
+        assert json.load(reading) == {"a": 1}  # what is open stays whole
+    write_json(path, {"a": 1})
 
     def broken(handle: int) -> None:
         raise OSError(28, "No space left on device")

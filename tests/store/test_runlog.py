@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -220,6 +221,7 @@ def test_interrupted_call_leaves_a_gap_that_is_no_record(tmp_path):
 def in_child(work) -> int:
     pid = os.fork()
     if pid == 0:
+        signal.alarm(30)  # a lock that nobody gives back would be waited for without end
         try:
             work()
         except BaseException:

@@ -74,6 +74,18 @@ def test_insertions_make_the_code() -> None:
     assert result.code.count(b"\r\n") == result.code.count(b"\n")
 
 
+@pytest.mark.parametrize("newline", [b"\r\n", b"\r"])
+def test_new_lines_end_as_the_others(newline: bytes) -> None:
+    source = (
+        b"import torch\nmodel = torch.nn.Linear(2, 1)\noptimizer = torch.optim.SGD(model.parameters())\nbest = 0\n"
+        b"for epoch in range(3):\n    total = 0\n    for x in loader:\n        optimizer.step()\n        total += x\n"
+        b"    while total > 9:\n        optimizer.step()\n        total -= 1\n    best = max(best, total)\n    print(best)\n"
+    )
+    code = instrument(source).code
+    assert len([line for line in code.splitlines() if b"flor" in line]) > 6
+    assert instrument(source.replace(b"\n", newline)).code == code.replace(b"\n", newline)
+
+
 def test_plan_there_and_back() -> None:
     plan = instrument(SCRIPT + ENGINE.replace(b"Trainer", b"T"), filename="train.py").plan
     source = (
