@@ -28,6 +28,7 @@ from flor_runtime.boot import without_our_frames as without_our_frames
 from flor_runtime.importing import Finder, install
 
 if TYPE_CHECKING:
+    from flor_runtime.literals import Orders
     from flor_runtime.recording import Prepared, Project
     from flor_transform.settings import Settings
 
@@ -57,6 +58,7 @@ class Program:
         self.folder = script.resolve().parent  # imports look beside the file, not beside a link to it
         self._name = script.resolve().name
         self.settings = settings
+        self.orders: Orders = {}  # of sets in the script, where these were asked for
         self.sources: dict[str, bytes] = {self._name: source}
         self.results: dict[str, Any] = {}
         if not instrument:
@@ -107,7 +109,13 @@ class Program:
 
     def main_code(self, filename: str, wrap: Callable[[ast.Module], ast.Module] | None = None) -> CodeType:
         """Compile the script itself; `wrap` may change its tree."""
-        return self._compile(self._name, filename, wrap)
+        from flor_runtime.literals import keep_order
+
+        return self._compile(
+            self._name,
+            filename,
+            lambda tree: (wrap or ast.fix_missing_locations)(keep_order(tree, self.orders)),
+        )
 
     def _compile(self, name: str, filename: str, wrap: Callable[[ast.Module], ast.Module] | None = None) -> CodeType:
         from flor_runtime.relocate import compile_as_source
@@ -266,6 +274,7 @@ def _record(
     quiet: bool,
 ) -> NoReturn:
     import flor_runtime.api  # noqa: F401  (what the program will need can be imported, then)
+    from flor_runtime.literals import orders_of
     from flor_runtime.recording import Prepared
     from flor_runtime.store.layout import Home
 
@@ -280,6 +289,7 @@ def _record(
     pinned = not sys.flags.ignore_environment and (before or "random") == "random"
     if pinned:  # sets are ordered by it: chosen here, so that it is known, and hidden from the program again
         env["PYTHONHASHSEED"] = str(Home().hash_seed())
+    program.orders = orders_of(program.source, [sys.executable, *options], env)
     prepared = Prepared.create(
         program.script,
         args,

@@ -16,6 +16,7 @@ from flor_runtime import secrets
 from flor_runtime import session as sessions
 from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
+from flor_runtime.literals import orders_of
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
@@ -117,6 +118,8 @@ class _Worker:
         project = Project(place.root)
         source = place.script.read_bytes()
         program = Program.of_run(place.script, source, manifest.get("settings") or {})
+        seed = {"PYTHONHASHSEED": manifest.get("hash_seed") or "random"}
+        program.orders = orders_of(source, [sys.executable], {**os.environ, **seed})
         reader = Reader(self._run.ckpt, trust=self._job.trust)
         self._replayer = Replayer(self._session, reader, self._job.goal, project, self._done)
         self._session.keeper = self._replayer

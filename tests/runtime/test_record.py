@@ -19,16 +19,18 @@ from flor_runtime.store.runlog import RunLog
 class SlowWriter:
     """Takes a second for a checkpoint and an eighth for a note."""
 
+    waited = False
+
     def __init__(self) -> None:
         self.now = 100.0
         self.saved: list[Any] = []
         self.noted: list[Any] = []
 
-    def ready(self) -> bool:
-        return True
+    def clock(self) -> float:
+        return self.now
 
-    def seconds_behind(self) -> float:
-        return 0.0
+    def seconds_behind(self) -> tuple[float, float]:
+        return 0.0, 0.0
 
     def save(self, key: Any, *rest: Any) -> bool:
         self.now += 1
@@ -46,7 +48,7 @@ def test_all_that_it_takes_is_booked(tmp_path: Any, monkeypatch: pytest.MonkeyPa
         raise AssertionError(error)
 
     writer, policy = SlowWriter(), Policy(epsilon)
-    monkeypatch.setattr(record, "time", types.SimpleNamespace(perf_counter=lambda: writer.now))
+    monkeypatch.setattr(record, "time", types.SimpleNamespace(perf_counter=writer.clock, thread_time=writer.clock))
     session = Session(RunLog(tmp_path / "log"), fail)
     session.keeper = Recorder(session, writer, policy, lambda namespace: False, lambda frame: None)  # type: ignore[arg-type]
     sessions.use(session)

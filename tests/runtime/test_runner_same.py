@@ -104,6 +104,37 @@ def test_options_of_the_interpreter(tmp_path: Path, options: list[str]) -> None:
     assert recorded.ours == []
 
 
+SETS = """
+frozenset = None
+def show(*sets):
+    for s in sets: print(list(s), len(s))
+show({"a", "set", "has", "the", "order", "of", "its", "hashes"}, {"x1", "x2", "x3", "x4"}, {"x1", "x2", "x3", "x4", "x5"}, {"a", "b"})
+show({8, 16, 0, 24, 32}, {0.1, 0.01, 0.001, 1e-4, -1, -2, 2**3, (1, ("x", -5)), None, b"s", 1, 1.0, True})
+for x in {"a", "b"}: print(x)
+for x in {"aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii"}: print(x)
+show([x for x in {"aa", "bb", "cc", "dd", "ee", "ff", "gg", "hh", "ii"}], {x: 1 for x in {"q", "w", "e"}})
+def f(a={"q", "w", "e", "r", "t", "y"}):
+    s = {"q", "w", "e", "r", "t", "y"}
+    s |= {"u", "i", "o", "p"}
+    return s, a, [*{"aa", "bb", "cc", *("dd", "ee"), "ff"}], (lambda: {"n", "m", "b", "v"})()
+show(*f(), *f())
+class A:
+    s, t = {f"s{1}", "k", "l", "m"}, {"s1", "k", "l", "m", "n", "h", "j", "f"}
+show(A.s, A.t)
+print("q" in {"q", "w", "e"}, 8 not in {1, 2.0, 3}, {1, 2} == {2, 1})
+"""
+
+
+@pytest.mark.parametrize("seed", ["0", "1", "2"])
+def test_sets_of_constants_have_the_order_that_python_gives_them(tmp_path: Path, seed: str) -> None:
+    """Numbers have the same hashes always, texts where the seed is set."""
+    folder = Folder(tmp_path)
+    folder.write("train.py", HEAD + TRAIN + SETS)
+    raw, recorded = folder.both("train.py", env={"PYTHONHASHSEED": seed})
+    assert 0 == raw.code
+    assert_same(raw, recorded)
+
+
 def test_seeds_of_hashes_are_hidden(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write(
