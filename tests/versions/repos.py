@@ -381,3 +381,160 @@ def not_a_file_any_more(repo: Path) -> None:
     os.mkfifo(repo / "helper.py")
     (repo / "pkg/mod.py").unlink()
     (repo / "pkg/mod.py").mkdir()
+
+
+@repo_state
+def submodule_that_is_not_checked_out(repo: Path) -> Path:
+    submodule(repo)
+    git(repo.parent, "clone", "-q", str(repo), "clone")
+    assert not list((repo.parent / "clone/sub").iterdir())
+    return repo.parent / "clone"
+
+
+@repo_state
+def submodule_in_a_submodule(repo: Path) -> None:
+    fresh(repo.parent / "innermost")
+    middle = fresh(repo.parent / "middle")
+    allow = ("-c", "protocol.file.allow=always", "submodule", "add", "-q")
+    git(middle, *allow, str(repo.parent / "innermost"), "inner")
+    git(middle, "commit", "-qm", "inner")
+    git(repo, *allow, str(middle), "sub")
+    git(repo, "-c", "protocol.file.allow=always", "submodule", "update", "-q", "--init", "--recursive")
+    git(repo, "commit", "-qm", "sub")
+    (repo / "sub/inner/helper.py").write_text("x = 'changed in the innermost'\n")
+
+
+@repo_state
+def moved_submodule(repo: Path) -> None:
+    """Its link in the index is another commit than the one that is checked out."""
+    submodule(repo)
+    (repo / "sub/pkg/mod.py").write_text("y = 'committed in the submodule'\n")
+    git(repo / "sub", "commit", "-qam", "further")
+
+
+@repo_state
+def bare_with_a_worktree(repo: Path) -> Path:
+    git(repo.parent, "clone", "-q", "--bare", str(repo), "bare.git")
+    git(repo.parent / "bare.git", "worktree", "add", "-q", str(repo.parent / "tree"), "main")
+    return repo.parent / "tree"
+
+
+@repo_state
+def git_folder_elsewhere(repo: Path) -> None:
+    git(repo, "init", "-q", "--separate-git-dir", str(repo.parent / "elsewhere.git"))
+    assert (repo / ".git").is_file()
+
+
+@repo_state
+def working_tree_elsewhere(repo: Path) -> Path:
+    tree = repo.parent / "tree"
+    tree.mkdir()
+    git(repo, "config", "core.worktree", str(tree))
+    (tree / ".git").write_text(f"gitdir: {repo / '.git'}\n")
+    git(tree, "checkout", "-q", "-f", "HEAD")
+    return tree
+
+
+@repo_state
+def alternates(repo: Path) -> Path:
+    git(repo.parent, "clone", "-q", "--shared", str(repo), "borrows")
+    assert (repo.parent / "borrows/.git/objects/info/alternates").exists()
+    return repo.parent / "borrows"
+
+
+@repo_state
+def sparse_index(repo: Path) -> None:
+    (repo / "deep/er").mkdir(parents=True)
+    (repo / "deep/er/x.py").write_text("deep = 1\n")
+    git(repo, "add", "deep")
+    git(repo, "commit", "-qm", "deep")
+    git(repo, "sparse-checkout", "set", "--cone", "--sparse-index", "pkg")
+    assert "040000" in git(repo, "ls-files", "-s", "--sparse")
+
+
+@repo_state
+def index_of_version_4(repo: Path) -> None:
+    git(repo, "update-index", "--index-version", "4")
+    git(repo, "config", "core.untrackedCache", "true")
+    git(repo, "update-index", "--untracked-cache")
+
+
+@repo_state
+def configuration_of_a_worktree(repo: Path) -> Path:
+    git(repo, "worktree", "add", "-q", "linked")
+    git(repo, "config", "extensions.worktreeConfig", "true")
+    git(repo / "linked", "config", "--worktree", "core.autocrlf", "true")
+    return repo / "linked"
+
+
+@repo_state
+def names_that_differ_in_case(repo: Path) -> None:
+    git(repo, "config", "core.ignoreCase", "true")
+    for name in ("Data.py", "data.py", "DATA/x.py", "Data/x.py"):
+        (repo / name).parent.mkdir(exist_ok=True)
+        (repo / name).write_text(f"name = {name!r}\n")
+        git(repo, "-c", "core.ignoreCase=false", "add", name)
+
+
+@repo_state
+def pipes_and_sockets(repo: Path) -> None:
+    import socket
+
+    os.mkfifo(repo / "pipe.py")
+    os.mkfifo(repo / "pkg/pipe")
+    with socket.socket(socket.AF_UNIX) as one:
+        here = Path.cwd()
+        os.chdir(repo)  # the name of a socket is short
+        try:
+            one.bind("socket")
+        finally:
+            os.chdir(here)
+
+
+@repo_state
+def large_untracked_folder(repo: Path) -> None:
+    for folder in range(20):
+        (repo / f"data/{folder}").mkdir(parents=True)
+        for number in range(50):
+            (repo / f"data/{folder}/{number}.txt").write_text("canary-data")
+
+
+@repo_state
+def everything_that_git_might_run(repo: Path) -> None:
+    """Hooks that succeed, and each setting that names a program: all of them leave a trace."""
+    trace = repo.parent / "ran.sh"
+    trace.write_text(f"#!/bin/sh\ntouch '{repo.parent}/ran'\ncat\n")
+    trace.chmod(0o755)
+    (repo / "data.dat").write_text("filtered\n")
+    git(repo, "add", "data.dat")
+    git(repo, "commit", "-qm", "data")
+    (repo / ".gitattributes").write_text("* filter=trace diff=trace merge=trace\n")
+    hooks = repo.parent / "hooks"
+    hooks.mkdir()
+    every = HOOKS + " post-merge post-rewrite pre-push pre-auto-gc pre-rebase sendemail-validate post-applypatch"
+    for name in every.split():
+        (hooks / name).symlink_to(trace)
+    programs = (
+        "core.editor core.pager core.askPass core.sshCommand core.fsmonitor core.alternateRefsCommand credential.helper"
+        " diff.external sequence.editor gpg.program filter.trace.clean filter.trace.smudge filter.trace.process"
+        " diff.trace.textconv merge.trace.driver uploadpack.packObjectsHook pager.ls-files pager.rev-parse gpg.ssh.program"
+    )
+    for key in programs.split():
+        git(repo, "config", key, str(trace))
+    git(repo, "config", "core.hooksPath", str(hooks))
+    git(repo, "config", "alias.update-ref", f"!{trace}")
+    for key in ("commit.gpgSign", "tag.gpgSign", "filter.trace.required"):
+        git(repo, "config", key, "true")
+    (repo.parent / "ran").unlink(missing_ok=True)
+
+
+@repo_state
+def lfs_pointers(repo: Path) -> None:
+    """Of one file only the pointer is there, of another the content; git-lfs is not asked."""
+    (repo / ".gitattributes").write_text("*.dat filter=lfs diff=lfs merge=lfs -text\n")
+    (repo / "pointer.dat").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    git(repo, "add", "-f", ".gitattributes", "pointer.dat")
+    git(repo, "commit", "-qm", "lfs")
+    for step in ("clean", "smudge", "process"):
+        git(repo, "config", f"filter.lfs.{step}", f"touch '{repo}/filter-ran'; exit 1")
+    git(repo, "config", "filter.lfs.required", "true")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_runtime import gitcalls
 from flor_runtime.coderules import Rules
 from flor_runtime.gitobjects import Entry, commit, make, pack, trees
 from flor_runtime.versions import VersionError, current, export, extend, project_root, snapshot
@@ -198,6 +200,16 @@ class TestPlaces:
         assert taken.vid and taken.repo and Path(taken.repo).is_relative_to(home)
         assert "pkg/mod.py" in files(taken.repo, taken.vid)
         assert taken.notes[0].startswith("the repository could not be written")
+
+    def test_a_repository_that_git_refuses(self, repo: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It belongs to another user, and `safe.directory` doesn't name it."""
+        monkeypatch.setattr(gitcalls, "_KEEP", re.compile("GIT_TEST_ASSUME_DIFFERENT_OWNER"))
+        monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        before = users(repo)
+        taken = snapshot(repo / SCRIPT, {repo / SCRIPT: RAN}, RUN, home=home)
+        assert taken.vid and taken.repo and Path(taken.repo).is_relative_to(home)
+        assert "dubious ownership" in taken.notes[0]
+        assert users(repo) == before
 
     def test_git_is_not_installed(self, repo: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("PATH", "/nonexistent")
