@@ -7,7 +7,8 @@ from typing import Any
 import msgpack
 
 from flor_runtime.errors import CheckpointError
-from flor_runtime.state.graph import Blob, Graph
+from flor_runtime.state import wellformed
+from flor_runtime.state.graph import Blob, Graph, Step
 
 
 def pack(data: Any) -> bytes:
@@ -23,7 +24,7 @@ def unpack(data: bytes) -> Any:
     """
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=False, unicode_errors="surrogatepass", use_list=True)
-    except (ValueError, msgpack.exceptions.UnpackException) as error:
+    except (ValueError, TypeError, RecursionError, msgpack.exceptions.UnpackException) as error:
         raise CheckpointError(f"a checkpoint can't be read: {error}") from None
 
 
@@ -33,15 +34,27 @@ def pack_graph(graph: Graph) -> bytes:
 
 
 def unpack_graph(data: bytes, lengths: list[int], paths: bytes) -> Graph:
-    """What `pack_graph` wrote; `lengths` are those of the blobs."""
-    roots, nodes, origins, storages, unbound = unpack(data)
-    return Graph(
-        roots,
-        nodes,
-        [Blob(nbytes) for nbytes in lengths],
-        origins,
-        storages,
-        unpack(paths),
-        unbound,
-        len(lengths),
-    )
+    """What `pack_graph` wrote; `lengths` are those of the blobs.
+
+    Raises:
+        CheckpointError: it does not hold together.
+    """
+    parts = unpack(data)
+    if type(parts) is not list or len(parts) != 5:
+        raise CheckpointError("a checkpoint that does not hold together: no graph")
+    roots, nodes, origins, storages, unbound = parts
+    blobs = [Blob(nbytes) for nbytes in lengths]
+    graph = Graph(roots, nodes, blobs, origins, storages, unpack(paths), unbound, len(lengths))
+    wellformed.check(graph)
+    return graph
+
+
+def unpack_paths(data: bytes) -> list[tuple[int, Step]]:
+    """The paths of a graph alone.
+
+    Raises:
+        CheckpointError: they do not hold together.
+    """
+    paths: list[tuple[int, Step]] = unpack(data)
+    wellformed.check_paths(paths)
+    return paths

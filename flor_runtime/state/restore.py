@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import datetime
+import enum
 import pathlib
 import random
 import sys
@@ -18,11 +19,11 @@ import threading
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Mapping
 from functools import partial
-from types import CellType, FunctionType, MethodType, ModuleType
+from types import BuiltinFunctionType, CellType, FunctionType, MethodType, MethodWrapperType, ModuleType
 from typing import Any
 
 from flor_runtime.errors import ReplayError, RestoreError
-from flor_runtime.state import arrays, library, tables
+from flor_runtime.state import arrays, library, tables, wellformed
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, edges, is_reference
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, kin, qualified, slots
 
@@ -143,7 +144,12 @@ class Restore:
         ] = {}  # of each blob: a torch storage, or (numpy array that owns it, its lowest address)
         self._torch: Any = sys.modules.get("torch")
         self._numpy: Any = sys.modules.get("numpy")
-        self._match(located)
+        try:
+            self._match(located)
+        except RestoreError:
+            raise
+        except Exception as error:  # a graph that nobody wrote
+            raise RestoreError(f"a checkpoint that does not hold together: {error}") from None
 
     def run(self) -> dict[str, Any]:
         """Restore everything; gives the object of every root, for the caller to bind.
@@ -181,6 +187,7 @@ class Restore:
                 raise RestoreError(f"code made at run time: {self._nodes[parent][1]}")
             self._objects[n] = part
         for n, (node, origin) in enumerate(zip(self._nodes, self._graph.origins, strict=True)):
+            self._check_memory(node)
             if n in self._objects:
                 continue
             if origin < 0 or (node[0] == "reference" and node[1]):
@@ -214,6 +221,29 @@ class Restore:
             self._memory[blob] = (owner, low)
         else:
             raise RestoreError("no tensor or array where there was one")
+
+    def _check_memory(self, node: Node) -> None:
+        """A node may only speak of memory that it has, and of bytes that are no pointers."""
+        kind = node[0]
+        if kind == "tensor":
+            dtype = getattr(self._torch, node[2])
+            size = dtype.itemsize if isinstance(dtype, self._torch.dtype) else 0
+            steps = [step * size for step in node[4]]
+            good = size > 0 and min(steps, default=0) >= 0
+            good = good and wellformed.fits(node[3], [*steps, size], node[5] * size, self._graph.blobs[node[1]].nbytes)
+        elif kind == "array":
+            dtype = arrays.dtype_of(node[2])
+            good = not dtype.hasobject and dtype.kind != "T" and dtype.itemsize > 0
+            good = good and wellformed.fits(
+                node[3], [*node[4], dtype.itemsize], node[5], self._graph.blobs[node[1]].nbytes
+            )
+        elif kind == "npscalar":
+            dtype = self._numpy.dtype(node[1])
+            good = not dtype.hasobject and dtype.names is None and len(node[2]) == dtype.itemsize
+        else:
+            return
+        if not good:
+            raise RestoreError(f"{kind}: it lies outside of its memory")
 
     def _changes(self, node: Node, obj: Any) -> bool:
         owner, low = self._memory.get(node[1], (None, 0))
@@ -269,6 +299,19 @@ class Restore:
         by_name = kind in ("object", "container") and node[3 if kind == "object" else 5] is None
         if (by_name or kind in ("enum", "scalar")) and not isinstance(find(node[1]), type):
             raise RestoreError(f"a class made at run time: {node[1]}")
+        if kind == "enum" and not issubclass(find(node[1]), enum.Enum):
+            raise RestoreError(f"no enumeration: {node[1]}")
+        if kind == "torch" and not isinstance(self._value(kind, node), self._torch_names()):
+            raise RestoreError(f"nothing of torch: {node[1]}")
+        if kind == "nprandom" and not node[1]:
+            known = getattr(self._numpy.random, node[2], None)
+            kinds = (self._numpy.random.BitGenerator, self._numpy.random.RandomState)
+            if not isinstance(known, type) or not issubclass(known, kinds):
+                raise RestoreError(f"no generator: {node[2]}")
+
+    def _torch_names(self) -> tuple[type, ...]:
+        torch = self._torch
+        return torch.dtype, torch.device, torch.layout, torch.memory_format
 
     def _reached(self) -> list[int]:
         seen: set[int] = set()
@@ -328,7 +371,10 @@ class Restore:
         if kind == "method":
             return MethodType(*self._all(node[1]))
         if kind == "wrapper":
-            return getattr(self._resolve(node[1][0]), node[2])
+            method = getattr(self._resolve(node[1][0]), node[2])
+            if not isinstance(method, BuiltinFunctionType | MethodWrapperType):
+                raise RestoreError(f"no method of compiled code: {node[2]}")
+            return method
         if kind == "partial":
             function, arguments, keywords = self._all(node[1])
             return (

@@ -182,7 +182,10 @@ class Reader:
         run = self._folder.parent.name
         if not self._trust and not signing.is_signed(entry.signature, "checkpoint", run, entry.signed(), packed, paths):
             raise CheckpointError("this user did not write it here: --trust uses it all the same")
-        graph, ambient = codec.unpack(packed)
+        whole = codec.unpack(packed)
+        if type(whole) is not list or len(whole) != 2 or type(whole[0]) is not bytes or type(whole[1]) is not dict:
+            raise CheckpointError("a checkpoint that does not hold together")
+        graph, ambient = whole
         return codec.unpack_graph(graph, [n for _, n in entry.blobs[:-1]], paths), ambient, blobs
 
     def _blobs(self, entry: Entry) -> list[Any]:
@@ -227,7 +230,7 @@ class Reader:
         if entry.graph is None or not entry.blobs:
             raise CheckpointError("only digests were kept here")
         digest, length = entry.blobs[-1]
-        return codec.unpack(bytes(self._read(*self._places(entry)[digest], length, digest)))
+        return codec.unpack_paths(bytes(self._read(*self._places(entry)[digest], length, digest)))
 
     def _read(self, name: str, offset: int, length: int, digest: str) -> Any:
         """Bytes of a file that were seen to have this digest. They can be written to: the file does not change."""

@@ -35,7 +35,7 @@ AMBIENT = {"python": [3, [1, 2], None]}
 
 def graph(*contents: bytes, value: Any = 1) -> Graph:
     blobs = [Blob.of(c) for c in contents]
-    nodes = [["tensor", i] for i in range(len(contents))]
+    nodes = [["memory", i] for i in range(len(contents))]
     return Graph({"L:x": value}, nodes, blobs, [-1] * len(nodes), [-1] * len(blobs), [(-1, "L:x")], named=len(blobs))
 
 

@@ -126,7 +126,7 @@ def saved(folder: Path) -> Path:
     writer = Writer(folder / "ckpt", patient=True)
     for n in range(2):
         blob = Blob.of(bytes([n]) * 100)
-        graph = Graph({"L:x": [0]}, [["tensor", 0]], [blob], [0], [0], [(-1, "L:x")], named=1)
+        graph = Graph({"L:x": [0]}, [["memory", 0]], [blob], [0], [0], [(-1, "L:x")], named=1)
         writer.save(Key(0, n), 1.0, {"python": [3, [1], None]}, graph)
     writer.close()
     return folder / "ckpt"
