@@ -33,8 +33,11 @@ def pack_graph(graph: Graph) -> bytes:
     return pack([graph.roots, graph.nodes, graph.origins, graph.storages, graph.unbound])
 
 
-def unpack_graph(data: bytes, lengths: list[int], paths: bytes) -> Graph:
+def unpack_graph(data: bytes, lengths: list[int], paths: bytes, *, foreign: bool = True) -> Graph:
     """What `pack_graph` wrote; `lengths` are those of the blobs.
+
+    Args:
+        foreign: nothing tells that this user wrote it.
 
     Raises:
         CheckpointError: it does not hold together.
@@ -44,8 +47,9 @@ def unpack_graph(data: bytes, lengths: list[int], paths: bytes) -> Graph:
         raise CheckpointError("a checkpoint that does not hold together: no graph")
     roots, nodes, origins, storages, unbound = parts
     blobs = [Blob(nbytes) for nbytes in lengths]
-    graph = Graph(roots, nodes, blobs, origins, storages, unpack(paths), unbound, len(lengths))
-    wellformed.check(graph)
+    graph = Graph(roots, nodes, blobs, origins, storages, unpack(paths), unbound, len(lengths), foreign=foreign)
+    if foreign:
+        wellformed.check(graph)
     return graph
 
 

@@ -78,7 +78,8 @@ class Graph:
         paths: where objects were at the beginning: [entry of the object that leads to it or -1, step or name of the
             root]. unbound: names that may be looked for later and are not bound. named: number of the blobs that names
             lead to; the others belong to the roots `X:`. problems: reasons why restoring this graph would not give the
-            state back; empty means that it does.
+            state back; empty means that it does. foreign: nothing tells that this user wrote it: what it says about
+            memory is looked at before it is used.
     """
 
     roots: dict[str, Value] = field(default_factory=dict)
@@ -90,6 +91,7 @@ class Graph:
     unbound: list[str] = field(default_factory=list)
     named: int = 0
     problems: list[str] = field(default_factory=list)
+    foreign: bool = False
 
 
 def is_reference(value: Value) -> bool:

@@ -187,7 +187,8 @@ class Restore:
                 raise RestoreError(f"code made at run time: {self._nodes[parent][1]}")
             self._objects[n] = part
         for n, (node, origin) in enumerate(zip(self._nodes, self._graph.origins, strict=True)):
-            self._check_memory(node)
+            if self._graph.foreign:
+                self._check_memory(node)
             if n in self._objects:
                 continue
             if origin < 0 or (node[0] == "reference" and node[1]):

@@ -180,13 +180,14 @@ class Reader:
         *blobs, last = self._blobs(entry)
         paths = bytes(last)
         run = self._folder.parent.name
-        if not self._trust and not signing.is_signed(entry.signature, "checkpoint", run, entry.signed(), packed, paths):
+        own = signing.is_signed(entry.signature, "checkpoint", run, entry.signed(), packed, paths)
+        if not own and not self._trust:
             raise CheckpointError("this user did not write it here: --trust uses it all the same")
         whole = codec.unpack(packed)
         if type(whole) is not list or len(whole) != 2 or type(whole[0]) is not bytes or type(whole[1]) is not dict:
             raise CheckpointError("a checkpoint that does not hold together")
         graph, ambient = whole
-        return codec.unpack_graph(graph, [n for _, n in entry.blobs[:-1]], paths), ambient, blobs
+        return codec.unpack_graph(graph, [n for _, n in entry.blobs[:-1]], paths, foreign=not own), ambient, blobs
 
     def _blobs(self, entry: Entry) -> list[Any]:
         places = self._places(entry)
