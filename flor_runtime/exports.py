@@ -56,6 +56,16 @@ def export(repo: str, vid: str, to: Path) -> tuple[str, ...]:
     return _make_links(to, links)
 
 
+def missing(repo: str, vid: str) -> int:
+    """How many objects of a version are not there.
+
+    Raises:
+        GitFailed, OSError, subprocess.SubprocessError: it can't be read at all.
+    """
+    listed = git(["rev-list", "--objects", "--no-walk", "--missing=print", vid, "--"], git_dir=repo)
+    return sum(line.startswith(b"?") for line in listed.splitlines())
+
+
 def current(repo: str, run: str) -> str | None:
     """The newest version of a run, as its ref has it; None when there is none."""
     try:

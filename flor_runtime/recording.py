@@ -299,11 +299,9 @@ class Recording:
                 except OSError:
                     continue
 
-    def _extend(self, last: bool = False) -> None:
+    def _extend(self) -> None:
         self.add_loaded_modules()
         taken = versions.extend(self._taken, self._compiled)
-        if last:
-            taken = versions.mend(taken, self._compiled)
         if taken is not self._taken:
             self._taken = taken
             self._manifest = {**self._manifest, "vid": taken.vid, "notes": [*taken.notes, *_unsigned()]}
@@ -322,7 +320,7 @@ class Recording:
         account = {
             "seconds": round(self._policy.spent, 6), "behind": round(writer.cpu_behind, 6),
             "skipped": writer.skipped, "dropped": writer.dropped,
-            "direct": writer.direct,
+            "direct": writer.direct, "unfinished": not writer.closed,
         }  # fmt: skip
         write_json(self.folder.ckpt / "turns.json", {"entries": self.session.entries, "checkpoints": account})
 
@@ -335,18 +333,13 @@ class Recording:
         if not (self.folder.path / "run.json").exists():
             self._stopped(StoreError(f"{self.folder.path} is gone"))
             return
-        for step in (
-            partial(self._extend, last=True),
-            self._log.close,
-            self._captured.close,
-            self._writer.close,
-            self._sum_up,
-        ):
+        for step in (self._extend, self._log.close, self._captured.close, self._writer.close, self._sum_up):
             try:
                 step()
             except Exception as problem:
                 self._stopped(problem)
         try:
-            self.folder.finish(status, exit, (error and secrets.mask_text(error)) or self._trouble)
+            said = error and secrets.mask_text(error)
+            self.folder.finish(status, exit, said or self._trouble, stopped=self._trouble)
         except Exception as problem:
             self._stopped(problem)

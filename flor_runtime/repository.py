@@ -72,6 +72,14 @@ def locate(folder: Path, *, with_index: bool = True) -> Place:
     return place
 
 
+#: What a repository of the store has besides objects and refs, to the byte. Objects are not compressed: so there is one
+#: form only of each, and a flipped bit is found.
+OWN_FILES = {
+    "HEAD": b"ref: refs/heads/main\n",
+    "config": b"[core]\n\trepositoryformatversion = 0\n\tbare = true\n\tlooseCompression = 0\n",
+}
+
+
 def own_repository(home: Path, root: Path) -> Path:
     """The bare repository in the store for a project without one of its own; made if need be."""
     key = hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
@@ -82,7 +90,9 @@ def own_repository(home: Path, root: Path) -> Path:
     # made aside and renamed: several first runs may start at once, and any may be killed
     with tempfile.TemporaryDirectory(dir=store.parent, prefix=".new-") as folder:
         made = Path(folder) / "git"
-        git(["init", "-q", "--bare", "--template=", os.fspath(made)])
+        git(["init", "-q", "--bare", "--template=", "--object-format=sha1", os.fspath(made)])
+        for name, content in OWN_FILES.items():
+            (made / name).write_bytes(content)
         try:
             made.rename(store)
         except OSError:

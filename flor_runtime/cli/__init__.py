@@ -14,6 +14,7 @@ COMMANDS = {
     "runs": ("flor_runtime.cli.runs", "List the recorded runs, or describe one."),
     "show": ("flor_runtime.cli.show", "Show what was logged, in one table over all runs."),
     "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),
+    "doctor": ("flor_runtime.cli.doctor", "Check the store: is all of it as it was written?"),
     "gc": ("flor_runtime.cli.gc", "Make room: drop checkpoints of ended runs."),
     "replay": ("flor_runtime.cli.replay", "Recover values that a recorded run did not log."),
 }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import click
 
 from flor_runtime.cli.text import Column, cell, duration, plain, print_table, say, size
+from flor_runtime.secrets import mask_arguments
 
 _STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red", "interrupted": "yellow"}
 
@@ -27,24 +30,19 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
     A run is alive while its process exists; one that ended without saying how was killed.
     """
     from flor_runtime.errors import StoreError
-    from flor_runtime.query.catalog import chosen, overviews
+    from flor_runtime.query.records import select
     from flor_runtime.store.layout import Home
 
     home = Home()
-    listed = chosen([run] if run is not None else "all" if everything else None, home)
-    described = overviews(listed, home)
+    if run is not None:
+        folders = [home.find(run)]
+    else:
+        folders = select("all" if everything else None, home)
     for note in home.notes:
         say(note)
-    if not listed:
+    if not folders:
         raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
-    notes = [note for facts in described for note in facts.pop("said")]
-    for facts in described:
-        facts["started"] = datetime.fromtimestamp(facts["started"]).astimezone().isoformat(timespec="seconds")
-        facts["checkpoints"] = {}
-    if run is not None:
-        folder = listed[0].folder
-        described[0]["checkpoints"] = _checkpoints(folder)
-        notes += folder.notes
+    described = [_describe(folder, run is not None) for folder in folders]
     if as_json:
         click.echo(json.dumps(described[0] if run is not None else described, indent=1))
     elif explain:
@@ -54,8 +52,52 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
         _print_details(described[0])
     else:
         _print_list(described)
-    for note in dict.fromkeys(notes):
-        say(note)
+    for folder in folders:
+        for note in folder.notes:
+            say(note)
+
+
+def _describe(folder: Any, whole: bool) -> dict[str, Any]:
+    """What is known of a run, as plain data; with its checkpoints if it is the `whole` of it."""
+    from flor_runtime.store.logreader import read
+
+    manifest, end = folder.manifest(), folder.end()
+    status = folder.status()
+    started = float(manifest["started"])
+    ended = end.get("ended") if end else time.time() if status == "alive" else _last_sign(folder.path)
+    records = read(folder.log)
+    captured = list(read(folder.captured).rows()) if folder.captured.is_dir() else []
+    counts = Counter(records.names[code] for code in records.name.tolist())
+    counts.update(name for path, name, _, _ in captured if path)
+    recovered: dict[str, str] = {}
+    for replay in folder.replays():
+        names = replay.manifest.get("vars")
+        for name in names if isinstance(names, list) else []:
+            if isinstance(name, str) and recovered.get(name) not in ("exact", "verified"):
+                recovered[name] = str(replay.manifest.get("label"))
+    folder.notes += records.notes
+    return {
+        "run": folder.id,
+        "name": manifest.get("name"),
+        "status": status,
+        "started": datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
+        "seconds": round(max(ended - started, 0.0), 3) if isinstance(ended, (int, float)) else None,
+        "projid": manifest.get("projid"),
+        "project": manifest.get("project"),
+        "script": manifest.get("script"),
+        "argv": mask_arguments(list(map(str, manifest.get("argv") or []))).argv,
+        "parameters": {name: value for path, name, value, _ in captured if not path},
+        "python": manifest.get("python"),
+        "vid": manifest.get("vid"),
+        "exit": end.get("exit") if end else None,
+        "error": end.get("error") if end else None,
+        "bytes": folder.size(),
+        "checkpoints": _checkpoints(folder) if whole else {},
+        "records": counts.total(),
+        "names": dict(counts),
+        "recovered": recovered,
+        "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
+    }
 
 
 def _checkpoints(folder: Any) -> dict[str, Any]:
@@ -100,6 +142,15 @@ def _kept(found: dict[str, Any]) -> str:
     if found["direct"] is False:
         parts.append("this file system has no direct writes: they go through the page cache")
     return ", ".join(parts + ["pinned"] * found["pinned"])
+
+
+def _last_sign(folder: Path) -> float:
+    """When a killed run last wrote something, as far as files tell."""
+    latest = 0.0
+    for path in (folder / "run.json", *folder.glob("log/*"), *folder.glob("ckpt/*")):
+        with contextlib.suppress(OSError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest
 
 
 def _print_list(described: list[dict[str, Any]]) -> None:
@@ -206,17 +257,12 @@ def _turns(folder: Path) -> bool:
 
 def _met(folder: Path) -> Iterator[str]:
     """What could not be saved while the run went on."""
-    from flor_runtime.store import plainfiles
+    from flor_runtime.store.checked import read_lines
 
-    for name, field in (("notes.jsonl", "note"), ("index.jsonl", "problems")):
-        try:
-            lines = plainfiles.read(folder / "ckpt" / name).split(b"\n")[:-1]
-        except OSError:
-            continue
-        for line in lines:
-            try:
-                data = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            found = data.get(field) if isinstance(data, dict) else None
-            yield from [str(text) for text in found] if isinstance(found, list) else [str(found)] if found else []
+    try:
+        lines = read_lines(folder / "ckpt" / "index.jsonl").values
+    except OSError:
+        return
+    for data in lines:
+        found = data.get("problems") if isinstance(data, dict) else None
+        yield from map(str, found if isinstance(found, list) else [])

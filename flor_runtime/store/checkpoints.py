@@ -22,14 +22,16 @@ from flor_runtime.errors import CheckpointError
 from flor_runtime.state import codec
 from flor_runtime.state.graph import Graph
 from flor_runtime.store import plainfiles, signing
+from flor_runtime.store.checked import read_lines
 from flor_runtime.store.handles import Handle
 
-FORMAT = 2
+FORMAT = 3
 INDEX = "index.jsonl"
 
 _FILE = re.compile(r"[0-9]+\.bin")
 _MOST_TURNS = 1 << 31
 _NOWHERE = "", 0
+_LONGEST_HEADER = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,8 @@ class Reader:
             plainfiles.opened(folder / INDEX).close()
             self._index = Handle(folder / INDEX, os.O_RDONLY)
             lock(self._index.fileno(), fcntl.LOCK_SH)
-            self._read_index(plainfiles.read(folder / INDEX).split(b"\n"))
+            _check_format(folder)
+            self._read_index(read_lines(folder / INDEX).values)
         except FileNotFoundError:
             return
         except OSError as error:
@@ -138,18 +141,16 @@ class Reader:
 
     __del__ = close
 
-    def _read_index(self, lines: list[bytes]) -> None:
-        if lines:
-            _check_format(self._folder, lines[0])
+    def _read_index(self, lines: list[object]) -> None:
         for line in lines:
-            turn = _dropped(line)
+            turn = dropped_turn(line)
             if turn is not None:
                 self.dropped.add(turn)
                 for key, entry in self.entries.items():
                     if (key.entry, key.turn) == turn:
                         entry.graph = None
                 continue
-            found = _entry(line)
+            found = entry_of(line)
             if found is not None:
                 self.entries[found.key] = found
                 self._where.update({digest: (name, offset) for digest, name, offset in found.new})
@@ -252,10 +253,12 @@ class Reader:
         return data
 
 
-def _check_format(folder: Path, line: bytes) -> None:
+def _check_format(folder: Path) -> None:
     """Refuse what another version wrote, in one line. A torn first line is no line."""
+    with plainfiles.opened(folder / INDEX) as file:
+        first = file.readline(_LONGEST_HEADER)
     try:
-        data = json.loads(line)
+        data = json.loads(first.partition(b"\t")[0])
     except (ValueError, RecursionError):
         return
     if not isinstance(data, dict):
@@ -269,20 +272,21 @@ def _check_format(folder: Path, line: bytes) -> None:
         )
 
 
-def _dropped(line: bytes) -> tuple[int, int] | None:
-    if not line.startswith(b'{"dropped"'):
+def dropped_turn(line: object) -> tuple[int, int] | None:
+    """What a line of the index says was dropped; None if it is another one."""
+    if not isinstance(line, dict) or "dropped" not in line:
         return None
     try:
-        entry, turn = json.loads(line)["dropped"]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        entry, turn = line["dropped"]
+    except (ValueError, TypeError):
         return None
     return (entry, turn) if _is(entry, int) and _is(turn, int) else None
 
 
-def _entry(line: bytes) -> Entry | None:
-    """A line of the index; None if it is torn or says something else."""
+def entry_of(line: object) -> Entry | None:
+    """The checkpoint that a line of the index stands for; None if it is damaged or says something else."""
+    data: Any = line
     try:
-        data = json.loads(line)
         key = Key(**data["key"])
         entry = Entry(**{**data, "key": key})
         ok = (
@@ -302,7 +306,7 @@ def _entry(line: bytes) -> Entry | None:
             and (entry.graph is None or len(entry.blobs) > 0)
             and _is(entry.signature, str)
         )
-    except (ValueError, TypeError, KeyError, RecursionError):
+    except (ValueError, TypeError, KeyError):
         return None
     return entry if ok else None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 import time
@@ -19,6 +18,7 @@ from pathlib import Path
 from flor_runtime import knobs
 from flor_runtime.errors import CheckpointError, StoreError
 from flor_runtime.store import plainfiles
+from flor_runtime.store.checked import line, read_lines
 from flor_runtime.store.checkpoints import INDEX, Reader, lock
 from flor_runtime.store.layout import Home, RunFolder
 from flor_runtime.store.retention import Kept, Turn
@@ -175,13 +175,18 @@ def _clean(run: RunFolder, budget: int | None, index: int, before: int, dry: boo
         with contextlib.suppress(FileNotFoundError):
             after -= (run.ckpt / name).lstat().st_blocks * 512
     if not dry:
-        lines = "".join(json.dumps({"dropped": list(turn)}, separators=(",", ":")) + "\n" for turn in gone)
+        os.ftruncate(index, read_lines(run.ckpt / INDEX).end)  # the last line of a killed run may have no end
         os.lseek(index, 0, os.SEEK_END)
-        os.write(index, b"\n" + lines.encode())  # the last line of a killed run may have no end
+        _write_whole(index, b"".join(line({"dropped": list(turn)}) for turn in gone))
         os.fsync(index)
         for name in names:
             (run.ckpt / name).unlink(missing_ok=True)
     return Cleaned(run, before, after, len(gone), "" if names else "nothing to drop")
+
+
+def _write_whole(index: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(index, data) :]
 
 
 def _kept(run: RunFolder, budget: int) -> tuple[Kept, list[Turn]]:

@@ -124,13 +124,6 @@ class Records:
         """
         return self._value(kind, offset)
 
-    def blob_bytes(self) -> int:
-        """The size of the values that are no numbers."""
-        try:
-            return (self.folder / "blobs.bin").stat().st_size
-        except OSError:
-            return 0
-
     def _value(self, kind: int, raw: int) -> object:
         if kind == FLOAT:
             return _DOUBLE.unpack(_QWORD.pack(raw))[0]
@@ -192,7 +185,7 @@ def read(folder: Path) -> Records:
     version = described.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise StoreError(f"{folder}: written by a newer flor (format {version}, this one reads {FORMAT}): upgrade flor")
-    seals = _read_seals(folder)
+    seals = read_seals(folder)
     # In this order: what a record refers to was written before it, so it is there when read after it.
     rows = _read_table(folder, "records", RECORD_FIELDS, seals, records.notes)
     turns = _read_table(folder, "contexts", CONTEXT_FIELDS, seals, records.notes)
@@ -348,7 +341,8 @@ def _drop_damaged(path: Path, rows: Any, commit: Any, block: slice, notes: list[
         notes.append(f"{path}: damaged: a row may be missing")
 
 
-def _read_seals(folder: Path) -> dict[tuple[str, int], tuple[int, list[int]]]:
+def read_seals(folder: Path) -> dict[tuple[str, int], tuple[int, list[int]]]:
+    """By table and first row: how many rows were sealed, and the crc of each block."""
     seals: dict[tuple[str, int], tuple[int, list[int]]] = {}
     for data in _lines(folder / "seals.jsonl", []):
         if not isinstance(data, dict):

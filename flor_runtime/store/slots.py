@@ -113,6 +113,15 @@ class Slots:
         """Where the pages of a slot begin and end in the arena."""
         return slot.at, slot.at + _pages(slot.nbytes)
 
+    def blank(self, at: int, nbytes: int) -> None:
+        """Nothing of what lay there before is to be written: what is between the parts of a file is zero."""
+        if nbytes:
+            ctypes.memset(self.arena.address + at, 0, nbytes)
+
+    def blank_end(self, slot: Slot) -> None:
+        """The same for what is left of the last page of a slot."""
+        self.blank(slot.at + slot.nbytes, _pages(slot.nbytes) - slot.nbytes)
+
     def _give_back(self, slot: Slot) -> None:
         start, stop = self.pages(slot)
         free = self._free

@@ -12,7 +12,6 @@ import _thread
 import contextlib
 import ctypes
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -30,6 +29,7 @@ from flor_runtime.state import codec
 from flor_runtime.state.graph import Blob, Graph
 from flor_runtime.store import retention, signing
 from flor_runtime.store.arena import PAGE, Arena, spare_memory
+from flor_runtime.store.checked import line
 from flor_runtime.store.checkpoints import FORMAT, INDEX, Entry, Key, ambient_digest, lock
 from flor_runtime.store.datafile import DataFile
 from flor_runtime.store.devices import Devices
@@ -88,7 +88,8 @@ class Writer:
     Attributes:
         nbytes: on the disk now. skipped: checkpoints for which there was no room. dropped: turns.
         direct: data files are written past the page cache. cpu_behind: seconds of CPU time that the work behind took,
-        larger arenas apart. waited: the last `save` waited for the disk.
+        larger arenas apart. waited: the last `save` waited for the disk. closed: nothing was on its way any more when
+        it was closed.
 
     Raises:
         OSError: from all methods: the disk is full or gone; a checkpoint that was on its way does not exist then.
@@ -103,7 +104,7 @@ class Writer:
         self._index = Handle(folder / INDEX, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         self._line = threading.Lock()
         self._torn = False  # the last line may have no end
-        self._begun = False
+        self._size = 0  # of the index, in bytes: of its whole lines
         self._kept = retention.Kept(budget)
         self._known: dict[str, tuple[str, int]] = {}  # large blobs: where they are
         self._paths: tuple[Any, bytes, str] = (None, b"", "")  # of the last graph: packed, and their digest
@@ -123,6 +124,7 @@ class Writer:
         self._error: Exception | None = None
         self._behind = self._packing = 0.0
         self._closing = False
+        self.closed = False
         self.direct = True
         self.cpu_behind = 0.0
         self.skipped = self.dropped = 0
@@ -189,6 +191,9 @@ class Writer:
         done = self._idle.acquire(timeout=limit)
         try:
             self._raise()
+            if done:
+                self._append({"closed": True})
+                self.closed = True
         finally:
             if done:
                 self._index.close()
@@ -298,8 +303,9 @@ class Writer:
                 left = blobs[n].nbytes
                 source = blobs[n].host() if left else 0
                 if not 0 <= offset - start - filled < min(PAGE, len(window) - filled):
-                    job.file.write(window[: -(-filled // PAGE) * PAGE], start)
+                    job.file.write(_padded(window, filled), start)
                     start, filled = offset // PAGE * PAGE, 0
+                ctypes.memset(base + filled, 0, offset - start - filled)
                 filled = offset - start
                 while left:
                     count = min(left, len(window) - filled)
@@ -308,7 +314,7 @@ class Writer:
                     if filled == len(window):
                         job.file.write(window, start)
                         start, filled = start + filled, 0
-            job.file.write(window[: -(-filled // PAGE) * PAGE], start)
+            job.file.write(_padded(window, filled), start)
         except BaseException:
             self._undo(job)
             raise
@@ -400,6 +406,11 @@ class Writer:
         pieces = [(offset, *job.room.pages(job.slots[n])) for offset, n in parts]
         if job.tail is not None:
             pieces.append((job.edge, *job.room.pages(job.tail)))
+            ends = [at + job.sizes[n] for n, at in job.offsets.items()]
+            for start, stop in zip(ends, [*list(job.offsets.values())[1:], job.tail.nbytes], strict=True):
+                job.room.blank(job.tail.at + start, stop - start)
+        for slot in job.used:
+            job.room.blank_end(slot)
         try:
             while pieces:
                 offset, start, stop = pieces.pop(0)
@@ -416,7 +427,7 @@ class Writer:
         name, place = job.file.path.name, job.end
         parts = [packed]
         if len(paths) < _SMALL or digest not in self._known:
-            parts = [paths.ljust(-(-len(paths) // 8) * 8), packed]
+            parts = [paths.ljust(-(-len(paths) // 8) * 8, b"\0"), packed]
             job.new.append([digest, name, job.end])
             if len(paths) >= _SMALL:
                 self._known[digest] = name, job.end
@@ -425,7 +436,8 @@ class Writer:
         length = -(-len(data) // PAGE) * PAGE
         if length > self._desk.nbytes:
             self._desk = Arena(length)
-        ctypes.memmove(self._desk.address, data, len(data))
+        data = data.ljust(length, b"\0")
+        ctypes.memmove(self._desk.address, data, length)
         job.file.write(self._desk.view[:length], job.end)
         job.end += length
         return place
@@ -488,17 +500,17 @@ class Writer:
             self._room = Slots(arena)
 
     def _append(self, data: dict[str, Any]) -> None:
-        line = (json.dumps(data, separators=(",", ":")) + "\n").encode()
+        text = line(data)
         with self._line:
+            if not self._size:
+                text = line({"format": FORMAT}) + text
             if self._torn:
-                line = b"\n" + line
-            if not self._begun:
-                line = json.dumps({"format": FORMAT}).encode() + b"\n" + line
-                self._begun = True
+                os.ftruncate(self._index.fileno(), self._size)
             self._torn = True
-            if os.write(self._index.fileno(), line) != len(line):
+            if os.write(self._index.fileno(), text) != len(text):
                 raise OSError(28, "the index of the checkpoints could not be written whole")
             self._torn = False
+            self._size += len(text)
 
 
 def _is_far(blob: Blob) -> bool:
@@ -516,6 +528,13 @@ def _new(room: Slots, nbytes: int, needed: Iterable[Source], source: Source | No
         room.forget(set(needed))
         slot = room.new(nbytes, source)
     return slot
+
+
+def _padded(window: memoryview, filled: int) -> memoryview:
+    """Whole pages of it; behind what is filled they are zero."""
+    end = -(-filled // PAGE) * PAGE
+    window[filled:end] = bytes(end - filled)
+    return window[:end]
 
 
 def _cpu_and_wait() -> tuple[float, float]:

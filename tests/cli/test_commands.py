@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from flor_runtime.cli import COMMANDS, main
+from flor_runtime.store.checked import line
 from flor_runtime.store.layout import FORMAT, Home, write_json
 from tests.stores import add_replay, make_run, training
 
@@ -295,16 +296,17 @@ class TestRuns:
         plan = {"format": 1, "file": "train.py", "loops": [], "blocks": [block, {"name": "ok", "start": 3, "code": ""}]}
         run = make_run(home, name="a", plans={"train.py": json.dumps(plan), "b.py": plan, "c.py": "torn {"})
         run.ckpt.mkdir()
-        (run.ckpt / "index.jsonl").write_text('{"problems": ["model: a lock can\'t be saved"]}\n{"problems": []}\ntorn')
-        lines = flor(home, "runs", "a", "--explain").stdout.splitlines()
-        assert lines[1:] == [
+        lines = line({"problems": ["model: a lock can't be saved"]}), line({"problems": []}), b"torn"
+        (run.ckpt / "index.jsonl").write_bytes(b"".join(lines))
+        said = flor(home, "runs", "a", "--explain").stdout.splitlines()
+        assert said[1:] == [
             "  train.py:12: FLR201 the loop returns",
             "  b.py:12: FLR201 the loop returns",
             "  model: a lock can't be saved",
         ]
         clean = make_run(home, name="clean")
         clean.ckpt.mkdir()
-        (clean.ckpt / "index.jsonl").write_text('{"problems": []}\n')
+        (clean.ckpt / "index.jsonl").write_bytes(line({"problems": []}))
         assert "nothing was met" in flor(home, "runs", "clean", "--explain").stdout
         make_run(home, name="loopless")
         assert "no main loop was entered" in flor(home, "runs", "loopless", "--explain").stdout

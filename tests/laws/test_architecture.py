@@ -45,7 +45,7 @@ ROOMS = [
     {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
     {"api", "recording", "relocate", "attach", "runner"},
     {"share"},
-    {"query", "replay"},
+    {"query", "replay", "checks"},
     {"cli"},
 ]
 

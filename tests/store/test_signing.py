@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state.graph import Blob, Graph
 from flor_runtime.store import signing
+from flor_runtime.store.checked import line, read_lines
 from flor_runtime.store.checkpoints import INDEX, Key, Reader
 from flor_runtime.store.layout import Home, read_json, write_json
 from flor_runtime.store.writer import Writer
@@ -161,10 +161,9 @@ CHANGES: dict[str, Any] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_line_that_was_changed_is_not_used(tmp_path: Path, change: str) -> None:
     folder = saved(tmp_path / "run")
-    head, *lines = (folder / INDEX).read_text().splitlines()
-    line = json.loads(lines[0])
-    CHANGES[change](line)
-    (folder / INDEX).write_text("\n".join([head, json.dumps(line)]) + "\n")
+    head, first, *_ = read_lines(folder / INDEX).values
+    CHANGES[change](first)
+    (folder / INDEX).write_bytes(line(head) + line(first))
     reader = Reader(folder)
     (entry,) = reader.entries.values()
     with pytest.raises(CheckpointError, match="--trust"):
@@ -176,8 +175,8 @@ def test_a_graph_with_the_right_digest_is_not_enough(tmp_path: Path) -> None:
     import xxhash
 
     folder = saved(tmp_path / "run")
-    head, line, _ = (folder / INDEX).read_text().splitlines()
-    data = json.loads(line)
+    head, data, *_ = read_lines(folder / INDEX).values
+    assert isinstance(data, dict)
     name, offset, length, _ = data["graph"]
     with open(folder / name, "r+b") as file:
         file.seek(offset)
@@ -187,7 +186,7 @@ def test_a_graph_with_the_right_digest_is_not_enough(tmp_path: Path) -> None:
         file.seek(offset)
         file.write(packed)
     data["graph"][3] = xxhash.xxh3_128_hexdigest(packed)
-    (folder / INDEX).write_text(f"{head}\n{json.dumps(data)}\n")
+    (folder / INDEX).write_bytes(line(head) + line(data))
     reader = Reader(folder)
     with pytest.raises(CheckpointError, match="--trust"):
         reader.load(reader.entries[Key(0, 0)])
