@@ -11,18 +11,20 @@ from flor_runtime import session as sessions
 def arg(name: str, default: Any = None) -> Any:
     """The value of `--name VALUE` or `--name=VALUE` on the command line, else the default; of the default's type.
 
-    In a replay: the value that was recorded.
+    In a replay: the value that was recorded. A secret is recorded as a mask, and read from the command line again.
 
     Raises:
         ValueError: the text on the command line can't be read as the default's type, or is missing.
     """
     session = sessions.current
-    if session is not None and session.arguments is not None and name in session.arguments:
-        value = session.arguments[name]
-    else:
-        value = _read(name, default, sys.argv[1:])
-    if session is not None:
-        session.log(name, value)
+    if session is None:
+        return _read(name, default, sys.argv[1:])
+    from flor_runtime import secrets
+
+    recorded = session.arguments.get(name, secrets.MASK) if session.arguments is not None else secrets.MASK
+    is_whole = not (isinstance(recorded, str) and secrets.MASK in recorded)
+    value = recorded if is_whole else _read(name, default, sys.argv[1:])
+    session.log(name, secrets.mask(name, value))
     return value
 
 

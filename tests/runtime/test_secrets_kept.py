@@ -34,6 +34,21 @@ for epoch in range(3):
 if "--fail" in rest:
     raise SystemExit(f"401 for {args.db}")
 """
+ARG = """\
+import flor
+key = flor.arg("api-key", "")
+lr = flor.arg("lr", 0.5)
+url = flor.arg("url", "https://h")
+class Optimizer:
+    def __init__(self): self.n = 0
+    def step(self): self.n += 1
+
+opt = Optimizer()
+for epoch in range(2):
+    for batch in range(2):
+        opt.step()
+    print(epoch, len(key), lr, url)
+"""
 PROBED = TRAIN.replace("    print(", '    import flor; flor.log("n", opt.n * len(args.api_key))\n    print(')
 
 
@@ -83,3 +98,22 @@ def test_a_run_and_its_replay(tmp_path: Path) -> None:
     assert [line.rsplit(b",", 1)[1] for line in shown.out.splitlines()[1:]] == [
         b"%d" % (n * len(key)) for n in (2, 4, 6)
     ]
+
+
+def test_flor_arg(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("train.py", ARG)
+    ended = folder.recorded(
+        "train.py", "--api-key", CANARIES[0], "--lr", "0.25", "--url", f"https://me:{CANARIES[1]}@h"
+    )
+    assert (ended.code, ended.ours) == (0, [])
+    values = {name: value for (path, name, _), value in folder.log().items() if not path}
+    assert values == {"api-key": "***", "lr": 0.25, "url": "https://me:***@h"}
+    folder.write(
+        "train.py", ARG.replace("    print(", '    flor.log("seen", f"{len(key)} {lr} {url[-8:]}")\n    print(')
+    )
+    given = {"FLOR_SECRET_API_KEY": "four", "FLOR_SECRET_URL": "secret"}
+    done = folder.end(folder.start(FLOR, "replay", "seen", "--yes", env=given))
+    assert b"2 values of seen: exact" in done.err, done.err
+    shown = folder.end(folder.start(FLOR, "show", "seen", "--format", "csv"))
+    assert [line.rsplit(b",", 1)[1] for line in shown.out.splitlines()[1:]] == [b"4 0.25 secret@h"] * 2
