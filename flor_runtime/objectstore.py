@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -29,6 +30,7 @@ def publish(
     *,
     strict: bool,
     needed: Collection[str] = (),
+    careful: bool = False,
 ) -> None:
     """Store the objects, and let the ref point to one of them, in one step for everybody else.
 
@@ -36,12 +38,13 @@ def publish(
         ref: its full name. `old` is what it points to so far, "" if it must not exist.
         strict: that the objects and what they refer to are there is checked.
         needed: ids of objects that are there already, and are referred to.
+        careful: as if a collection were running.
 
     Raises:
         GitFailed, OSError: it could not be done; the ref is what it was.
     """
     named = False
-    for kept in (True,) if is_collecting(repo) else (False, True):
+    for kept in (True,) if careful or is_collecting(repo) else (False, True):
         mark = None
         try:
             if kept:
@@ -83,13 +86,27 @@ def _store_loose(repo: str, objects: Mapping[str, Object], strict: bool) -> None
 
 
 def _store_kept(repo: str, objects: Mapping[str, Object], strict: bool) -> Path:
-    """Returns the file that keeps it."""
-    said = git(
-        ["index-pack", "--stdin", "--keep=flor", *(["--strict"] if strict else [])],
-        git_dir=repo,
-        stdin=_stream(objects),
-    )
-    return Path(repo) / "objects/pack" / f"pack-{said.decode().split()[-1]}.keep"
+    """Returns the file that keeps it: a collection that began before leaves the pack alone, while that is there."""
+    stream = _stream(objects)
+    folder = Path(repo) / "objects/pack"
+    folder.mkdir(exist_ok=True)
+    name = f"pack-{stream[-len(next(iter(objects))) // 2 :].hex()}"
+    mark = folder / f"{name}.keep"
+    # Indexed in a folder of its own: of git's temporary files, a collection makes waste.
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="flor-") as scratch:
+        made = Path(scratch) / f"{name}.pack"
+        made.write_bytes(stream)
+        git(["index-pack", *(["--strict"] if strict else []), os.fspath(made)], git_dir=repo)
+        try:
+            mark.write_bytes(b"flor\n")
+            # the index last: with it, the pack exists
+            for path in sorted(Path(scratch).iterdir(), key=lambda path: path.suffix == ".idx"):
+                path.chmod(0o444)
+                path.rename(folder / path.name)
+        except BaseException:
+            mark.unlink(missing_ok=True)
+            raise
+    return mark
 
 
 def _stream(objects: Mapping[str, Object]) -> bytes:

@@ -299,9 +299,11 @@ class Recording:
                 except OSError:
                     continue
 
-    def _extend(self) -> None:
+    def _extend(self, last: bool = False) -> None:
         self.add_loaded_modules()
         taken = versions.extend(self._taken, self._compiled)
+        if last:
+            taken = versions.mend(taken, self._compiled)
         if taken is not self._taken:
             self._taken = taken
             self._manifest = {**self._manifest, "vid": taken.vid, "notes": [*taken.notes, *_unsigned()]}
@@ -333,7 +335,13 @@ class Recording:
         if not (self.folder.path / "run.json").exists():
             self._stopped(StoreError(f"{self.folder.path} is gone"))
             return
-        for step in (self._extend, self._log.close, self._captured.close, self._writer.close, self._sum_up):
+        for step in (
+            partial(self._extend, last=True),
+            self._log.close,
+            self._captured.close,
+            self._writer.close,
+            self._sum_up,
+        ):
             try:
                 step()
             except Exception as problem:

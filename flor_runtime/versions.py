@@ -41,7 +41,18 @@ from flor_runtime.gitobjects import (
 from flor_runtime.objectstore import publish
 from flor_runtime.repository import Place, algorithm_of, locate, own_repository
 
-__all__ = ["RUNS", "Snapshot", "VersionError", "current", "export", "extend", "parent_of", "project_root", "snapshot"]
+__all__ = [
+    "RUNS",
+    "Snapshot",
+    "VersionError",
+    "current",
+    "export",
+    "extend",
+    "mend",
+    "parent_of",
+    "project_root",
+    "snapshot",
+]
 
 _RUN = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z_-]|\.(?!\.|lock$|$))*")
 _MOST_LEAKS = 3  # of a file that are told
@@ -140,6 +151,53 @@ def extend(taken: Snapshot, compiled: Mapping[Path, bytes]) -> Snapshot:
     return replace(taken, vid=vid, held=held, notes=tuple(notes))
 
 
+def mend(taken: Snapshot, compiled: Mapping[Path, bytes]) -> Snapshot:
+    """See to it that the version is whole; the same snapshot if it is. For the end of a run.
+
+    A `git gc` that runs beside us is seen, and evaded (`objectstore`). A `git prune --expire=now` by hand tells nobody,
+    and may take objects that got their ref while it was looking. Then the version is made once more, from what is in
+    memory and on disk; what has changed there since is lost, and said.
+    """
+    if taken.vid is None or taken.repo is None:
+        return taken
+    outside = [] if taken.head is None else ["--not", taken.head]
+    try:
+        git(["rev-list", "--objects", "--quiet", taken.vid, *outside], git_dir=taken.repo)
+        return taken
+    except (GitFailed, OSError, subprocess.SubprocessError):
+        pass
+    algorithm = algorithm_of(taken.vid)
+    place = Place(taken.root, algorithm=algorithm)
+    notes = list(taken.notes)
+    held: dict[str, Entry] = {}
+    objects: dict[str, Object] = {}
+    for path, entry in taken.held.items():
+        found = None if entry.mode == GITLINK else _read_entry(place, path, taken.script, taken.rules, [])
+        if entry.mode == GITLINK or (found is not None and found[1].oid == entry.oid):
+            held[path] = entry
+            objects |= {} if found is None else {found[1].oid: found[1]}
+    objects |= _add_compiled(held, taken.root, taken.script, compiled, algorithm, taken.rules, notes)
+    for path in taken.held.keys() - held.keys():
+        _say(notes, f"{shown(path)} was taken by a git prune, and has changed since: lost")
+    parents = [] if taken.head is None else [taken.head]
+    try:
+        vid = _write(
+            taken.repo,
+            taken.run,
+            held,
+            objects,
+            parents,
+            taken.script,
+            old=taken.vid,
+            algorithm=algorithm,
+            strict=False,
+            careful=True,
+        )
+    except (GitFailed, OSError, subprocess.SubprocessError) as error:
+        return replace(taken, notes=(*notes, f"the code of this run was taken by a git prune: {error}"))
+    return replace(taken, vid=vid, held=held, notes=tuple(notes))
+
+
 # -- taking a version ---------------------------------------------------------------------------------------
 
 
@@ -175,13 +233,14 @@ def _write(
     old: str,
     algorithm: str,
     strict: bool,
+    careful: bool = False,
 ) -> str:
     folders = trees(held, algorithm)
     made = commit(folders[-1].oid, parents, f"flor run {run}\n\n{script}", int(time.time()), algorithm)
     # each object once: folders may be alike
     new = {item.oid: item for item in (*objects.values(), *folders, made)}
     needed = {entry.oid for entry in held.values() if entry.mode != GITLINK} - new.keys()
-    publish(repo, new, RUNS + run, made.oid, old, strict=strict, needed=needed)
+    publish(repo, new, RUNS + run, made.oid, old, strict=strict, needed=needed, careful=careful)
     return made.oid
 
 

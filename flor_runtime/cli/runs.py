@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +12,6 @@ from typing import Any
 import click
 
 from flor_runtime.cli.text import Column, cell, duration, plain, print_table, say, size
-from flor_runtime.secrets import mask_arguments
 
 _STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red", "interrupted": "yellow"}
 
@@ -30,19 +27,24 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
     A run is alive while its process exists; one that ended without saying how was killed.
     """
     from flor_runtime.errors import StoreError
-    from flor_runtime.query.records import select
+    from flor_runtime.query.catalog import chosen, overviews
     from flor_runtime.store.layout import Home
 
     home = Home()
-    if run is not None:
-        folders = [home.find(run)]
-    else:
-        folders = select("all" if everything else None, home)
+    listed = chosen([run] if run is not None else "all" if everything else None, home)
+    described = overviews(listed, home)
     for note in home.notes:
         say(note)
-    if not folders:
+    if not listed:
         raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
-    described = [_describe(folder, run is not None) for folder in folders]
+    notes = [note for facts in described for note in facts.pop("said")]
+    for facts in described:
+        facts["started"] = datetime.fromtimestamp(facts["started"]).astimezone().isoformat(timespec="seconds")
+        facts["checkpoints"] = {}
+    if run is not None:
+        folder = listed[0].folder
+        described[0]["checkpoints"] = _checkpoints(folder)
+        notes += folder.notes
     if as_json:
         click.echo(json.dumps(described[0] if run is not None else described, indent=1))
     elif explain:
@@ -52,52 +54,8 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
         _print_details(described[0])
     else:
         _print_list(described)
-    for folder in folders:
-        for note in folder.notes:
-            say(note)
-
-
-def _describe(folder: Any, whole: bool) -> dict[str, Any]:
-    """What is known of a run, as plain data; with its checkpoints if it is the `whole` of it."""
-    from flor_runtime.store.logreader import read
-
-    manifest, end = folder.manifest(), folder.end()
-    status = folder.status()
-    started = float(manifest["started"])
-    ended = end.get("ended") if end else time.time() if status == "alive" else _last_sign(folder.path)
-    records = read(folder.log)
-    captured = list(read(folder.captured).rows()) if folder.captured.is_dir() else []
-    counts = Counter(records.names[code] for code in records.name.tolist())
-    counts.update(name for path, name, _, _ in captured if path)
-    recovered: dict[str, str] = {}
-    for replay in folder.replays():
-        names = replay.manifest.get("vars")
-        for name in names if isinstance(names, list) else []:
-            if isinstance(name, str) and recovered.get(name) not in ("exact", "verified"):
-                recovered[name] = str(replay.manifest.get("label"))
-    folder.notes += records.notes
-    return {
-        "run": folder.id,
-        "name": manifest.get("name"),
-        "status": status,
-        "started": datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
-        "seconds": round(max(ended - started, 0.0), 3) if isinstance(ended, (int, float)) else None,
-        "projid": manifest.get("projid"),
-        "project": manifest.get("project"),
-        "script": manifest.get("script"),
-        "argv": mask_arguments(list(map(str, manifest.get("argv") or []))).argv,
-        "parameters": {name: value for path, name, value, _ in captured if not path},
-        "python": manifest.get("python"),
-        "vid": manifest.get("vid"),
-        "exit": end.get("exit") if end else None,
-        "error": end.get("error") if end else None,
-        "bytes": folder.size(),
-        "checkpoints": _checkpoints(folder) if whole else {},
-        "records": counts.total(),
-        "names": dict(counts),
-        "recovered": recovered,
-        "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
-    }
+    for note in dict.fromkeys(notes):
+        say(note)
 
 
 def _checkpoints(folder: Any) -> dict[str, Any]:
@@ -142,15 +100,6 @@ def _kept(found: dict[str, Any]) -> str:
     if found["direct"] is False:
         parts.append("this file system has no direct writes: they go through the page cache")
     return ", ".join(parts + ["pinned"] * found["pinned"])
-
-
-def _last_sign(folder: Path) -> float:
-    """When a killed run last wrote something, as far as files tell."""
-    latest = 0.0
-    for path in (folder / "run.json", *folder.glob("log/*"), *folder.glob("ckpt/*")):
-        with contextlib.suppress(OSError):
-            latest = max(latest, path.stat().st_mtime)
-    return latest
 
 
 def _print_list(described: list[dict[str, Any]]) -> None:

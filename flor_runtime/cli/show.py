@@ -43,8 +43,8 @@ def command(names: tuple[str, ...], chosen: str | None, branch: str | None, form
     those that a replay recovered. A dictionary has a column for each of its parts: its name means all of them.
     """
     from flor_runtime.errors import StoreError
+    from flor_runtime.query.catalog import select, store_of
     from flor_runtime.query.pivot import gather, pivot
-    from flor_runtime.query.records import select, store_of
 
     with store_of(branch) as (home, notes):
         folders = select(_split(chosen), home)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flor_runtime.errors import FlorError
+from flor_runtime.query.catalog import load, select, store_of
 from flor_runtime.query.records import (
     KEY_COLUMNS,
     LEVELS,
@@ -19,11 +20,9 @@ from flor_runtime.query.records import (
     RunFacts,
     Runs,
     Source,
+    groups,
     key_columns,
-    load,
     objects_of,
-    select,
-    store_of,
     turn_column,
     unknown_name,
 )
@@ -190,7 +189,7 @@ class _Layout:
         self._row_of = np.full(len(unique), -1, np.int64)
         self._row_of[rows] = np.arange(len(rows))
         self._maps = [self._map(shape) for shape in range(len(self._shapes))]
-        self._names = _groups(run.name)
+        self._names = groups(run.name)
 
     def turns(self, level: str) -> NDArray[np.int64]:
         """The turn of a level on each row."""
@@ -292,19 +291,6 @@ def _shapes(places: NDArray[np.int64]) -> list[tuple[frozenset[int], Any]]:
     return sorted(found, key=lambda shape: len(shape[0]))
 
 
-def _groups(names: NDArray[Any]) -> dict[int, Any]:
-    """The records of each name, in their order."""
-    import numpy as np
-
-    if not len(names):
-        return {}
-    small = names.astype(np.uint16) if int(names.max()) < 1 << 16 else names  # numpy sorts these by radix
-    order = np.argsort(small, kind="stable")
-    ordered = names[order]
-    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
-    return dict(zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True))
-
-
 def _column(kind: NDArray[np.uint8], raw: NDArray[np.uint64], objects: Sequence[object]) -> Any:
     import numpy as np
     import pandas as pd
@@ -378,5 +364,5 @@ def _run_rows(keys: pd.DataFrame) -> list[tuple[tuple[Any, ...], Any]]:
     if not len(keys):
         return []
     code = keys.groupby(list(KEY_COLUMNS), sort=False, dropna=False).ngroup().to_numpy(np.int64)
-    groups = _groups(code)
-    return [(tuple(keys.iloc[int(groups[number][0])].tolist()), groups[number]) for number in sorted(groups)]
+    rows = groups(code)
+    return [(tuple(keys.iloc[int(rows[number][0])].tolist()), rows[number]) for number in sorted(rows)]

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.errors import FlorError, StoreError
-from flor_runtime.store.layout import Home, RunFolder
-from flor_runtime.store.logformat import BOOL, FLOAT, INT, NONE, TEXT, VALUE
+from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT, VALUE
 from flor_runtime.store.logreader import Records, read
 
 if TYPE_CHECKING:
     import numpy as np
-    import pandas as pd
     from numpy.typing import NDArray
 
 #: What marks a record's or cell's origin.
@@ -31,6 +29,8 @@ KEY_COLUMNS = ("projid", "runid", "tstamp", "vid")
 LEVELS = ("epoch", "step")  # always columns, also where nothing is logged in such a loop
 
 Runs = str | Sequence[str] | None
+#: where records come from, the records, which names of them count (None: all)
+Log = tuple["Source", Records, set[str] | None]
 
 
 @dataclass(frozen=True)
@@ -104,108 +104,6 @@ class Facts:
         return list(found)
 
 
-def select(runs: Runs = None, home: Home | None = None) -> list[RunFolder]:
-    """The runs that a query is about, oldest first.
-
-    Args:
-        runs: names, ids or beginnings of ids; "all"; None for those of the project that the current folder belongs to
-            (the nearest folder upwards that runs were recorded in), or all if it belongs to none.
-
-    Raises:
-        StoreError: no such run.
-    """
-    home = home or Home()
-    if isinstance(runs, str) and runs != "all":
-        runs = [runs]
-    if runs is not None and not isinstance(runs, str):
-        chosen = {folder.id: folder for folder in map(home.find, runs)}
-        return sorted(chosen.values(), key=lambda folder: (float(folder.manifest()["started"]), folder.id))
-    everything = home.all_runs()
-    if runs == "all":
-        return everything
-    project = _current_project({str(folder.manifest().get("project")) for folder in everything})
-    return [folder for folder in everything if project is None or folder.manifest().get("project") == project]
-
-
-def load(folders: Sequence[RunFolder], names: Collection[str] | None = None) -> Facts:
-    """Read the records of runs; with `names`, of these only."""
-    facts = Facts()
-    codes: dict[str, int] = {}
-    for folder in folders:
-        try:
-            _load_run(folder, names, facts, codes)
-        except StoreError as error:
-            if "newer flor" in str(error):
-                raise
-            facts.notes.append(str(error))
-    facts.names = list(codes)
-    return facts
-
-
-@contextmanager
-def store_of(branch: str | None, home: Home | None = None) -> Iterator[tuple[Home, list[str]]]:
-    """The store that a query reads, and what is to be said of it: the user's own, or that of a shared branch.
-
-    Args:
-        branch: as `git branch -a` has it: `origin/flor.shadow.main`; None: the store is `home`, else the user's own.
-
-    Raises:
-        FlorError: no such branch.
-    """
-    if branch is None:
-        yield home or Home(), []
-        return
-    from flor_runtime.share.branch import opened
-
-    with opened(branch) as found:
-        yield found
-
-
-def log_records(
-    runs: Runs = None, *, branch: str | None = None, provenance: bool = False, home: Home | None = None
-) -> pd.DataFrame:
-    """Every record: one row each, in the order of logging, oldest run first.
-
-    Columns: `projid runid tstamp vid`, the loop levels (`epoch step`, then others that scripts name; from 1, missing
-    where nothing of that level was open), `name value`.
-
-    Args:
-        runs: see `select`.
-        branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
-        provenance: adds `source` (recorded, recovered, captured), `label` (exact, verified, inexact), `replay` (its
-            id).
-    """
-    import numpy as np
-    import pandas as pd
-
-    with store_of(branch, home) as (store, _):
-        facts = load(select(runs, store), None)
-    levels = facts.levels()
-    sizes = [len(run.name) for run in facts.runs]
-    columns: dict[str, Any] = key_columns(facts.runs, sizes)
-    turns = {level: [np.zeros(0, np.int64)] for level in levels}
-    for run in facts.runs:
-        for level in levels:
-            inside = level in run.levels
-            turns[level].append(
-                run.places[run.place, run.levels.index(level)] if inside else np.zeros(len(run.name), np.int64)
-            )
-    columns |= {level: turn_column(np.concatenate(parts)) for level, parts in turns.items()}
-    names = np.array(facts.names, object)
-    columns["name"] = object_column([names[run.name] for run in facts.runs])
-    columns["value"] = object_column([objects_of(run.kind, run.raw, facts.objects) for run in facts.runs])
-    if provenance:
-        words = {RECORDED: "recorded", RECOVERED: "recovered", INEXACT: "recovered"}
-        for column, texts in (
-            ("source", [["captured" if s.captured else words[s.mark] for s in run.sources] for run in facts.runs]),
-            ("label", [[source.label for source in run.sources] for run in facts.runs]),
-            ("replay", [[source.replay for source in run.sources] for run in facts.runs]),
-        ):
-            parts = zip(texts, facts.runs, strict=True)
-            columns[column] = object_column([np.array(text, object)[run.source] for text, run in parts])
-    return pd.DataFrame(columns, copy=False)
-
-
 def unknown_name(name: str, known: Sequence[str]) -> FlorError:
     """The error for a name that no run logs: it says which names are near."""
     near = difflib.get_close_matches(name, known, n=3)
@@ -266,19 +164,12 @@ def objects_of(kind: NDArray[np.uint8], raw: NDArray[np.uint64], objects: Sequen
     return values
 
 
-def _current_project(projects: Collection[str]) -> str | None:
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if str(folder) in projects:
-            return str(folder)
-    return None
-
-
-def _load_run(folder: RunFolder, names: Collection[str] | None, facts: Facts, codes: dict[str, int]) -> None:
+def part_of(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log], names: Collection[str] | None) -> Facts:
+    """The records of one run; with `names`, only these."""
     import numpy as np
 
-    manifest = folder.manifest()
-    logs = list(_logs(folder, facts.notes))
+    facts = Facts(notes=list(folder.notes))
+    codes: dict[str, int] = {}
     sources = [source for source, _, _ in logs]
     levels: list[str] = []
     parts: list[tuple[Any, ...]] = []
@@ -326,6 +217,8 @@ def _load_run(folder: RunFolder, names: Collection[str] | None, facts: Facts, co
     if len(sources) > 1:
         _keep_best(run)
     facts.runs.append(run)
+    facts.names = list(codes)
+    return facts
 
 
 def _join(parts: Sequence[Any]) -> Any:
@@ -347,8 +240,12 @@ def _global_names(records: Records, names: NDArray[np.uint32], codes: dict[str, 
     return local[names]
 
 
-def _logs(folder: RunFolder, notes: list[str]) -> Iterator[tuple[Source, Records, set[str] | None]]:
-    """The logs of a run and which names of them count: the best source last."""
+def logs_of(folder: RunFolder) -> list[Log]:
+    """The logs of a run: the best source last."""
+    return list(_logs(folder))
+
+
+def _logs(folder: RunFolder) -> Iterator[Log]:
     if folder.captured.is_dir():
         yield Source(RECORDED, captured=True), read(folder.captured), None
     replays = []
@@ -361,7 +258,6 @@ def _logs(folder: RunFolder, notes: list[str]) -> Iterator[tuple[Source, Records
             wanted = {name for name in names if isinstance(name, str)}
             source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name)
             replays.append((source, replay, wanted))
-    notes += folder.notes
     # replays() gives the oldest first, and a sort is stable.
     for source, replay, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
         for part in reversed(replay.parts):
@@ -473,4 +369,14 @@ def _keep_best(run: RunFacts) -> None:
         setattr(run, column, getattr(run, column)[keep])
 
 
-__all__ = ["BOOL", "FLOAT", "INT", "NONE", "TEXT", "VALUE", "Facts", "RunFacts", "load", "log_records", "select"]
+def groups(names: NDArray[Any]) -> dict[int, Any]:
+    """The records of each name, in their order."""
+    import numpy as np
+
+    if not len(names):
+        return {}
+    small = names.astype(np.uint16) if int(names.max()) < 1 << 16 else names  # numpy sorts these by radix
+    order = np.argsort(small, kind="stable")
+    ordered = names[order].astype(np.int64)
+    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+    return dict(zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True))

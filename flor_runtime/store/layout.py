@@ -14,7 +14,7 @@ import re
 import sys
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -179,6 +179,7 @@ class RunFolder:
         self.log = path / "log"
         self.captured = path / "captured"  # parameters and what trackers were given; missing if there was nothing
         self.ckpt = path / "ckpt"
+        self.stamp: str | None = None  # of its files, where it was listed by a query (see `index`)
         self.notes: list[str] = []
 
     def __repr__(self) -> str:
@@ -307,6 +308,7 @@ class Home:
         self.root = Path(chosen).expanduser().absolute()
         self.runs = self.root / "runs"
         self.code = self.root / "code"
+        self.indexed = True  # False: it won't last, so that no index is worth its making
         self.notes: list[str] = []
 
     def new_run_id(self) -> str:
@@ -360,28 +362,47 @@ class Home:
         """The bare repository that holds the code of scripts outside any repository."""
         return self.code / f"{key}.git"
 
+    def folders(self) -> list[RunFolder]:
+        """The folders of all runs, also of those that can't be read; what is no run is named in `notes`."""
+        self.notes = []
+        found = []
+        for path in _folders(self.runs):
+            if _RUN_ID.fullmatch(path.name):
+                found.append(RunFolder(path))
+            else:
+                self.note(f"{path}: not a run, left out")
+        return found
+
+    def leave_out(self, folder: RunFolder, error: StoreError) -> None:
+        """Note that a run can't be read; one that never began is not worth a word.
+
+        Raises:
+            StoreError: it was written by a newer flor.
+        """
+        if "newer flor" in str(error):
+            raise error
+        if (folder.path / "run.json").exists():
+            self.note(str(error))
+
+    def note(self, text: str) -> None:
+        """Something that a command should say."""
+        if text not in self.notes:
+            self.notes.append(text)
+
     def all_runs(self) -> list[RunFolder]:
         """All runs whose manifest can be read, oldest first; the others are named in `notes`.
 
         Raises:
             StoreError: a run was written by a newer flor.
         """
-        self.notes = []
         found: list[tuple[float, str, RunFolder]] = []
-        for path in _folders(self.runs):
-            if not _RUN_ID.fullmatch(path.name):
-                self.notes.append(f"{path}: not a run, left out")
-                continue
-            folder = RunFolder(path)
+        for folder in self.folders():
             try:
                 manifest = folder.manifest()
             except StoreError as error:
-                if "newer flor" in str(error):
-                    raise
-                if (path / "run.json").exists():
-                    self.notes.append(str(error))
+                self.leave_out(folder, error)
                 continue
-            found.append((_number(manifest["started"]), path.name, folder))
+            found.append((_number(manifest["started"]), folder.id, folder))
         return [folder for *_, folder in sorted(found, key=lambda item: item[:2])]
 
     def find(self, text: str) -> RunFolder:
@@ -390,11 +411,14 @@ class Home:
         Raises:
             StoreError: none, or several.
         """
-        runs = self.all_runs()
-        named = [run for run in runs if run.manifest().get("name") == text]
-        if named:
+        return self.meant(text, [(run, str(run.manifest().get("name") or "")) for run in self.all_runs()])
+
+    def meant(self, text: str, runs: Sequence[tuple[RunFolder, str]]) -> RunFolder:
+        """As `find`, among these runs with their names, oldest first."""
+        named = [run for run, name in runs if name == text]
+        if text and named:
             return named[-1]
-        matching = [run for run in runs if len(text) >= 4 and run.id.startswith(text)]
+        matching = [run for run, _ in runs if len(text) >= 4 and run.id.startswith(text)]
         if len(matching) == 1:
             return matching[0]
         if matching:

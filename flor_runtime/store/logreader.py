@@ -124,6 +124,13 @@ class Records:
         """
         return self._value(kind, offset)
 
+    def blob_bytes(self) -> int:
+        """The size of the values that are no numbers."""
+        try:
+            return (self.folder / "blobs.bin").stat().st_size
+        except OSError:
+            return 0
+
     def _value(self, kind: int, raw: int) -> object:
         if kind == FLOAT:
             return _DOUBLE.unpack(_QWORD.pack(raw))[0]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from flor_runtime.errors import FlorError
 from flor_runtime.query import dataframe, full_pivot, log_records
+from flor_runtime.query.catalog import load, select
 from flor_runtime.query.pivot import pivot
-from flor_runtime.query.records import INEXACT, RECORDED, RECOVERED, load, select
+from flor_runtime.query.records import INEXACT, RECORDED, RECOVERED
 from flor_runtime.store.layout import Home
 from tests.stores import add_replay, make_run, training
 

@@ -11,7 +11,7 @@ import pytest
 
 from flor_runtime.errors import StoreError
 from flor_runtime.query import full_pivot, log_records
-from flor_runtime.query.records import load, select
+from flor_runtime.query.catalog import load, select
 from flor_runtime.store.layout import FORMAT, Home, write_json
 from tests.stores import STARTED, add_replay, make_run, training
 

@@ -362,31 +362,20 @@ def writer(repo: Path, home: Path, name: str, times: int) -> subprocess.Popen[st
     )
 
 
-@pytest.mark.parametrize("inside", [True, False], ids=["repository", "store"])
-def test_eight_writers_beside_the_user(tmp_path: Path, inside: bool) -> None:
-    repo = fresh(tmp_path / "repo") if inside else tmp_path / "plain"
-    repo.mkdir(exist_ok=True)
-    workers = [writer(repo, tmp_path / "home", f"w{n}", 5) for n in range(8)]
-    commits = 0
-    while inside and any(worker.poll() is None for worker in workers):
-        (repo / "helper.py").write_text(f"x = {commits}\n")
-        git(repo, "commit", "-qam", f"user {commits}")
-        commits += 1
+def test_eight_writers_in_the_store(tmp_path: Path) -> None:
+    """Of one project without a repository; in one, with its user at work: test_beside_git.py."""
+    project = tmp_path / "plain"
+    project.mkdir()
+    workers = [writer(project, tmp_path / "home", f"w{n}", 3) for n in range(8)]
     lines = [line.split() for worker in workers for line in worker.communicate()[0].splitlines()]
-    assert len({vid for _, vid, _ in lines}) == 40
+    assert len({vid for _, vid, _ in lines}) == 24
     store = Path(lines[0][2])
-    refs = dict(
-        line.split()[::-1]
-        for line in git(store, "for-each-ref", "--format=%(objectname) %(refname)", "refs/flor").splitlines()
-    )
-    assert refs == {f"refs/flor/runs/{run}": vid for run, vid, _ in lines}
+    listing = git(store, "for-each-ref", "--format=%(objectname) %(refname)", "refs/flor").splitlines()
+    assert dict(line.split()[::-1] for line in listing) == {f"refs/flor/runs/{run}": vid for run, vid, _ in lines}
     for run, vid, where in lines:
         assert where == str(store)
         assert git(store, "show", f"{vid}:{SCRIPT}") == f"print({run!r})"
     assert "error" not in git(store, "fsck", "--full", "--no-dangling").lower()
-    if inside:
-        assert int(git(repo, "rev-list", "--count", "main")) == commits + 1
-        assert git(repo, "status", "--porcelain", "-uno") == ""
 
 
 def test_killed_at_any_moment(tmp_path: Path) -> None:

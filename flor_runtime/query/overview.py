@@ -1,0 +1,107 @@
+"""What is known of a run as a whole, as plain data: what `flor runs` lists, and the index keeps."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from flor_runtime.query.records import Log, groups
+from flor_runtime.secrets import mask_arguments
+from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT
+
+_SHORT = 200  # characters of a text
+
+
+def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -> dict[str, Any]:
+    """What is known of a run; `said` is what could not be read of it."""
+    end = folder.end()
+    status = folder.status()
+    started = float(manifest["started"])
+    ended = end.get("ended") if end else time.time() if status == "alive" else _last_sign(folder.path)
+    counts: Counter[str] = Counter()
+    parameters: dict[str, Any] = {}
+    for origin, records, _ in reversed(logs):
+        if origin.replay is None:
+            named = records.name[records.ctx > 0] if origin.captured else records.name
+            counts.update(records.names[code] for code in named.tolist())
+            folder.notes += [note for note in records.notes if note not in folder.notes]
+        if origin.captured:
+            parameters = {name: _simple(value) for path, name, value, _ in records.rows() if not path}
+    recovered: dict[str, str] = {}
+    for replay in folder.replays():
+        names = replay.manifest.get("vars")
+        for name in names if isinstance(names, list) else []:
+            if isinstance(name, str) and recovered.get(name) not in ("exact", "verified"):
+                recovered[name] = str(replay.manifest.get("label"))
+    return {
+        "run": folder.id,
+        "name": manifest.get("name"),
+        "status": status,
+        "started": started,
+        "seconds": round(max(ended - started, 0.0), 3) if isinstance(ended, (int, float)) else None,
+        "projid": manifest.get("projid"),
+        "project": manifest.get("project"),
+        "script": manifest.get("script"),
+        "argv": mask_arguments(list(map(str, manifest.get("argv") or []))).argv,
+        "parameters": parameters,
+        "python": manifest.get("python"),
+        "vid": manifest.get("vid"),
+        "exit": end.get("exit") if end else None,
+        "error": end.get("error") if end else None,
+        "bytes": folder.size(),
+        "records": counts.total(),
+        "names": dict(counts),
+        "recovered": recovered,
+        "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
+        "said": list(folder.notes),
+    }
+
+
+def names_of(logs: Sequence[Log]) -> Iterator[tuple[Any, ...]]:
+    """What was logged under each name: (name, records, recovered, last, min, max) by the best source that has it."""
+    found: dict[str, tuple[Any, ...]] = {}
+    for origin, records, wanted in logs:
+        for code, rows in groups(records.name).items():
+            name = records.names[code]
+            if origin.captured:
+                rows = rows[records.ctx[rows] > 0]
+            if len(rows) and (wanted is None or name in wanted):
+                found[name] = (name, len(rows), origin.label, *_ends(records, rows))
+    yield from found.values()
+
+
+def _ends(records: Any, rows: Any) -> tuple[Any, Any, Any]:
+    """The last value, if it is a number or a short text, and the least and the largest number."""
+    import numpy as np
+
+    kind, raw = records.kind[rows], records.raw[rows]
+    numbers = np.concatenate([raw[kind == FLOAT].view(np.float64), raw[kind == INT].view(np.int64)])
+    numbers = numbers[~np.isnan(numbers)]
+    last = None
+    if kind[-1] in (FLOAT, INT, BOOL, TEXT):
+        with contextlib.suppress(Exception):  # a damaged text
+            last = records.value(int(rows[-1]))
+    if isinstance(last, str):
+        last = last[:_SHORT]
+    return last, *((float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None))
+
+
+def _simple(value: object) -> object:
+    """A parameter as JSON has it."""
+    if isinstance(value, list):
+        return [_simple(item) for item in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+
+
+def _last_sign(folder: Path) -> float:
+    """When a killed run last wrote something, as far as files tell."""
+    latest = 0.0
+    for path in (folder / "run.json", *folder.glob("log/*"), *folder.glob("ckpt/*")):
+        with contextlib.suppress(OSError):
+            latest = max(latest, path.stat().st_mtime)
+    return latest

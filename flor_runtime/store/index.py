@@ -1,0 +1,299 @@
+"""`main.db` in the store: what is known of ended runs, in SQLite, for commands over many of them.
+
+It is filled by those who read, never by a training, and holds nothing that the runs' own files don't: it can be
+deleted at any time. What is kept of a run counts only while the files that it was made from are as they were then
+(`stamp`), and while its checks are right. docs/logging.md has the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from flor_runtime.errors import StoreError
+from flor_runtime.store.layout import Home, RunFolder
+
+VERSION = 1
+_WAIT = 2.0  # seconds for another command that writes
+_SETTLED = 0.2  # seconds: files younger than that may change without looking different
+
+_SCHEMA = """
+CREATE TABLE flor_index (
+    version INTEGER NOT NULL      -- of these tables
+);
+CREATE TABLE runs (               -- ended runs
+    run TEXT PRIMARY KEY,         -- 32 hexadecimal digits
+    projid TEXT,                  -- name of the project's folder
+    project TEXT,                 -- its path
+    script TEXT,
+    name TEXT,                    -- that the run was given
+    argv TEXT,                    -- the script's arguments, as a JSON list
+    started REAL,                 -- Unix time
+    seconds REAL,                 -- how long it took
+    status TEXT,                  -- finished, failed, interrupted
+    exit INTEGER,
+    error TEXT,
+    vid TEXT,                     -- commit that holds its code
+    python TEXT,
+    bytes INTEGER,                -- on the disk
+    records INTEGER               -- logged, and given to trackers
+);
+CREATE TABLE parameters (
+    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value,                        -- a number or a text; others as JSON
+    PRIMARY KEY (run, name)
+);
+CREATE TABLE names (              -- what was logged
+    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    records INTEGER,
+    recovered TEXT,               -- by a replay: exact, verified or inexact; NULL: recorded
+    last, min REAL, max REAL,     -- last: a number or a short text; min and max of its numbers, NaN left out
+    PRIMARY KEY (run, name)
+);
+CREATE INDEX names_by_name ON names (name);
+CREATE TABLE cache (              -- what `flor` itself reads
+    run TEXT PRIMARY KEY REFERENCES runs ON DELETE CASCADE,
+    stamp TEXT NOT NULL,          -- of the files that the rows of this run were made from
+    overview TEXT NOT NULL,       -- JSON
+    overview_check INTEGER,       -- crc32 of run, stamp and overview
+    records BLOB,                 -- all of them, if they are few
+    records_check INTEGER         -- crc32 of run, stamp and records
+);
+"""
+_TABLES = ("runs", "parameters", "names", "cache", "flor_index")
+RUN_COLUMNS = (
+    "run", "projid", "project", "script", "name", "argv", "started", "seconds", "status", "exit", "error", "vid",
+    "python", "bytes", "records",
+)  # fmt: skip
+
+
+class Row(NamedTuple):
+    """What is kept of a run.
+
+    Attributes:
+        stamp: that its files had before they were read.
+        facts: by column of `runs`.
+        parameters: by name.
+        names: rows of `names`, without the run.
+        overview: what `flor runs` shows, as plain data.
+        records: encoded, or None if they are too many.
+    """
+
+    stamp: str
+    facts: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    names: Iterable[tuple[Any, ...]]
+    overview: Mapping[str, Any]
+    records: bytes | None
+
+
+def stamp(folder: RunFolder) -> str | None:
+    """Sizes and times of the files of an ended run; None for a run that has not ended, or ended just now."""
+    found: list[int] = []
+    youngest = 0
+    try:
+        ended = os.stat(folder.path / "end.json")  # noqa: PTH116 (a Path costs more than the call)
+        for path, is_folder in _sources(folder):
+            for status in _listed(path) if is_folder else (_status(path),):
+                if status is not None:
+                    found += (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+                    youngest = max(youngest, status.st_ctime_ns)
+                found.append(-1)
+    except OSError:
+        return None
+    youngest = max(youngest, ended.st_ctime_ns)
+    if youngest / 1e9 > time.time() - _SETTLED:
+        return None
+    return hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()
+
+
+def _sources(folder: RunFolder) -> Iterator[tuple[str, bool]]:
+    root = str(folder.path)
+    for name in ("run.json", "end.json", "ckpt", "ckpt/index.jsonl"):
+        yield f"{root}/{name}", False
+    for name in ("log", "captured", "replays"):
+        yield f"{root}/{name}", True
+
+
+def _listed(path: str) -> Iterator[os.stat_result | None]:
+    """The files in a folder, in the order of their names, and those of folders in it."""
+    try:
+        entries = sorted(os.scandir(path), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        yield entry.stat(follow_symlinks=False)
+        if entry.is_dir(follow_symlinks=False):
+            yield from _listed(entry.path)
+
+
+def _status(path: str) -> os.stat_result | None:
+    try:
+        return os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        return None
+
+
+class Index:
+    """The open index of a store.
+
+    Raises:
+        StoreError: it can't be used; the message says why in one line, and what to do.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.path = home.root / "main.db"
+        self._db: sqlite3.Connection | None = None
+        if os.path.lexists(self.path) and (self.path.is_symlink() or not self.path.is_file()):
+            raise StoreError(f"{self.path}: no plain file: the runs are read without it")
+        try:
+            self._db = self._open()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {_reason(error)}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+        db.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged one is found by its check
+        try:
+            db.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON;")
+            tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+            if "flor_index" in tables:
+                (version,) = db.execute("SELECT version FROM flor_index").fetchone() or (0,)
+                if version > VERSION:
+                    raise StoreError(f"{self.path}: made by a newer flor: the runs are read without it")
+                if version == VERSION:
+                    return db
+            elif tables & set(_TABLES):
+                raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
+            db.execute("PRAGMA journal_mode = WAL")
+            drop = "".join(f"DROP TABLE IF EXISTS {name};" for name in _TABLES if "flor_index" in tables)
+            db.executescript(f"BEGIN IMMEDIATE;{drop}{_SCHEMA}INSERT INTO flor_index VALUES ({VERSION});COMMIT;")
+            return db
+        except BaseException:
+            db.close()
+            raise
+
+    def __enter__(self) -> Index:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+
+    def _query(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        assert self._db is not None
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {_reason(error)}") from error
+
+    def overviews(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """The stamp of each run that it knows, and what `flor runs` shows of it."""
+        found = {}
+        for run, mark, text, check in self._query("SELECT run, stamp, overview, overview_check FROM cache"):
+            with contextlib.suppress(TypeError, ValueError, AttributeError):
+                data = json.loads(text)
+                if check == _check(run, mark, text.encode("ascii")) and isinstance(data, dict):
+                    found[run] = mark, data
+        return found
+
+    def records(self, run: str, mark: str) -> bytes | None:
+        """The encoded records of a run with this stamp, if they are few."""
+        for data, check in self._query(
+            "SELECT records, records_check FROM cache WHERE run = ? AND stamp = ?", run, mark
+        ):
+            if isinstance(data, bytes) and check == _check(run, mark, data):
+                return data
+        return None
+
+    def put(self, rows: Iterable[Row], gone: Iterable[str] = ()) -> None:
+        """Keep what was read of some runs, and forget others."""
+        assert self._db is not None
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                rows = list(rows)
+                old = [*gone, *(row.facts["run"] for row in rows)]
+                self._db.executemany("DELETE FROM runs WHERE run = ?", [(run,) for run in old])
+                for row in rows:
+                    self._insert(row)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {_reason(error)}") from error
+
+    def _insert(self, row: Row) -> None:
+        assert self._db is not None
+        run = row.facts["run"]
+        values = [_plain(row.facts.get(column)) for column in RUN_COLUMNS]
+        self._db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(values))})", values)
+        parameters = [(run, _text(name), _plain(value)) for name, value in row.parameters.items()]
+        self._db.executemany("INSERT OR REPLACE INTO parameters VALUES (?, ?, ?)", parameters)
+        names = [(run, _text(name), *map(_plain, rest)) for name, *rest in row.names]
+        self._db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?)", names)
+        overview = json.dumps(row.overview)
+        checks = [_check(run, row.stamp, data) for data in (overview.encode("ascii"), row.records or b"")]
+        kept = (run, row.stamp, overview, checks[0], row.records, checks[1])
+        self._db.execute("INSERT INTO cache VALUES (?, ?, ?, ?, ?, ?)", kept)
+
+
+def _check(run: str, mark: str, data: bytes) -> int:
+    return zlib.crc32(data, zlib.crc32(f"{run} {mark}".encode()))
+
+
+def discard(home: Home) -> None:
+    """Delete the index.
+
+    Raises:
+        StoreError: it can't be deleted.
+    """
+    for name in ("main.db", "main.db-wal", "main.db-shm"):
+        try:
+            (home.root / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"{home.root / name}: can't be deleted: {error.strerror or error}") from error
+
+
+def _reason(error: sqlite3.Error) -> str:
+    text = str(error)
+    if isinstance(error, sqlite3.OperationalError):
+        if "locked" in text or "busy" in text:
+            return "in use by another program: the runs are read without it"
+        return f"can't be used ({text}): the runs are read without it"
+    return f"damaged ({text}): the runs are read without it; `flor doctor --rebuild` makes it anew"
+
+
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()  # a lone surrogate is no text for SQLite
+
+
+def _plain(value: Any) -> Any:
+    """A value as SQLite has it."""
+    if value is None or isinstance(value, float):
+        return value
+    if isinstance(value, int):
+        return int(value) if -(2**63) <= value < 2**63 else str(value)
+    if isinstance(value, str):
+        return _text(value)
+    try:
+        return json.dumps(value)
+    except (TypeError, ValueError):
+        return _text(value)
