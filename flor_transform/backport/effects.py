@@ -206,3 +206,15 @@ def disturbs(stmt: ast.AST, names: set[str]) -> bool:
         elif isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and n.name in names:
             return True
     return False
+
+
+def fills(stmt: ast.AST, names: set[str]) -> bool:
+    """Whether running a statement puts something into what one of these names holds."""
+    for n in running(stmt):
+        if isinstance(n, (ast.Attribute, ast.Subscript)) and isinstance(n.ctx, (ast.Store, ast.Del)):
+            if root(n) in names:
+                return True
+        elif isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and root(n.func.value) in names:
+            if n.func.attr in EFFECT_METHODS or (n.func.attr.endswith("_") and not n.func.attr.startswith("_")):
+                return True
+    return False

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
-from flor_transform.backport.effects import disturbs
+from flor_transform.backport.effects import disturbs, fills
 from flor_transform.backport.mapping import Mapping, same
 from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads
 from flor_transform.backport.remainder import align
@@ -141,7 +141,7 @@ class Placer:
                 skipped += 1
                 continue
             defines = skipped == 0 and bool(header_binds(other.stmt) & reads) and not isinstance(node.stmt, DEFS)
-            defines = defines and (self._kept(node) or not self._changed_after(other, reads))
+            defines = defines and not self._begun(node, self._relevant(reads))
             crossed = self._crossed(block, node, other)
             anchor = _Anchor(other, node.index, skipped, self.map.score[node], crossed, defines)
             if defines and node.index < nodes[0].index + 1 and node in self.map.defined:
@@ -248,7 +248,7 @@ class Placer:
         barriers = [k for k in range(need, hi) if disturbs(target.items[k].stmt, local)]
         if not barriers:
             return (hi, "free-hi") if glued_hi and not glued_lo else (need, "free-lo")
-        if glued_lo and before and header_binds(before[-1].stmt) & local and not self._kept(before[-1]):
+        if glued_lo and before and header_binds(before[-1].stmt) & local and self._begun(before[-1], local):
             # Bound in another way there, and then changed: what follows may read the same names, with the values meant.
             if glued_hi and after and self._kept(after[0]) and local <= header_reads(target.items[hi].stmt):
                 return hi, "both-use"
@@ -282,11 +282,17 @@ class Placer:
         """Whether the header of a matched statement of new is the same in old."""
         return same(node, self.map.to_old[node])
 
-    def _changed_after(self, node: Node, reads: set[str]) -> bool:
-        """Whether the statements of old after one in its block may change what it binds."""
-        local = self._relevant(reads)
-        later = node.block.items[node.index + 1 :] if node.block is not None else []
-        return any(disturbs(item.stmt, local) for item in later)
+    def _begun(self, node: Node, local: set[str]) -> bool:
+        """Whether old's counterpart of a binding only begins what new binds at once: a total that is added up after it."""
+        if self._kept(node):
+            return False
+        other = self.map.to_old[node]
+        assert other.block is not None
+        later = [item.stmt for item in other.block.items[other.index + 1 :]]
+        if any(bound_anywhere(stmt) & local for stmt in later):
+            return True
+        empty = not header_reads(other.stmt) & self.scopes.anywhere(other.scope())
+        return empty and any(fills(stmt, local) for stmt in later)
 
     def _relevant(self, reads: set[str]) -> set[str]:
         """The names that can change: not modules, functions and builtins."""
