@@ -87,8 +87,31 @@ class Placer:
             there = [g for g in range(lo, hi + 1) if comment in self._gap_lines(target, g)]
             if len(there) == 1:
                 return Spot(target, there[0], False, False, round(score * 0.95, 3), why + "comment")
-        gap, decided = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after)
+        near = self._near(block, index, stop, line) if line else (False, False)
+        gap, decided = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after, near)
         return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, round(score * 0.9, 3), why + decided)
+
+    def _near(self, block: Block, index: int, stop: int, line: int) -> tuple[bool, bool]:
+        """Whether a statement of new stands in one paragraph with the one before, and with the one after it.
+
+        A blank line or a comment ends a paragraph.
+        """
+        source = self.map.new.source
+        covered: set[int] = set()
+        for gap, start, end, _ in block.extras:
+            if gap == index:
+                covered.update(range(source.line_of(start), source.line_of(end - 1) + 1))
+        first = last = line
+        while first - 1 in covered:
+            first -= 1
+        while last in covered:
+            last += 1
+        above = source.lines[first - 2].strip() if first > 1 else b""
+        below = source.lines[last - 1].strip() if last <= len(source.lines) else b""
+        return (
+            index > 0 and bool(above) and not above.startswith(b"#"),
+            stop < len(block.items) and bool(below) and not below.startswith(b"#"),
+        )
 
     def _comment(self, line: int) -> bytes | None:
         """The comment right above a line of new, if it says enough to be known again."""
@@ -240,6 +263,7 @@ class Placer:
         reads: set[str],
         before: list[Node],
         after: list[Node],
+        near: tuple[bool, bool],
     ) -> tuple[int, str]:
         local = self._relevant(reads)
         need = next((g for g in range(lo, hi + 1) if self._bound(local, target, g)), None)
@@ -266,6 +290,10 @@ class Placer:
             last = before[-1] if before else None
             if last is not None and header_binds(last.stmt) & local:
                 return lo, "both-definition"
+            if near == (True, False):
+                return lo, "paragraph-lo"
+            if near == (False, True):
+                return hi, "paragraph-hi"
         elif not glued_lo and not glued_hi:
             binders = [k for k in range(lo, hi) if bound_anywhere(target.items[k].stmt) & local]
             if binders and any(bound_anywhere(n.stmt) & local for n in before[-3:]):
