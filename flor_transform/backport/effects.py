@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 
 def _words(text: str) -> frozenset[str]:
@@ -27,6 +27,7 @@ EFFECT_METHODS = _words(
     multinomial
     """
 )
+RANDOM_IN_PLACE = _words("normal_ uniform_ random_ bernoulli_ exponential_ geometric_ cauchy_ log_normal_ dropout_")
 #: Names above that are harmless on these modules or in these dotted forms.
 PURE_DOTTED = _words(
     """
@@ -52,6 +53,13 @@ PURE_METHODS = _words(
     children named_children buffers named_buffers state_dict group groups group_dict isoformat strftime
     total_seconds any all cumsum prod median unique nonzero get_last_lr get_lr element_size is_cuda
     is_floating_point shape head tail describe
+    """
+)
+#: Methods and functions of tensors and arrays that always give a new one, never a view of the old.
+NEW_OBJECTS = _words(
+    """
+    clone sum mean std var norm sqrt exp log pow prod cumsum sigmoid softmax log_softmax tanh eq ne lt le gt
+    ge mul div sub add neg
     """
 )
 PURE_MODULES = _words(
@@ -84,8 +92,22 @@ def dotted(node: ast.AST) -> str:
     return ""
 
 
-def effect(node: ast.AST) -> str | None:
-    """The call in an expression that is known to have an effect, as text; None if there is none."""
+def makes_new(node: ast.AST) -> bool:
+    """Whether an expression gives an object that nothing else has: ``correct[:k].float().sum(0)``."""
+    if isinstance(node, ast.BinOp):
+        return True
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    if node.func.attr in NEW_OBJECTS:
+        return True
+    return node.func.attr.endswith("_") and makes_new(node.func.value)
+
+
+def effect(node: ast.AST, own: Collection[str] = ()) -> str | None:
+    """The call in an expression that is known to have an effect, as text; None if there is none.
+
+    What changes an object in place has none if nothing else has that object: a new one, or that of a name in ``own``.
+    """
     for n in ast.walk(node):
         if isinstance(n, (ast.Yield, ast.YieldFrom, ast.Await, ast.NamedExpr)):
             return ast.unparse(n)
@@ -101,7 +123,11 @@ def effect(node: ast.AST) -> str | None:
             attr = n.func.attr
             if attr in EFFECT_METHODS and not (attr == "eval" and name.startswith(("pd.", "ast."))):
                 return ast.unparse(n)
-            if attr.endswith("_") and not attr.startswith("_"):
+            if attr.endswith("_") and not attr.startswith("_") and attr not in RANDOM_IN_PLACE:
+                owned = isinstance(n.func.value, ast.Name) and n.func.value.id in own
+                if not owned and not makes_new(n.func.value):
+                    return ast.unparse(n)
+            elif attr in RANDOM_IN_PLACE:
                 return ast.unparse(n)
     return None
 

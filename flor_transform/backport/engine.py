@@ -84,10 +84,13 @@ class Backport:
         self.refusals.append(Refusal(probe.name, why.code, why.message, probe.line, lines))
 
     def _place(self, top: Unit, chosen: list[Unit], probes: list[Probe]) -> None:
-        check_effects(top, chosen)
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = reads_of(top, chosen, modules)
+        check_effects(top, chosen, reads)
         spot, renames, brought = self._settle(top, reads, self.slicer)
+        check_effects(
+            top, chosen, {n for n in reads if self.old_scopes.alone(renames.get(n, n), spot.block, spot.index)}
+        )
         self._check_attributes(top, [*chosen], brought, renames)
         floor = 0
         for part in brought:
@@ -390,12 +393,15 @@ def flat(unit: Unit) -> Iterable[Unit]:
         yield from flat(inner)
 
 
-def check_effects(top: Unit, chosen: Collection[Unit]) -> None:
-    """Refuse what may change the run: a call with an effect, a guard that consumes what it goes over."""
+def check_effects(top: Unit, chosen: Collection[Unit], own: Collection[str]) -> None:
+    """Refuse what may change the run: a call with an effect, a guard that consumes what it goes over.
+
+    ``own`` are names whose objects nothing else has.
+    """
     if not covers(top, chosen):
         return
     if not top.guard:
-        found = effects.effect(top.stmt.value if isinstance(top.stmt, ast.Expr) else top.stmt)
+        found = effects.effect(top.stmt.value if isinstance(top.stmt, ast.Expr) else top.stmt, own)
         if found is not None and not found.startswith("flor."):
             raise Refused("EFFECT", f"{found} may change what the run computes")
         return
@@ -410,7 +416,7 @@ def check_effects(top: Unit, chosen: Collection[Unit]) -> None:
     if found is not None:
         raise Refused("EFFECT", f"{found} may change what the run computes")
     for inner in top.inner:
-        check_effects(inner, chosen)
+        check_effects(inner, chosen, own)
 
 
 def backport(

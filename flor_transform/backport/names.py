@@ -6,6 +6,7 @@ import ast
 import builtins
 from collections.abc import Iterable
 
+from flor_transform.backport.effects import makes_new
 from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Node, statements
 
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__", "__spec__"}
@@ -212,6 +213,23 @@ class Scopes:
             if not isinstance(node.stmt, ast.ClassDef):
                 out |= self.anywhere(node)
         return out
+
+    def alone(self, name: str, block: Block, index: int) -> bool:
+        """Whether, at a gap, nothing but a local name has its object, and nothing reads the name afterwards."""
+        scope = scope_of(block)
+        if not isinstance(scope.stmt, FUNCTIONS) or name in self.declared(scope):
+            return False
+        inside = [n for n in ast.walk(scope.stmt) if isinstance(n, ast.Name) and n.id == name]
+        binders = [n for n in block.items[:index] if name in header_binds(n.stmt)]
+        if sum(not isinstance(n.ctx, ast.Load) for n in inside) != 1 or len(binders) != 1:
+            return False
+        stmt = binders[0].stmt
+        return (
+            isinstance(stmt, ast.Assign)
+            and isinstance(stmt.targets[0], ast.Name)
+            and makes_new(stmt.value)
+            and not any(isinstance(n.ctx, ast.Load) for n in inside)
+        )
 
     def status(self, name: str, block: Block, index: int) -> str:
         """``bound`` for certain, ``maybe`` on some path, or ``no`` at a gap of a block."""
