@@ -184,7 +184,14 @@ def _takes_nothing(call: ast.Call) -> bool:
     return isinstance(made, ast.Call) and (repeatable(made) or _takes_nothing(made))
 
 
-_HAZARDS = EFFECT_METHODS | {"clip_grad_norm_", "no_grad", "backward", "step"}
+#: These change what they are called on, and nothing else.
+OWN_EFFECT = _words(
+    """
+    append extend insert appendleft add_scalar add_scalars add_image add_images add_text add_histogram add_figure
+    write writelines set_postfix set_description
+    """
+)
+_HAZARDS = (EFFECT_METHODS - OWN_EFFECT) | {"clip_grad_norm_", "no_grad", "backward", "step"}
 _QUIET = PURE_FUNCTIONS | {"print"}
 _QUIET_METHODS = PURE_METHODS | {"info", "warning", "debug", "error", "item", "flush"}
 
@@ -223,6 +230,10 @@ def disturbs(stmt: ast.AST, names: set[str]) -> bool:
             if last in _QUIET if isinstance(n.func, ast.Name) else last in _QUIET_METHODS:
                 continue
             given = [n.func.value] if isinstance(n.func, ast.Attribute) else []
+            if last in OWN_EFFECT:
+                if given and root(given[0]) in names:
+                    return True
+                continue
             given += [*n.args, *(k.value for k in n.keywords)]
             if any(x.id in names for g in given for x in ast.walk(g) if isinstance(x, ast.Name)):
                 return True

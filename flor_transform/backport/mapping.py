@@ -375,8 +375,8 @@ class Matcher:
                         weight[(x.block, y.block)] += rare * min(len(x.words) + 3 * (x.size - 1), 20)
         found = 0
         for (left, right), w in sorted(weight.items(), key=lambda e: (-e[1], e[0][0].owner.order)):
-            if w < 4:
-                break
+            if w < (2 if self._twins(left, right) else 4):
+                continue
             found += self._join(left, right)
         return found
 
@@ -401,6 +401,10 @@ class Matcher:
         anchors = [p for p in anchors if len(xs[p[0]].words) >= 2 or len(anchors) > 2]
         if not anchors:
             return 0
+        if self._twins(left, right):
+            self._take(a, b, 0.5, True)
+            self._drain()
+            return 1
         found = 0
         before: tuple[int, int] | None = None
         for x, y in anchors:
@@ -411,6 +415,21 @@ class Matcher:
             before = (x, y)
         self._drain()
         return found
+
+
+    def _twins(self, left: Block, right: Block) -> bool:
+        """Whether two blocks are of unmatched statements that are the only ones left of their kind below a matched one."""
+        a, b = left.owner, right.owner
+        if a in self.map.to_old or b in self.map.to_new or a.group != b.group or left.field != right.field:
+            return False
+
+        def only(node: Node, taken: dict[Node, Node]) -> bool:
+            return node.block is not None and [node] == [
+                n for n in node.block.items if n.group == node.group and n not in taken
+            ]
+
+        below = a.block is not None and b.block is not None and self.map.blocks(a.block, b.block)
+        return below and only(a, self.map.to_old) and only(b, self.map.to_new)
 
 
 def renames(mapping: Mapping) -> dict[bytes, bytes]:

@@ -300,11 +300,42 @@ class Placer:
                 gap = binders[-1] + 1
                 if not any(k >= gap for k in barriers):
                     return gap, "after-binder"
+        found = self._by_series(target, barriers, before, after, need, hi)
+        if found is not None:
+            return found
+        calm_lo, calm_hi = self._calm(before[::-1], local), self._calm(after, local)
+        if calm_lo and not calm_hi and not any(k < lo for k in barriers):
+            return need, "calm-lo"
+        if calm_hi and not calm_lo:
+            return hi, "calm-hi"
         raise Refused(
             "AMBIGUOUS",
             "statements that only that version has stand between its neighbours, and it matters on which side of them",
             target.items[lo:hi],
         )
+
+    def _calm(self, nodes: list[Node], local: set[str]) -> bool:
+        """Whether new has a matched statement on one side, and nothing in between that matters to the names."""
+        for node in nodes:
+            if node in self.map.to_old:
+                return True
+            if disturbs(node.stmt, local):
+                return False
+        return False
+
+    def _by_series(
+        self, target: Block, barriers: list[int], before: list[Node], after: list[Node], lo: int, hi: int
+    ) -> tuple[int, str] | None:
+        """Beside a series of like calls, ``parser.add_argument(...)``, where new has it on one side only."""
+        kinds = {called(target.items[k].stmt) for k in barriers}
+        if len(kinds) != 1 or None in kinds:
+            return None
+        (kind,) = kinds
+        above = bool(before) and called(before[-1].stmt) == kind
+        below = bool(after) and called(after[0].stmt) == kind
+        if above == below:
+            return None
+        return (hi, "series-hi") if above else (lo, "series-lo")
 
     def _kept(self, node: Node) -> bool:
         """Whether the header of a matched statement of new is the same in old."""
@@ -332,6 +363,13 @@ class Placer:
 
     def _bound(self, names: set[str], block: Block, index: int) -> bool:
         return all(self.scopes.status(n, block, index) != "no" for n in names)
+
+
+def called(stmt: ast.AST) -> str | None:
+    """What a statement that is a call calls: ``parser.add_argument``."""
+    if isinstance(stmt, ast.Expr) and isinstance(stmt.value, ast.Call):
+        return ast.unparse(stmt.value.func)
+    return None
 
 
 def lift(node: Node, target: Block) -> int | None:
