@@ -173,6 +173,7 @@ class Matcher:
             if not self._recover():
                 break
         self._definitions()
+        self._around()
         self._order()
         return self.map
 
@@ -216,6 +217,14 @@ class Matcher:
             if b is not None and a not in self.map.to_old and b not in self.map.to_new:
                 self._take(a, b, 0.6, True)
                 self.map.defined.add(a)
+
+    def _around(self) -> None:
+        """Where a definition was found in a block, the block is the counterpart's if nothing else can be."""
+        for a in sorted(self.map.defined, key=lambda n: n.order):
+            b = self.map.to_old[a]
+            if a.block is not None and b.block is not None and self._twins(a.block, b.block):
+                self._take(a.block.owner, b.block.owner, 0.5, True)
+                self._drain()
 
     # -- top down
 
