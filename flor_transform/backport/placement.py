@@ -10,7 +10,7 @@ from functools import cached_property
 
 from flor_transform.backport.effects import disturbs, fills
 from flor_transform.backport.mapping import Mapping, same
-from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads
+from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads, scope_of
 from flor_transform.backport.remainder import align
 from flor_transform.backport.tree import DEFS, Block, Node
 
@@ -79,9 +79,11 @@ class Placer:
         hi = max(hi, lo)
         score = self._score(prev, following)
         comment = self._comment(line)
+        if comment and not why.startswith("definition"):
+            there = self._under(comment, block)
+            if there is not None and not (there[0] is target and lo <= there[1] <= hi):
+                return Spot(*there, False, True, round(score * 0.8, 3), "comment")
         if lo == hi:
-            if comment and not why.startswith("definition"):
-                self._contradicted(comment, target, lo)
             return Spot(target, lo, glued_lo, glued_hi, score, why or "between")
         if comment:
             there = [g for g in range(lo, hi + 1) if comment in self._gap_lines(target, g)]
@@ -109,7 +111,7 @@ class Placer:
         above = source.lines[first - 2].strip() if first > 1 else b""
         below = source.lines[last - 1].strip() if last <= len(source.lines) else b""
         return (
-            index > 0 and bool(above) and not above.startswith(b"#"),
+            bool(above) and not above.startswith(b"#"),
             stop < len(block.items) and bool(below) and not below.startswith(b"#"),
         )
 
@@ -117,7 +119,7 @@ class Placer:
         """The comment right above a line of new, if it says enough to be known again."""
         lines = self.map.new.source.lines
         text = lines[line - 2].strip() if 2 <= line <= len(lines) + 1 else b""
-        return text if text.startswith(b"#") and len(text.split()) > 2 else None
+        return text if text.startswith(b"#") and len(text) > 4 else None
 
     def _gap_lines(self, block: Block, index: int) -> list[bytes]:
         """The comment lines between two statements of old."""
@@ -136,11 +138,25 @@ class Placer:
                 first += 1
         return [t for t in out if t]
 
-    def _contradicted(self, comment: bytes, block: Block, index: int) -> None:
-        """Refuse if the comment above the statement stands elsewhere in old, and only there."""
-        alone = self._new_comments[comment] == self._old_comments[comment] == 1
-        if alone and comment not in self._gap_lines(block, index):
-            raise Refused("AMBIGUOUS", "the comment above it stands elsewhere there", block.items[index : index + 1])
+    def _under(self, comment: bytes, block: Block) -> tuple[Block, int] | None:
+        """The gap of old below a comment that both versions have once, in the function that is ``block``'s."""
+        if not self._new_comments[comment] == self._old_comments[comment] == 1:
+            return None
+        scope = self.map.to_old.get(scope_of(block))
+        if scope is None:
+            return None
+        column = next(len(t) - len(t.lstrip()) for t in self.map.old.source.lines if t.strip() == comment)
+        for node in scope.walk():
+            for inner in node.blocks:
+                if scope_of(inner) is scope and inner.items and self._column(inner) == column:
+                    for index in range(len(inner.items) + 1):
+                        if comment in self._gap_lines(inner, index):
+                            return inner, index
+        return None
+
+    def _column(self, block: Block) -> int:
+        source = self.map.old.source
+        return block.items[0].start - source.starts[source.line_of(block.items[0].start) - 1]
 
     @cached_property
     def _new_comments(self) -> Counter[bytes]:
@@ -203,7 +219,7 @@ class Placer:
             gap = prev.node.index + 1
             return prev.node.block, gap, gap, True, False, "definition"
         p, n = (prev.node if prev else None), (following.node if following else None)
-        target = self._target(home, prev, following)
+        target = self._target(home, prev, following, not before or not after)
         lo, hi = 0, len(target.items)
         glued_lo, glued_hi = not before, not after
         if p is not None and prev is not None:
@@ -239,8 +255,15 @@ class Placer:
         )
         return target, lo, hi, glued_lo, glued_hi, why
 
-    def _target(self, home: Block | None, prev: _Anchor | None, following: _Anchor | None) -> Block:
+    def _target(
+        self, home: Block | None, prev: _Anchor | None, following: _Anchor | None, at_edge: bool = False
+    ) -> Block:
         blocks = [a.node.block for a in (prev, following) if a is not None and a.node.block is not None]
+        if home is not None and len(blocks) == 1 and blocks[0] is not home:
+            # first (or last) in its block, and the nearest that is known there stands deeper: the block itself decides
+            only = prev or following
+            if at_edge and only is not None and only.skipped and lift(only.node, home) is not None:
+                return home
         if len(blocks) == 1 or blocks[0] is blocks[1]:
             return blocks[0]
         assert prev is not None and following is not None
