@@ -18,6 +18,9 @@ THRESHOLD = 0.45
 #: Larger remainders than this (pairs) are left to identical statements alone.
 MAX_PAIRS = 60_000
 
+#: How many statements before the first and after the last of several that moved together are compared with each other.
+REACH = 12
+
 
 class Mapping:
     """Matched pairs, both ways; ``moved`` holds pairs that break the order or the nesting."""
@@ -422,6 +425,10 @@ class Matcher:
             if before is not None:
                 found += self._segment(xs[before[0] + 1 : x], ys[before[1] + 1 : y], 0.55, True)
             before = (x, y)
+        if len(anchors) > 2:
+            (x, y), (i, j) = anchors[0], anchors[-1]
+            found += self._segment(xs[max(0, x - REACH) : x], ys[max(0, y - REACH) : y], 0.6, True)
+            found += self._segment(xs[i + 1 : i + 1 + REACH], ys[j + 1 : j + 1 + REACH], 0.6, True)
         self._drain()
         return found
 
