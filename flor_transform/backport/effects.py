@@ -252,6 +252,7 @@ def fills(stmt: ast.AST, names: set[str]) -> bool:
             if root(n) in names:
                 return True
         elif isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and root(n.func.value) in names:
-            if n.func.attr in EFFECT_METHODS or (n.func.attr.endswith("_") and not n.func.attr.startswith("_")):
+            attr = n.func.attr
+            if attr in EFFECT_METHODS or (attr.endswith("_") and not attr.startswith("_")):
                 return True
     return False

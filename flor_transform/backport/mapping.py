@@ -432,9 +432,8 @@ class Matcher:
         self._drain()
         return found
 
-
     def _twins(self, left: Block, right: Block) -> bool:
-        """Whether two blocks are of unmatched statements that are the only ones left of their kind below a matched one."""
+        """Whether two blocks are of unmatched statements, each the only one left of its kind below a matched one."""
         a, b = left.owner, right.owner
         if a in self.map.to_old or b in self.map.to_new or a.group != b.group or left.field != right.field:
             return False

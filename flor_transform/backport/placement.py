@@ -80,9 +80,9 @@ class Placer:
         score = self._score(prev, following)
         comment = self._comment(line)
         if comment and not why.startswith("definition"):
-            there = self._under(comment, block)
-            if there is not None and not (there[0] is target and lo <= there[1] <= hi):
-                return Spot(*there, False, True, round(score * 0.8, 3), "comment")
+            below = self._under(comment, block)
+            if below is not None and not (below[0] is target and lo <= below[1] <= hi):
+                return Spot(*below, False, True, round(score * 0.8, 3), "comment")
         if lo == hi:
             return Spot(target, lo, glued_lo, glued_hi, score, why or "between")
         if comment:
@@ -118,8 +118,11 @@ class Placer:
     def _comment(self, line: int) -> bytes | None:
         """The comment right above a line of new, if it says enough to be known again."""
         lines = self.map.new.source.lines
-        text = lines[line - 2].strip() if 2 <= line <= len(lines) + 1 else b""
-        return text if text.startswith(b"#") and len(text) > 4 else None
+        if not 2 <= line <= len(lines):
+            return None
+        text = lines[line - 2].strip()
+        beside = lines[line - 2].find(b"#") == len(lines[line - 1]) - len(lines[line - 1].lstrip())
+        return text if text.startswith(b"#") and len(text) > 4 and beside else None
 
     def _gap_lines(self, block: Block, index: int) -> list[bytes]:
         """The comment lines between two statements of old."""
@@ -148,8 +151,8 @@ class Placer:
         column = next(len(t) - len(t.lstrip()) for t in self.map.old.source.lines if t.strip() == comment)
         for node in scope.walk():
             for inner in node.blocks:
-                if scope_of(inner) is scope and inner.items and self._column(inner) == column:
-                    for index in range(len(inner.items) + 1):
+                if scope_of(inner) is scope and inner.items and not inner.closed and self._column(inner) == column:
+                    for index in range(inner.first, len(inner.items) + 1):
                         if comment in self._gap_lines(inner, index):
                             return inner, index
         return None
@@ -365,7 +368,7 @@ class Placer:
         return same(node, self.map.to_old[node])
 
     def _begun(self, node: Node, local: set[str]) -> bool:
-        """Whether old's counterpart of a binding only begins what new binds at once: a total that is added up after it."""
+        """Whether old's counterpart of a binding only begins what new binds at once: a total that it then adds up."""
         if self._kept(node):
             return False
         other = self.map.to_old[node]

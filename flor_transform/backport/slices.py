@@ -12,7 +12,7 @@ from functools import cached_property
 from flor_transform.backport import effects, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import dice
-from flor_transform.backport.names import BUILTINS, Scopes, arguments, free_names, header_binds, scope_of
+from flor_transform.backport.names import BUILTINS, Scopes, arguments, free_names, header_binds, header_reads, scope_of
 from flor_transform.backport.placement import Placer, Refused, Spot, lift
 from flor_transform.backport.splice import Edit
 from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Version
@@ -239,6 +239,8 @@ class Slicer:
             assert isinstance(stmt, (ast.Assign, ast.AnnAssign)) and stmt.value is not None
             if not effects.pure(stmt.value):
                 raise Refused("EFFECT", f"{name} is not bound at its place, and what binds it may have an effect")
+            if not (node.block is block and node.index == index - 1):
+                self._only_logged(name, holder, node)
             reads = free_names(stmt.value)
             assert node.block is not None
             renames, missing = self.resolve(reads, node.block, node.index, spot)
@@ -248,6 +250,16 @@ class Slicer:
             out.append(Brought(node, names, f"{name} =", False, tuple(sorted(reads)), tuple(renames.items())))
             return
         raise refused
+
+    def _only_logged(self, name: str, holder: Node, node: Node) -> None:
+        """Refuse a variable that new computes for more than log statements: old may have it by another name."""
+        for other in self.new:
+            hidden = other.scope() is not holder and name in self.new_scopes.anywhere(other.scope())
+            if other is not node and not hidden and name in header_reads(other.stmt):
+                line = self.new.source.line_of(other.start)
+                raise Refused(
+                    "UNBOUND", f"{name} is not bound at its place, and line {line} of the newer one uses it, too"
+                )
 
     def _importable(self, stmt: ast.Import | ast.ImportFrom, name: str) -> None:
         if not self.siblings:
