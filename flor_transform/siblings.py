@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 _MOST = 500  # modules; a script that imports more has them installed
@@ -17,20 +17,29 @@ def read_siblings(script: Path, source: bytes) -> dict[str, bytes]:
     What can't be read or parsed is left out: it is not ours to judge.
     """
     folder = script.parent
+
+    def read(path: str) -> bytes | None:
+        try:
+            return (folder / path).read_bytes() if (folder / path).is_file() else None
+        except OSError:
+            return None
+
+    return imported(script.name, source, read, lambda path: (folder / path).is_dir())
+
+
+def imported(
+    script: str, source: bytes, read: Callable[[str], bytes | None], is_dir: Callable[[str], bool]
+) -> dict[str, bytes]:
+    """The same for files that are anywhere: ``read`` gives the bytes of one by its path, None where there is none."""
     found: dict[str, bytes] = {}
-    todo = [(script.name, source)]
+    todo = [(script, source)]
     while todo and len(found) < _MOST:
         name, text = todo.pop()
         for parts in _imports(name, text):
-            for candidate in _files(folder, parts):
-                key = candidate.relative_to(folder).as_posix()
-                if key in found or key == script.name:
-                    continue
-                try:
-                    found[key] = candidate.read_bytes()
-                except OSError:
-                    continue
-                todo.append((key, found[key]))
+            for path, data in _files(parts, read, is_dir):
+                if path not in found and path != script:
+                    found[path] = data
+                    todo.append((path, data))
     return found
 
 
@@ -53,15 +62,19 @@ def _imports(name: str, source: bytes) -> Iterator[tuple[str, ...]]:
             yield from ((*base, alias.name) for alias in node.names)
 
 
-def _files(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+def _files(
+    parts: tuple[str, ...], read: Callable[[str], bytes | None], is_dir: Callable[[str], bool]
+) -> Iterator[tuple[str, bytes]]:
     """The files that an import of these parts runs: the packages on the way and the module."""
-    place = folder
+    place = ""
     for part in parts:
-        if (place / f"{part}.py").is_file():
-            yield place / f"{part}.py"
+        data = read(f"{place}{part}.py")
+        if data is not None:
+            yield f"{place}{part}.py", data
             return
-        place = place / part
-        if not place.is_dir():
+        place = f"{place}{part}/"
+        if not is_dir(place):
             return
-        if (place / "__init__.py").is_file():
-            yield place / "__init__.py"
+        data = read(f"{place}__init__.py")
+        if data is not None:
+            yield f"{place}__init__.py", data
