@@ -20,7 +20,7 @@ from flor_runtime.repository import locate
 from flor_runtime.share.catalog import Catalog
 from flor_runtime.share.layout import (
     CODE,
-    FILES,
+    FILE,
     FORMAT,
     FORMAT_FILE,
     LOGS,
@@ -156,7 +156,7 @@ def _copy(catalog: Catalog, tree: str, home: Home, run: str) -> list[str]:
 def _files(catalog: Catalog, tree: str) -> Iterator[tuple[str, str]]:
     """The files of a run that mean something, by path and id; not its code."""
     for name, entry in (catalog.folder(tree) or {}).items():
-        if name in FILES and entry.mode != FOLDER:
+        if FILE.fullmatch(name) and entry.mode != FOLDER:
             yield name, entry.oid
         elif entry.mode == FOLDER and name != CODE and name in (*LOGS, REPLAYS):
             for path, below in catalog.walk(entry.oid, 4):

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from flor_runtime import secrets
-from flor_runtime.share.layout import LOGS, NAME, REPLAYS
+from flor_runtime.share.layout import FILE, LOGS, NAME, REPLAYS
 from flor_runtime.store.layout import RunFolder, write_json
 from flor_runtime.store.logformat import FRAME, TEXT
 from flor_runtime.store.logreader import read
 
 #: Of run.json: what tables and replays need, and nothing else.
 _MANIFEST = (
-    "format", "run", "projid", "script", "name", "argv", "masked", "started", "python", "platform", "hash_seed", "env",
-    "vid", "branch", "epsilon", "capture", "plans", "settings",
+    "format", "run", "projid", "script", "name", "cwd", "argv", "masked", "started", "python", "platform", "hash_seed",
+    "env", "vid", "branch", "epsilon", "capture", "plans", "settings",
 )  # fmt: skip
 _END = ("format", "status", "ended", "exit", "error")
 _REPLAY = (
@@ -80,7 +80,7 @@ def bundle(folder: RunFolder) -> Bundle:
             made.files[path] = (Path(scratch) / "x.json").read_bytes()
 
         env = {key: value for key, value in (manifest.get("env") or {}).items() if key not in _PATHS}
-        add("run.json", _only(manifest | {"env": env}, _MANIFEST))
+        add("run.json", _only(manifest | {"env": env, "cwd": _below(manifest)}, _MANIFEST))
         if (end := folder.end()) is not None:
             add("end.json", _only(end, _END))
         if facts := _facts(folder.path / "environment.json"):
@@ -90,9 +90,20 @@ def bundle(folder: RunFolder) -> Bundle:
                 add(f"{REPLAYS}/{replay.path.name}/replay.json", _only(replay.manifest, _REPLAY))
                 for part in replay.parts:
                     _add_log(made, part, f"{REPLAYS}/{replay.path.name}/{part.relative_to(replay.path).as_posix()}")
+    for path in folder.path.glob("random*.bin"):
+        if FILE.fullmatch(path.name):
+            made.files[path.name] = path.read_bytes()
     for log in LOGS:
         _add_log(made, folder.path / log, log)
     return made
+
+
+def _below(manifest: Mapping[str, Any]) -> str:
+    """The folder that the run began in, from the project's root; that itself if it was elsewhere."""
+    try:
+        return Path(str(manifest["cwd"])).relative_to(str(manifest["project"])).as_posix()
+    except (KeyError, ValueError):
+        return "."
 
 
 def _only(data: Mapping[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:

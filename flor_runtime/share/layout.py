@@ -5,6 +5,7 @@
 | README.md | what this branch is, for who looks at it |
 | flor.json | the format's number |
 | runs/<run>/run.json, end.json | how the run began and ended: what may leave the machine of it |
+| runs/<run>/random*.bin | its random states when it began |
 | runs/<run>/log/, captured/ | the files of its logs, as they are in the store |
 | runs/<run>/replays/<id>/ | replay.json and the logs of what was recovered |
 | runs/<run>/code/ | the tree of the version |
@@ -26,8 +27,8 @@ README = "README.md"
 RUNS = "runs"
 CODE = "code"
 RUN = re.compile(r"[0-9a-f]{32}")
-#: files of a run's own folder, and folders of logs
-FILES = ("run.json", "end.json", "environment.json")
+#: files of a run's own folder (its random states when it began, too), and folders of logs
+FILE = re.compile(r"(run|end|environment)\.json|random(-[a-z0-9_.]{1,40})?\.bin")
 LOGS = ("log", "captured")
 REPLAYS = "replays"
 #: names within those: one part of a path, nothing that leads elsewhere

@@ -14,7 +14,7 @@ from flor_transform.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_COMMAND = re.compile(r"\b(flor-transform|flor-backport|flor (?:run|runs|show|replay|gc|share))\b([^`\n#]*)")
+_COMMAND = re.compile(r"\b(flor-transform|flor-backport|flor (?:run|runs|show|replay|gc|share|import))\b([^`\n#]*)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 

@@ -62,10 +62,10 @@ class Colleague:
         facts = {"format": 1, "id": folder.name, "vars": [name], "label": "exact", "ended": 1.0, "parts": ["records"]}
         write_json(folder / "replay.json", facts)
 
-    def flor(self, *args: str, code: int = 0) -> tuple[str, str]:
+    def flor(self, *args: str, code: int = 0, **environment: str) -> tuple[str, str]:
         """What `flor` prints, and what it says."""
         env = {k: v for k, v in os.environ.items() if not k.startswith(("GIT_", "FLOR_"))}
-        env |= {"FLOR_HOME": str(self.home.root), "GIT_CONFIG_GLOBAL": "/dev/null"}
+        env |= {"FLOR_HOME": str(self.home.root), "GIT_CONFIG_GLOBAL": "/dev/null", **environment}
         done = subprocess.run(
             [sys.executable, "-m", "flor", *args], cwd=self.repo, env=env, capture_output=True, text=True,
             stdin=subprocess.DEVNULL,

@@ -103,7 +103,7 @@ def test_only_what_may_leave(both: tuple[Colleague, Colleague], tmp_path: Path) 
     assert ann.table("api_key", "url", "opts", "ok")[0].startswith(",,**************,postgres://me:*************@h,")
     manifest = json.loads(git(ann.repo, "show", f"origin/flor.shadow.main:runs/{run.id}/run.json"))
     assert manifest["argv"] == ["--token", "***"] and manifest["env"] == {"OMP_NUM_THREADS": "1"}
-    assert not {"project", "cwd", "pid", "executable", "repo", "process", "signature"} & manifest.keys()
+    assert not {"project", "pid", "executable", "repo", "process", "signature"} & manifest.keys()
 
 
 def test_code_with_a_secret_stays_at_home(both: tuple[Colleague, Colleague]) -> None:
