@@ -16,6 +16,7 @@ class Figure:
         name: what was measured.
         ours, floor: seconds (or what `unit` says); the ratio is ours / floor.
         against: what the floor is.
+        target: what the ratio should be at most.
     """
 
     name: str
@@ -23,11 +24,13 @@ class Figure:
     floor: float
     against: str
     unit: str = "s"
+    target: float | None = None
 
     def __str__(self) -> str:
         ratio = self.ours / self.floor if self.floor else float("inf")
         times = f"{self.ours:.4g} {self.unit} against {self.floor:.4g} {self.unit}"
-        return f"{self.name:<52} {ratio:8.3f} x  ({times}: {self.against})"
+        target = "" if self.target is None else f", target {self.target:g}{'' if ratio <= self.target else ': missed'}"
+        return f"{self.name:<52} {ratio:8.3f} x{target}  ({times}: {self.against})"
 
 
 def interleaved(

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import os
 import sys
 import time
-from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -57,7 +54,6 @@ class Recorder:
         self._began: float | None = None
         self._taking = False
         self._settings: dict[str, object] = {}  # of the process, when the main loop began
-        self._crowded = False
         self._start = time.perf_counter()
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
@@ -66,14 +62,13 @@ class Recorder:
             self._on_first_turn(frame)
             clocks = _Clocks()
             self._began = clocks.wall
-            self._crowded = _fills_all_cores()
+            self._writer.crowded = _fills_all_cores()
         elapsed = clocks.wall - self._began
         key = Key(loop.entry, loop.turn)
         if loop.turn == 0:
             loop.anchors = self._anchor_loop(loop, frame)
             self._settings = process.settings()
-        packing, others = self._writer.seconds_behind()
-        self._policy.paid(packing + (others if self._crowded else 0.0))
+        self._policy.paid(self._writer.seconds_behind())
         self._taking = self._policy.take(elapsed)
         saved = False
         if self._taking:
@@ -82,7 +77,7 @@ class Recorder:
             stretch, anchors, objects, reason = loop.anchors
             if reason:
                 problems.append(reason)
-            with _no_collection():
+            with process.no_collection():
                 graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
                 graph.problems += problems
                 saved = self._save(key, graph, clocks)
@@ -114,7 +109,7 @@ class Recorder:
             except LookupError:
                 return True
             settings = process.settings()
-            with _no_collection():
+            with process.no_collection():
                 block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project), settings
             self._policy.paid(clocks.passed())
         return True
@@ -126,7 +121,7 @@ class Recorder:
             problems = process.changed(settings)
             if position(frame) != stretch.exit:
                 problems.append("the block ended in another place than where it should")
-            with _no_collection():
+            with process.no_collection():
                 graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
                 graph.problems += problems
                 self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, clocks)
@@ -148,19 +143,6 @@ class _Clocks:
         container): that is not its cost."""
         wall = time.perf_counter() - self.wall
         return wall if waits else min(wall, _STOPPED * (time.thread_time() - self._cpu))
-
-
-@contextlib.contextmanager
-def _no_collection() -> Iterator[None]:
-    """The garbage collector would be called by what a walk makes, look at all of that, and run finalizers of the
-    program's in the middle of it."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _fills_all_cores() -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from flor_runtime.errors import CheckpointError, ReplayError, RestoreError
 from flor_runtime.session import Block, MainLoop, Session
-from flor_runtime.state import frames, rng
+from flor_runtime.state import frames, process, rng
 from flor_runtime.state.iterators import sources
 from flor_runtime.state.liveness import Stretch, block_stretch, loop_stretch
 from flor_runtime.store.checkpoints import Entry, Key, Reader, ambient_digest
@@ -119,8 +119,9 @@ class Replayer:
             if entry is None or not entry.usable or entry.blobs[-1][0] != digest:
                 continue
             try:
-                graph, ambient, blobs = self._reader.load(entry)
-                write = frames.restore(frame, stretch, graph, blobs.__getitem__, located)
+                with process.no_collection():
+                    graph, ambient, blobs = self._reader.load(entry)
+                    write = frames.restore(frame, stretch, graph, blobs.__getitem__, located)
             except (RestoreError, CheckpointError) as error:
                 self._note(f"no start at turn {turn + 1}: {error}")
                 continue
@@ -129,8 +130,9 @@ class Replayer:
             except StopIteration:
                 raise ReplayError(f"what the main loop goes over ends before turn {turn + 1}") from None
             loop.turn = turn
-            write()
-            rng.restore(ambient)
+            with process.no_collection():
+                write()
+                rng.restore(ambient)
             self.outcome.jumps += 1
             return
 
@@ -149,14 +151,16 @@ class Replayer:
             return True
         try:
             stretch = block_stretch(frame.f_code, block.start)
-            graph, ambient, blobs = self._reader.load(entry)
-            write = frames.restore(frame, stretch, graph, blobs.__getitem__, frames.find(frame, graph.paths, ()))
+            with process.no_collection():
+                graph, ambient, blobs = self._reader.load(entry)
+                write = frames.restore(frame, stretch, graph, blobs.__getitem__, frames.find(frame, graph.paths, ()))
         except (RestoreError, CheckpointError, LookupError) as error:
             self._note(f"block {block.name} runs: {error}")
             self.outcome.blocks_run += 1
             return True
-        write()
-        rng.restore(ambient)
+        with process.no_collection():
+            write()
+            rng.restore(ambient)
         self.outcome.blocks_skipped += 1
         return False
 

@@ -751,7 +751,8 @@ class Capture:
         attributes = obj.__dict__
         if attributes:
             node[11] = self.value(attributes)
-        node[12] = self._values(arrays.hooks(obj))  # they run in `backward`
+        if obj._backward_hooks or obj._post_accumulate_grad_hooks:
+            node[12] = self._values(arrays.hooks(obj))  # they run in `backward`
         return reference
 
     def _device(self, tensor: Any) -> str:

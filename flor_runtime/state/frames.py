@@ -147,7 +147,9 @@ def find(frame: FrameType, paths: list[tuple[int, Step]], objects: Iterable[Any]
     """The live objects that the paths of a checkpoint lead to, where its stretch of code begins."""
     bound = read_locals(frame)
     roots: dict[str, Any] = {f"O:{n}": obj for n, obj in enumerate(objects)}
-    roots |= {"P:os.environ": os.environ, **{f"P:{name}": obj for name, obj in process.called()}}
+    roots["P:os.environ"] = os.environ
+    if any(parent < 0 and key.startswith("P:") and key not in roots for parent, key in paths):
+        roots |= {f"P:{name}": obj for name, obj in process.called()}
     for parent, key in paths:
         if parent < 0:
             kind, _, rest = key.partition(":")

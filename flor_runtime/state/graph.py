@@ -79,7 +79,8 @@ class Graph:
             root]. unbound: names that may be looked for later and are not bound. named: number of the blobs that names
             lead to; the others belong to the roots `X:`. problems: reasons why restoring this graph would not give the
             state back; empty means that it does. foreign: nothing tells that this user wrote it: what it says about
-            memory is looked at before it is used.
+            memory is looked at before it is used. order: the nodes that the roots lead to, ascending, where that was
+            found out already.
     """
 
     roots: dict[str, Value] = field(default_factory=dict)
@@ -92,6 +93,7 @@ class Graph:
     named: int = 0
     problems: list[str] = field(default_factory=list)
     foreign: bool = False
+    order: list[int] = field(default_factory=list)
 
 
 def is_reference(value: Value) -> bool:
@@ -140,6 +142,17 @@ def edges(node: Node) -> Iterator[tuple[Step, int]]:
         yield from ((["part", i], value[0]) for i, value in enumerate(node[3]) if type(value) is list)
     elif kind in ("method", "partial", "cell", "nprandom", "wrapper", "cache"):
         yield from ((["part", i], value[0]) for i, value in enumerate(node[1]) if type(value) is list)
+
+
+def reached_nodes(graph: Graph) -> list[int]:
+    """The nodes that the roots lead to, ascending."""
+    seen: set[int] = set()
+    order = [value[0] for value in graph.roots.values() if is_reference(value)]
+    for n in order:  # grows
+        if n not in seen:
+            seen.add(n)
+            order += [to for _, to in edges(graph.nodes[n]) if to not in seen]
+    return sorted(seen)
 
 
 def brought(graph: Graph) -> Iterator[tuple[int, Step, int]]:

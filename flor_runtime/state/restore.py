@@ -24,7 +24,7 @@ from typing import Any
 
 from flor_runtime.errors import ReplayError, RestoreError
 from flor_runtime.state import arrays, library, tables, wellformed
-from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, edges, is_reference
+from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, reached_nodes
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, kin, qualified, slots
 
 _BUILTIN: dict[str, Any] = {
@@ -158,7 +158,7 @@ class Restore:
             ReplayError: it failed in the middle; the process can't go on from here.
         """
         try:
-            reached = self._reached()
+            reached = self._graph.order or reached_nodes(self._graph)
             for n in reached:
                 self._object(n)
             later: list[int] = []
@@ -171,8 +171,11 @@ class Restore:
                 self._write(n)
             for n in reached:
                 node = self._nodes[n]
-                if node[0] == "tensor" or (node[0] == "function" and node[3] != [None] * 3):
-                    self._write_attributes(node, self._objects[n])
+                if node[0] == "tensor":
+                    if node[11] is not None or self._objects[n].__dict__:
+                        self._write_attributes(node[11], self._objects[n])
+                elif node[0] == "function" and node[3] != [None] * 3:
+                    self._write_attributes(node[3][2], self._objects[n])
             return {key: self._resolve(value) for key, value in self._graph.roots.items()}
         except Exception as error:
             raise ReplayError(f"a checkpoint could only be restored in part: {error}") from error
@@ -313,15 +316,6 @@ class Restore:
     def _torch_names(self) -> tuple[type, ...]:
         torch = self._torch
         return torch.dtype, torch.device, torch.layout, torch.memory_format
-
-    def _reached(self) -> list[int]:
-        seen: set[int] = set()
-        order = [v[0] for v in self._graph.roots.values() if is_reference(v)]
-        for n in order:  # grows
-            if n not in seen:
-                seen.add(n)
-                order += [to for _, to in edges(self._nodes[n]) if to not in seen]
-        return sorted(seen)
 
     # -- making --------------------------------------------------------------------------------------------------
 
@@ -606,9 +600,12 @@ class Restore:
         if n not in self._fresh:
             self._write_memory(node[1])
             storage = self._storage(node)
-            live = obj.untyped_storage()
-            geometry = (list(obj.shape), list(obj.stride()), obj.storage_offset())
-            if live.data_ptr() != storage.data_ptr() or geometry != (node[3], node[4], node[5]):
+            if (
+                obj.untyped_storage().data_ptr() != storage.data_ptr()
+                or obj.storage_offset() != node[5]
+                or list(obj.shape) != node[3]
+                or list(obj.stride()) != node[4]
+            ):
                 obj.data = torch.empty(0, dtype=obj.dtype, device=obj.device).set_(storage, node[5], node[3], node[4])
             if obj.requires_grad != node[6]:
                 obj.requires_grad_(node[6])
@@ -617,9 +614,9 @@ class Restore:
         if not node[10] and (node[8] is not None or obj.grad is not None):
             obj.grad = self._resolve(node[8]) if node[8] is not None else None
 
-    def _write_attributes(self, node: Node, obj: Any) -> None:
+    def _write_attributes(self, value: Value, obj: Any) -> None:
         """Attributes of a tensor or function, once the dictionary of them is filled."""
-        attributes = self._resolve(node[11]) if node[0] == "tensor" else self._resolve(node[3][2])
+        attributes = self._resolve(value)
         if attributes is None:
             obj.__dict__.clear()
         elif obj.__dict__ is not attributes:

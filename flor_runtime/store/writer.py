@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,10 @@ class Writer:
 
     Attributes:
         nbytes: on the disk now. skipped: checkpoints for which there was no room. dropped: turns.
-        direct: data files are written past the page cache. cpu_behind: seconds of CPU time that the work behind took,
-        larger arenas apart. waited: the last `save` waited for the disk. closed: nothing was on its way any more when
-        it was closed.
+        direct: data files are written past the page cache. waited: the last `save` waited for the disk.
+        cpu_behind: seconds of CPU time that the work behind took, larger arenas apart. crowded: set by the owner: the
+        program computes with as many threads as there are cores. closed: nothing was on its way any more when it was
+        closed.
 
     Raises:
         OSError: from all methods: the disk is full or gone; a checkpoint that was on its way does not exist then.
@@ -122,30 +123,30 @@ class Writer:
         self._working = False
         self._idle = _thread.allocate_lock()  # held while there is something to do behind
         self._error: Exception | None = None
-        self._behind = self._packing = 0.0
+        self._behind = self._locked = self._unlocked = 0.0  # seconds of CPU time
         self._closing = False
         self.closed = False
         self.direct = True
         self.cpu_behind = 0.0
         self.skipped = self.dropped = 0
-        self.waited = False
+        self.waited = self.crowded = False
 
     @property
     def nbytes(self) -> int:
         return self._kept.nbytes
 
-    def seconds_behind(self) -> tuple[float, float]:
-        """What the work behind took from the program since the last call, in seconds: holding the interpreter's lock;
-        and besides, CPU time while there were more threads than cores."""
-        packing, self._packing = self._packing, 0.0
+    def seconds_behind(self) -> float:
+        """What the work behind may have taken from the program since the last call: seconds in which it had the
+        interpreter's lock, and of CPU time for which it waited like the program's own threads."""
+        locked, self._locked = self._locked, 0.0
         behind, self._behind = self._behind, 0.0
-        return packing, max(0.0, behind - packing)
+        return max(locked, behind)
 
     def note(self, key: Key, when: float, ambient: dict[str, Any]) -> None:
         """Keep the digest of the random states only: enough to see later that a replay is on the recorded
         trajectory."""
         self._raise()
-        self._append(asdict(Entry(key, when, ambient_digest(ambient))))
+        self._append(Entry(key, when, ambient_digest(ambient)).to_plain())
 
     def save(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> bool:
         """Take a checkpoint: when this returns, the program may go on and change everything. `ambient` and the graph
@@ -334,13 +335,15 @@ class Writer:
                     return
                 job = self._queue.popleft()
             try:
-                before = _cpu_and_wait()
+                before = time.thread_time(), self._waited()
                 self._finish(job)
-                self.cpu_behind += time.thread_time() - before[0]
+                took = time.thread_time() - before[0]
+                self.cpu_behind += took
+                self._locked += took - self._unlocked
+                self._unlocked = 0.0
                 if not self._queue:
                     self._grow()
-                cpu, waited = (after - began for after, began in zip(_cpu_and_wait(), before, strict=True))
-                self._behind += min(cpu, waited)
+                self._behind += min(time.thread_time() - before[0], self._waited() - before[1])
             except Exception as error:
                 self._error = error
             finally:
@@ -348,7 +351,7 @@ class Writer:
 
     def _finish(self, job: _Job) -> None:
         if job.copied is not None:
-            job.copied()
+            self._unlock(job.copied)
             job.held = None
         if not job.digests:
             self._hash(job)
@@ -356,36 +359,51 @@ class Writer:
         if not graph.problems and job.file is None:
             self._write(job)
         try:
-            began = time.thread_time()
             ambient = ambient_digest(job.ambient)
             if self._paths[0] is not graph.paths:
                 paths = codec.pack(graph.paths)
                 self._paths = graph.paths, paths, xxhash.xxh3_128_hexdigest(paths)
             packed = b"" if graph.problems else codec.pack([codec.pack_graph(graph), job.ambient])
-            self._packing += time.thread_time() - began
             _, paths, digest = self._paths
             blobs = [*zip(job.digests, job.sizes, strict=True), (digest, len(paths))]
             rows: list[list[Any]] = [list(blob) for blob in blobs]
             entry = Entry(job.key, job.when, ambient, None, rows, graph.named, job.new, graph.problems)
             if job.file is not None:
                 at = self._write_packed(job, packed, paths, digest)
-                job.file.sync()
+                self._unlock(job.file.sync)
                 entry.graph = [job.file.path.name, at, len(packed), xxhash.xxh3_128_hexdigest(packed)]
                 run = self._folder.parent.name
                 entry.signature = signing.sign("checkpoint", run, entry.signed(), packed, paths)
-            self._append(asdict(entry))
+            self._append(entry.to_plain())
         except BaseException:
             self._undo(job)
             raise
         if job.file is not None:
             name = job.file.path.name
-            job.file.close()
+            self._unlock(job.file.close)
             self.direct = job.file.direct
             needed = {self._known[digest][0] for digest, nbytes in blobs if nbytes >= _SMALL}
             self._kept.add((job.key.entry, job.key.turn), job.when, {name, *needed}, {name: job.end})
             self._drop(self._kept.too_many())
         with contextlib.suppress(OSError):
-            os.fsync(self._index.fileno())
+            self._unlock(os.fsync, self._index.fileno())
+
+    def _waited(self) -> float:
+        """Seconds that this thread has waited for a core."""
+        if not self.crowded:
+            return 0.0
+        try:
+            return int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return time.thread_time()
+
+    def _unlock(self, call: Callable[..., Any], *arguments: Any) -> Any:
+        """Make a call that lets go of the interpreter's lock."""
+        began = time.thread_time()
+        try:
+            return call(*arguments)
+        finally:
+            self._unlocked += time.thread_time() - began
 
     def _hash(self, job: _Job) -> None:
         room = job.room
@@ -396,13 +414,13 @@ class Writer:
                 at = job.offsets[n]
                 job.digests.append(xxhash.xxh3_128_hexdigest(tail[at : at + nbytes]))
             else:
-                slot.digest = slot.digest or xxhash.xxh3_128_hexdigest(room.view(slot))
+                slot.digest = slot.digest or self._unlock(xxhash.xxh3_128_hexdigest, room.view(slot))
                 job.digests.append(slot.digest)
 
     def _write(self, job: _Job) -> None:
         """Write what lies in the arena, in as few pieces as it lies there."""
         parts = self._choose(job, job.tail.nbytes if job.tail is not None else 0)
-        job.file = self._open()
+        job.file = self._unlock(self._open)
         pieces = [(offset, *job.room.pages(job.slots[n])) for offset, n in parts]
         if job.tail is not None:
             pieces.append((job.edge, *job.room.pages(job.tail)))
@@ -416,7 +434,7 @@ class Writer:
                 offset, start, stop = pieces.pop(0)
                 while pieces and pieces[0][1] == stop:
                     stop = pieces.pop(0)[2]
-                job.file.write(job.room.arena.view[start:stop], offset)
+                self._unlock(job.file.write, job.room.arena.view[start:stop], offset)
         except BaseException:
             self._undo(job)
             raise
@@ -438,7 +456,7 @@ class Writer:
             self._desk = Arena(length)
         data = data.ljust(length, b"\0")
         ctypes.memmove(self._desk.address, data, length)
-        job.file.write(self._desk.view[:length], job.end)
+        self._unlock(job.file.write, self._desk.view[:length], job.end)
         job.end += length
         return place
 
@@ -535,12 +553,3 @@ def _padded(window: memoryview, filled: int) -> memoryview:
     end = -(-filled // PAGE) * PAGE
     window[filled:end] = bytes(end - filled)
     return window[:end]
-
-
-def _cpu_and_wait() -> tuple[float, float]:
-    """Seconds that this thread has run, and that it has waited for a core."""
-    cpu = time.thread_time()
-    try:
-        return cpu, int(Path("/proc/thread-self/schedstat").read_bytes().split()[1]) / 1e9
-    except (OSError, ValueError, IndexError):
-        return cpu, cpu
