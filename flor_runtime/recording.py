@@ -247,6 +247,7 @@ class Recording:
         for module, read, _ in rng.SELF_SEEDED:
             when_imported(module, partial(self._seeded, module, read))
         self._captured = Captured(self.session, self.folder.captured)
+        self.session.keep_parameter = self._captured.parameters
         self._parameters = Parameters(self.project) if self._manifest["capture"] else None
         if self._manifest["capture"]:
             trackers.listen(self._captured)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -123,6 +123,8 @@ class Session:
         self.keeper: Keeper = Idle()
         self.arguments = arguments
         self.objects: tuple[Any, ...] = ()  # what `flor.checkpoints` named
+        self.keep_parameter: Callable[[Iterable[tuple[object, object]]], None] | None = None  # else: the log does
+        self._given: dict[str, tuple[type, Any]] = {}
         self.main: MainLoop | None = None
         self.entries: list[int] = []  # turns begun, of each entry into a main loop
         self._levels: list[Level] = []
@@ -174,6 +176,16 @@ class Session:
             self._log.append(self._levels[-1].context() if self._levels else 0, name, value)
         except Exception as error:
             self.fail(error)
+
+    def parameter(self, name: str, value: Any) -> None:
+        """Keep a value that belongs to the run as a whole."""
+        if self._failed or (name in self._given and self._given[name] == (type(value), value)):
+            return
+        self._given[name] = type(value), value
+        if self.keep_parameter is not None:
+            self.keep_parameter([(name, value)])
+        else:
+            self.guard(self._log.append, 0, name, value)
 
     def _settle(self) -> None:
         self._log.settle(only_if_due=True)

@@ -19,7 +19,6 @@ from flor_runtime.replay.replayer import SERIAL, STRONG, Goal
 from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge, keep
 from flor_runtime.replay.worker import Job
 from flor_runtime.store.layout import FORMAT, Home, RunFolder, write_json
-from flor_runtime.store.runlog import keyed, read
 
 RECORDS = "records"
 FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
@@ -152,15 +151,13 @@ def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor, trust: b
     """Replay one run: from checkpoints; if that doesn't lead to the recorded states, stepping through; then in full."""
     began = time.time()
     folder = plan.run.path / "replays" / f"{time.strftime('%Y%m%dT%H%M%S')}-{Home().new_run_id()[:8]}"
-    values = {name: value for (path, name, _), value in keyed(read(plan.run.log)).items() if not path}
-    values = {name: value for name, value in values.items() if isinstance(value, bool | int | float | str | None)}
     verdict = Verdict()
     outcomes: list[dict[str, Any]] = []
     mode = ""
     surroundings = surroundings_of(plan.manifest, plan.facts)
     for goals in _attempts(plan.goals):
         mode = goals[0].mode
-        jobs = [_job(plan, goal, folder / f"{mode}-{n}", values, trust) for n, goal in enumerate(goals)]
+        jobs = [_job(plan, goal, folder / f"{mode}-{n}", trust) for n, goal in enumerate(goals)]
         outcomes = list(workers.map(lambda job: engine.run(job, surroundings), jobs))
         logs = [Path(job.folder) / "log" for job in jobs]
         verdict = judge(plan.run.log, logs, outcomes, plan.placed.names)
@@ -208,7 +205,7 @@ def _failed_then_too(plan: RunPlan, outcome: dict[str, Any]) -> bool:
     return outcome["code"] == 3 and (end is None or end.get("status") in ("failed", "interrupted"))
 
 
-def _job(plan: RunPlan, goal: Goal, folder: Path, values: dict[str, Any], trust: bool) -> Job:
+def _job(plan: RunPlan, goal: Goal, folder: Path, trust: bool) -> Job:
     folder.mkdir(parents=True)
     patched = {name: text.decode("utf-8", "surrogateescape") for name, text in plan.placed.patched.items()}
-    return Job(str(plan.run.path), str(folder), goal, patched, values, trust)
+    return Job(str(plan.run.path), str(folder), goal, patched, trust)

@@ -23,7 +23,7 @@ from flor_runtime.state import codec, rng
 from flor_runtime.store.checked import read_bytes
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import RunFolder
-from flor_runtime.store.runlog import RunLog
+from flor_runtime.store.runlog import RunLog, keyed, read
 
 OUTCOME = "outcome.json"
 
@@ -36,7 +36,6 @@ class Job:
         run: folder of the recorded run.
         folder: the worker's own; gets `log/`, `work/`, `output.txt` and, last, the outcome.
         patched: texts of the files with new statements, by path relative to the project.
-        values: historical values of `flor.arg`.
         trust: restore also what this user has not signed.
     """
 
@@ -44,7 +43,6 @@ class Job:
     folder: str
     goal: Goal
     patched: dict[str, str] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
     trust: bool = False
 
     def to_json(self) -> str:
@@ -59,6 +57,13 @@ class Job:
         goal = data.pop("goal")
         turns = {int(entry): list(wanted) for entry, wanted in goal.pop("turns")}
         return cls(goal=Goal(turns=turns, **{**goal, "probed": frozenset(goal["probed"])}), **data)
+
+
+def _parameters(run: RunFolder) -> dict[str, Any]:
+    """The historical values for `flor.arg`; one with a secret masked in it is read from the command line again."""
+    kept = keyed(read(run.captured)) if run.captured.is_dir() else {}
+    found = {name: value for (path, name, _), value in kept.items() if not path}
+    return {name: value for name, value in found.items() if secrets.MASK not in repr(value)}
 
 
 def work(job: Job) -> NoReturn:
@@ -105,7 +110,7 @@ class _Worker:
             del os.environ[name]
         self._stale: set[str] = set()
         self._log = RunLog(self._folder / "log")
-        self._session = Session(self._log, self._failed, job.values)
+        self._session = Session(self._log, self._failed, _parameters(run))
         self._replayer: Replayer | None = None
         self._error: str | None = None
 
