@@ -25,8 +25,8 @@ def arg(name: str, default: Any = None) -> Any:
     Also `--name=VALUE` and `--kwargs name=VALUE …`; `-` and `_` in names are the same. A truth value may stand alone
     (`--amp`, `--no-amp`), a list takes several values (`--sizes 1 2` or `--sizes 1,2`), an Enum a member's name or
     value. Without a default: a number if it looks like one, else text. A value that can't be read ends the program with
-    one line and exit code 2, as argparse does. In a replay: the value that was recorded; a secret is recorded as a mask, and
-    read from the command line again.
+    one line and exit code 2, as argparse does. In a replay: the value that was recorded; a secret is recorded as a
+    mask, and read from the command line again.
     """
     session = sessions.current
     known = session.arguments if session is not None else None

@@ -15,6 +15,7 @@ from flor_runtime.checks.finding import Finding, Look
 from flor_runtime.checks.logs import check_log
 from flor_runtime.errors import StoreError
 from flor_runtime.store.checked import read_bytes, read_lines
+from flor_runtime.store.index import INDEX_FILES, Index
 from flor_runtime.store.layout import Home, RunFolder, read_json
 
 __all__ = ["Finding", "Look", "examine"]
@@ -55,11 +56,26 @@ def _check_root(home: Home, look: Look) -> Iterator[Finding]:
             look.file(path)
             if path.read_bytes() and not _is_one_number(path):
                 yield at.damage("is not what was written", "remove it: another seed is drawn for runs to come")
+        elif path.name in INDEX_FILES:
+            look.file(path)
+            yield from _check_index(home, at) if path.name == INDEX_FILES[0] else ()
         else:
             yield at.unknown()
     for path in sorted(home.runs.iterdir()) if home.runs.is_dir() else ():
         if not path.is_dir():
             yield look.at("", home.root, path).unknown()
+
+
+def _check_index(home: Home, at: Look.At) -> Iterator[Finding]:
+    then = "runs are read without it; `flor doctor --rebuild` makes it anew"
+    try:
+        with Index(home, create=False) as index:
+            found = index.damages()
+    except StoreError as error:
+        yield at.damage(str(error).removeprefix(f"{home.root / INDEX_FILES[0]}: ").partition(": the runs")[0], then)
+    else:
+        if found:
+            yield at.damage(found[0], then)
 
 
 def _is_one_number(path: Path) -> bool:

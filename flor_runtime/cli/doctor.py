@@ -14,10 +14,13 @@ from flor_runtime.cli.text import plain, say, size
 @click.argument("runs", nargs=-1, metavar="[RUN ...]")
 @click.option("--output-format", type=click.Choice(["text", "json"]), default="text", help="Default: text.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --output-format json.")
+@click.option("--rebuild", is_flag=True, help="Make the index (main.db) anew from the runs first.")
 @click.option("-v", "--verbose", is_flag=True, help="Say also what kills and full disks have left behind.")
 @click.pass_context
-def command(ctx: click.Context, runs: tuple[str, ...], output_format: str, as_json: bool, verbose: bool) -> None:
-    """Check the whole store, or RUN ...: every byte of it is looked at, nothing is changed.
+def command(
+    ctx: click.Context, runs: tuple[str, ...], output_format: str, as_json: bool, rebuild: bool, verbose: bool
+) -> None:
+    """Check the whole store, or RUN ...: every byte of it is looked at, nothing is changed (but for --rebuild).
 
     Says `RUN: FILE: what is wrong: what follows` for each thing that is not as it was written. What a killed run leaves
     behind (a record that was never finished) is not one of them. Exit code: 0 all is well, 1 something was found, 2 the
@@ -31,6 +34,11 @@ def command(ctx: click.Context, runs: tuple[str, ...], output_format: str, as_js
     look = Look()
     if not home.root.is_dir():
         raise StoreError(f"no store at {home.root}")
+    if rebuild:
+        from flor_runtime.query import catalog
+
+        count = catalog.rebuild(home)
+        say(f"the index (main.db) was made anew: {count} ended run{'s' * (count != 1)}")
     try:
         only = [home.find(run) for run in runs] or None
         found = []

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from flor_runtime.errors import StoreError
 from flor_runtime.store.layout import Home, RunFolder
 
+INDEX_FILES = ("main.db", "main.db-wal", "main.db-shm")
 VERSION = 1
 _WAIT = 2.0  # seconds for another command that writes
 _SETTLED = 0.2  # seconds: files younger than that may change without looking different
@@ -67,7 +68,8 @@ CREATE TABLE cache (              -- what `flor` itself reads
     overview TEXT NOT NULL,       -- JSON
     overview_check INTEGER,       -- crc32 of run, stamp and overview
     records BLOB,                 -- all of them, if they are few
-    records_check INTEGER         -- crc32 of run, stamp and records
+    records_check INTEGER,        -- crc32 of run, stamp and records
+    rows_check INTEGER            -- crc32 of the rows in the other tables
 );
 """
 _TABLES = ("runs", "parameters", "names", "cache", "flor_index")
@@ -147,21 +149,24 @@ def _status(path: str) -> os.stat_result | None:
 class Index:
     """The open index of a store.
 
+    Args:
+        create: make one where there is none, or an older one.
+
     Raises:
         StoreError: it can't be used; the message says why in one line, and what to do.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, *, create: bool = True) -> None:
         self.path = home.root / "main.db"
         self._db: sqlite3.Connection | None = None
         if os.path.lexists(self.path) and (self.path.is_symlink() or not self.path.is_file()):
             raise StoreError(f"{self.path}: no plain file: the runs are read without it")
         try:
-            self._db = self._open()
+            self._db = self._open(create)
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {_reason(error)}") from error
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, create: bool) -> sqlite3.Connection:
         db = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
         db.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged one is found by its check
         try:
@@ -173,7 +178,7 @@ class Index:
                     raise StoreError(f"{self.path}: made by a newer flor: the runs are read without it")
                 if version == VERSION:
                     return db
-            elif tables & set(_TABLES):
+            elif tables & set(_TABLES) or not create:
                 raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
             db.execute("PRAGMA journal_mode = WAL")
             drop = "".join(f"DROP TABLE IF EXISTS {name};" for name in _TABLES if "flor_index" in tables)
@@ -251,8 +256,34 @@ class Index:
         self._db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?)", names)
         overview = json.dumps(row.overview)
         checks = [_check(run, row.stamp, data) for data in (overview.encode("ascii"), row.records or b"")]
-        kept = (run, row.stamp, overview, checks[0], row.records, checks[1])
-        self._db.execute("INSERT INTO cache VALUES (?, ?, ?, ?, ?, ?)", kept)
+        kept = (run, row.stamp, overview, checks[0], row.records, checks[1], self._rows_check(run))
+        self._db.execute("INSERT INTO cache VALUES (?, ?, ?, ?, ?, ?, ?)", kept)
+
+    def _rows_check(self, run: str) -> int:
+        tables = (("runs", "run"), ("parameters", "name"), ("names", "name"))
+        rows = [self._query(f"SELECT * FROM {table} WHERE run = ? ORDER BY {order}", run) for table, order in tables]
+        return zlib.crc32(repr(rows).encode())
+
+    def damages(self) -> list[str]:
+        """What is not as it was written; empty if all is."""
+        try:
+            found = [str(text) for (text,) in self._query("PRAGMA integrity_check") if text != "ok"]
+            for run, mark, text, check, data, data_check, rows_check in self._query("SELECT * FROM cache"):
+                right = check == _check(run, mark, str(text).encode("ascii", "replace"))
+                right = right and data_check == _check(run, mark, data or b"")
+                if not right or rows_check != self._rows_check(run):
+                    found.append(f"what it says of run {plain_id(run)} is not what was written")
+            (known,), (cached,) = self._query("SELECT count(*) FROM runs"), self._query("SELECT count(*) FROM cache")
+            if known != cached:
+                found.append("runs are missing in one of its tables")
+        except (StoreError, TypeError, UnicodeError) as error:
+            found = [str(error)]
+        return found
+
+
+def plain_id(run: object) -> str:
+    """The beginning of a run's id, whatever stands in its place."""
+    return "".join(char for char in str(run)[:8] if char.isalnum())
 
 
 def _check(run: str, mark: str, data: bytes) -> int:
@@ -265,7 +296,7 @@ def discard(home: Home) -> None:
     Raises:
         StoreError: it can't be deleted.
     """
-    for name in ("main.db", "main.db-wal", "main.db-shm"):
+    for name in INDEX_FILES:
         try:
             (home.root / name).unlink(missing_ok=True)
         except OSError as error:

@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import flor_runtime.query as query
+from flor_runtime.cli import main
 from flor_runtime.query import catalog
 from flor_runtime.query.packed import pack, unpack
 from flor_runtime.store import index
@@ -249,6 +251,24 @@ def test_several_readers_at_once(home: Home) -> None:
     outputs = [process.communicate() for process in started]
     assert [process.returncode for process in started] == [0] * 4, outputs
     assert len({tuple(line[:60] for line in out.splitlines()) for out, _ in outputs}) == 1
+
+
+def findings(home: Home, *arguments: str) -> list[str]:
+    done = CliRunner().invoke(main, ["doctor", *arguments], env={"FLOR_HOME": str(home.root)})
+    return [line for line in done.output.splitlines() if "main.db" in line]
+
+
+def test_the_doctor_looks_at_it(home: Home) -> None:
+    everything(home)
+    assert findings(home) == []
+    with sqlite3.connect(index_file(home)) as db:
+        db.execute("UPDATE names SET max = 0.75 WHERE name = 'acc'")
+    assert "is not what was written" in findings(home)[0]
+    assert findings(home, "--rebuild") == ["flor: the index (main.db) was made anew: 3 ended runs"]
+    assert findings(home) == []
+    index_file(home).write_bytes(b"nonsense" * 1000)
+    assert "damaged" in findings(home)[0]
+    assert index_file(home).read_bytes() == b"nonsense" * 1000
 
 
 def test_rebuilding(home: Home) -> None:

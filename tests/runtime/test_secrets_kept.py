@@ -7,6 +7,7 @@ import sys
 import zlib
 from pathlib import Path
 
+from flor_runtime.store.logreader import keyed, read
 from tests.runtime.processes import Folder
 
 FLOR = str(Path(sys.executable).with_name("flor"))
@@ -107,7 +108,7 @@ def test_flor_arg(tmp_path: Path) -> None:
         "train.py", "--api-key", CANARIES[0], "--lr", "0.25", "--url", f"https://me:{CANARIES[1]}@h"
     )
     assert (ended.code, ended.ours) == (0, [])
-    values = {name: value for (path, name, _), value in folder.log().items() if not path}
+    values = {name: value for (path, name, _), value in keyed(read(folder.run().captured)).items() if not path}
     assert values == {"api-key": "***", "lr": 0.25, "url": "https://me:***@h"}
     folder.write(
         "train.py", ARG.replace("    print(", '    flor.log("seen", f"{len(key)} {lr} {url[-8:]}")\n    print(')
