@@ -318,7 +318,7 @@ def _entries(records: Records, depth: NDArray[np.int64]) -> NDArray[np.int64] | 
     import numpy as np
 
     numbers = [name.partition("@")[2] for name in records.names]
-    again = np.array([int(number) + 1 if number.isdigit() else 1 for number in numbers] or [1], np.int64)
+    again = np.array([_entry_number(number) for number in numbers] or [1], np.int64)
     if not (again[records.loop[depth == 1]] > 1).any():
         return None
     entry = np.zeros(len(records.parent), np.int64)
@@ -326,6 +326,10 @@ def _entries(records: Records, depth: NDArray[np.int64]) -> NDArray[np.int64] | 
         here = np.flatnonzero(depth == step)
         entry[here] = again[records.loop[here]] if step == 1 else entry[records.parent[here]]
     return entry
+
+
+def _entry_number(text: str) -> int:
+    return int(text) + 1 if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 
 def _resolve(records: Records, chosen: Any, facts: Facts) -> tuple[Any, Any]:

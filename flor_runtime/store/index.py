@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from flor_runtime.errors import StoreError
+from flor_runtime.store import plainfiles
 from flor_runtime.store.layout import Home, RunFolder
 
 INDEX_FILES = ("main.db", "main.db-wal", "main.db-shm")
@@ -159,8 +160,9 @@ class Index:
     def __init__(self, home: Home, *, create: bool = True) -> None:
         self.path = home.root / "main.db"
         self._db: sqlite3.Connection | None = None
-        if os.path.lexists(self.path) and (self.path.is_symlink() or not self.path.is_file()):
-            raise StoreError(f"{self.path}: no plain file: the runs are read without it")
+        for name in ("main.db", "main.db-wal", "main.db-shm", "main.db-journal"):
+            if os.path.lexists(home.root / name) and not plainfiles.is_alone(home.root / name):
+                raise StoreError(f"{home.root / name}: no plain file: the runs are read without it")
         try:
             self._db = self._open(create)
         except sqlite3.Error as error:
@@ -173,10 +175,14 @@ class Index:
             db.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON;")
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
             if "flor_index" in tables:
+                if db.execute("SELECT type FROM sqlite_master WHERE name = 'flor_index'").fetchall() != [("table",)]:
+                    raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
                 (version,) = db.execute("SELECT version FROM flor_index").fetchone() or (0,)
-                if version > VERSION:
+                if not isinstance(version, int) or version > VERSION:
                     raise StoreError(f"{self.path}: made by a newer flor: the runs are read without it")
                 if version == VERSION:
+                    if _schema(db) != _own_schema():  # a view may compute for ever, a trigger may write
+                        raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
                     return db
             elif tables & set(_TABLES) or not create:
                 raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
@@ -284,6 +290,16 @@ class Index:
 def plain_id(run: object) -> str:
     """The beginning of a run's id, whatever stands in its place."""
     return "".join(char for char in str(run)[:8] if char.isalnum())
+
+
+def _schema(db: sqlite3.Connection) -> set[tuple[Any, ...]]:
+    return set(db.execute("SELECT type, name, sql FROM sqlite_master"))
+
+
+def _own_schema() -> set[tuple[Any, ...]]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(_SCHEMA)
+        return _schema(db)
 
 
 def _check(run: str, mark: str, data: bytes) -> int:

@@ -296,6 +296,49 @@ def test_no_link_is_written_through(hostile: RunFolder, tmp_path: Path, kind: st
     assert before == {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
 
 
+HOSTILE_INDEX = {
+    "a view that computes for ever": "CREATE VIEW flor_index AS WITH RECURSIVE t(version) AS"
+    " (SELECT 1 UNION ALL SELECT version + 1 FROM t WHERE version > 0) SELECT max(version) AS version FROM t;",
+    "a view beside our tables": "DROP TABLE cache; CREATE VIEW cache AS WITH RECURSIVE t(run) AS"
+    " (SELECT 1 UNION ALL SELECT run + 1 FROM t WHERE run > 0)"
+    " SELECT max(run) AS run, 1 AS stamp, 1 AS overview, 1 AS overview_check, 1 AS records, 1 AS records_check FROM t;",
+    "a trigger": "CREATE TRIGGER more AFTER DELETE ON runs BEGIN INSERT INTO names (run, name) VALUES ('x', 'y'); END;",
+    "no table of ours": "CREATE TABLE runs (a);",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE_INDEX)
+def test_an_index_of_somebody_else(hostile: RunFolder, tmp_path: Path, kind: str) -> None:
+    import sqlite3
+
+    from flor_runtime.errors import StoreError
+    from flor_runtime.store.index import Index
+
+    home = Home(tmp_path / "home")
+    if "ours" not in kind and "for ever" not in kind:
+        Index(home).close()
+    db = sqlite3.connect(home.root / "main.db")
+    db.executescript(HOSTILE_INDEX[kind])
+    db.close()
+    with pytest.raises(StoreError, match="not made by flor"):
+        Index(home)
+
+
+@pytest.mark.parametrize("name", ["main.db", "main.db-wal", "main.db-journal"])
+def test_an_index_that_is_a_link(hostile: RunFolder, tmp_path: Path, name: str) -> None:
+    from flor_runtime.errors import StoreError
+    from flor_runtime.store.index import Index
+
+    home, outside = Home(tmp_path / "home"), tmp_path / "outside"
+    outside.write_bytes(b"the user's")
+    for make in (Path.symlink_to, Path.hardlink_to):
+        make(home.root / name, outside)
+        with pytest.raises(StoreError, match="no plain file"):
+            Index(home)
+        (home.root / name).unlink()
+    assert outside.read_bytes() == b"the user's"
+
+
 @pytest.mark.parametrize("script", ["../../outside.py", "/etc/passwd", "a/../../x.py", "a\0b.py"])
 def test_a_script_outside_of_its_project(hostile: RunFolder, tmp_path: Path, script: str) -> None:
     from flor_transform.backport import history
