@@ -293,7 +293,9 @@ def plain_id(run: object) -> str:
 
 
 def _schema(db: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    return set(db.execute("SELECT type, name, sql FROM sqlite_master"))
+    """All that belongs to our tables; others may be there as well."""
+    marks = ", ".join("?" * len(_TABLES))
+    return set(db.execute(f"SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ({marks})", _TABLES))
 
 
 def _own_schema() -> set[tuple[Any, ...]]:

@@ -239,8 +239,8 @@ def _take_contexts(records: Records, turns: _Table, known: Any) -> Any:
         above = records.parent[above]
     valid &= above == 0
     valid[0] = True
-    for column in (records.parent, records.loop, records.index):
-        column[~valid] = 0  # nothing refers to it, and nothing that it says may be followed
+    for each in (records.parent, records.loop, records.index):
+        each[~valid] = 0  # nothing refers to it, and nothing that it says may be followed
     bad = committed - int(valid[1:].sum())
     if bad:
         records.notes.append(f"{records.folder}: {bad} loop turns don't fit together: left out")
