@@ -216,6 +216,10 @@ class Writer:
         if not self._jobs and self._devices is not None:
             self._devices.unpin(self._room.arena)
         blobs = graph.blobs
+        if self._devices is None:
+            far = next(filter(_is_far, blobs), None)
+            if far is not None:
+                self._devices = Devices(sys.modules["torch"], far.owner.device)
         job = _Job(key, when, ambient, replace(graph, blobs=[]), [blob.nbytes for blob in blobs], self._room)
         at = 0
         for n, blob in enumerate(blobs):
@@ -273,14 +277,12 @@ class Writer:
             at = job.tail.at
             for n, offset in job.offsets.items():
                 blob = blobs[n]
-                if blob.nbytes and _is_far(blob):
+                if _is_far(blob):
                     far.append((blob.owner, room.arena.view[at + offset : at + offset + blob.nbytes]))
                 elif blob.nbytes:
                     ctypes.memmove(room.arena.address + at + offset, blob.host(), blob.nbytes)
         if far:
-            if self._devices is None:
-                self._devices = Devices(sys.modules["torch"])
-            self._devices.pin(room.arena)
+            assert self._devices is not None
             job.copied, job.held = self._devices.copy(far), far
         return True
 
@@ -515,6 +517,8 @@ class Writer:
         with contextlib.suppress(OSError):
             arena = Arena(wanted)
             arena.populate(lambda: self._closing)
+            if self._devices is not None:
+                self._devices.pin(arena)
             self._room = Slots(arena)
 
     def _append(self, data: dict[str, Any]) -> None:
@@ -532,7 +536,7 @@ class Writer:
 
 
 def _is_far(blob: Blob) -> bool:
-    return not blob.address and blob.owner.device.type == "cuda"
+    return not blob.address and blob.nbytes > 0 and blob.owner.device.type == "cuda"
 
 
 def _source(blob: Blob) -> Source:

@@ -25,6 +25,7 @@ import xxhash
 
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state.graph import Blob, Graph
+from flor_runtime.store.arena import spare_memory
 from flor_runtime.store.checked import line, parse
 from flor_runtime.store.checkpoints import Key, Reader
 from flor_runtime.store.datafile import DataFile
@@ -274,6 +275,47 @@ def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "pwrite", refuse)
     assert [b"a" * 300_000] == contents(saved(tmp_path, graph(b"a" * 300_000)), 0)
+
+
+def test_a_file_system_that_opens_no_file_for_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have made the file all the same."""
+    open_file = os.open
+
+    def refuse(path: Any, flags: int, mode: int = 0o777) -> int:
+        number = open_file(path, flags & ~os.O_DIRECT, mode)
+        if flags & os.O_DIRECT:
+            os.close(number)
+            raise OSError(errno.EINVAL, "no direct writes")
+        return number
+
+    monkeypatch.setattr(os, "open", refuse)
+    writer = Writer(tmp_path, patient=True)
+    for turn in range(4):
+        writer.save(Key(0, turn), 0.0, AMBIENT, graph(bytes([turn]) * 300_000, b"b" * (3 << 20)))
+    writer.close()
+    assert not writer.direct
+    for turn in range(4):
+        assert [bytes([turn]) * 300_000, b"b" * (3 << 20)] == contents(Reader(tmp_path), turn)
+
+
+def test_a_machine_that_does_not_tell_of_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No /proc, no advice to the kernel: an arena all the same."""
+
+    def nothing(*_: Any) -> Any:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_text", nothing)
+    monkeypatch.setattr("flor_runtime.store.arena._libc", SimpleNamespace(madvise=lambda *_: -1))
+    assert 1 << 27 < spare_memory() < 1 << 50
+    writer = Writer(tmp_path, patient=True)
+    writer.crowded = True
+    waited = []
+    for turn in range(5):
+        writer.save(Key(0, turn), 0.0, AMBIENT, graph(bytes([turn]) * (3 << 20)))
+        writer.wait()
+        waited.append(writer.waited)
+    writer.close()
+    assert waited == [True, True, False, False, False]
 
 
 def test_an_earlier_and_a_newer_format_are_named(tmp_path: Path) -> None:

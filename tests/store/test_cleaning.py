@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,19 @@ def test_what_a_killed_run_left_behind_goes(home: Home) -> None:
     assert cleaning.clean(run, 10**9).turns == 0
     assert not (run.ckpt / "7.bin").exists()
     assert usable(run) == [0, 1]
+
+
+def test_two_runs_that_make_room_at_once(home: Home) -> None:
+    """Each as `flor run` does when it starts: what one has, the other leaves alone."""
+    runs = [run_with(home, 6) for _ in range(4)]
+    held = sum(map(cleaning.checkpoint_bytes, runs))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: cleaning.keep_within(home, held // 2), range(8)))
+    cleaning.keep_within(home, held // 2)
+    assert 0 < sum(map(cleaning.checkpoint_bytes, runs)) <= held // 2
+    for run in runs:
+        for turn in usable(run):
+            assert contents(Reader(run.ckpt), turn)
 
 
 def test_files_that_others_need_stay(home: Home) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,6 @@ from typing import Any
 import pytest
 
 from flor_runtime.state.graph import Blob, Graph
-from flor_runtime.store.arena import Arena
 from flor_runtime.store.checkpoints import Key, Reader
 from flor_runtime.store.devices import Devices
 from flor_runtime.store.writer import Writer
@@ -58,11 +59,13 @@ class Device:
         self.calls.append(f"on {stream.name}")
         yield
 
+    @contextmanager
+    def device(self, device: Any) -> Any:
+        self.calls.append(f"as {device}")
+        yield
+
     def cudart(self) -> Any:
-        return SimpleNamespace(
-            cudaHostRegister=lambda *_: self.calls.append("pin"),
-            cudaHostUnregister=lambda *_: self.calls.append("unpin"),
-        )
+        raise AssertionError("there is nothing to pin yet")
 
 
 class Cuda(str):
@@ -91,7 +94,9 @@ def test_what_is_copied_late_is_hashed_later(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(
         Devices, "_copy", lambda self, storage, target: device.waiting.append((target, bytes(storage.data)))
     )
-    monkeypatch.setattr("flor_runtime.store.writer.Devices", lambda _: Devices(SimpleNamespace(cuda=device)))
+    monkeypatch.setattr(
+        "flor_runtime.store.writer.Devices", lambda _, first: Devices(SimpleNamespace(cuda=device), first)
+    )
     writer = Writer(tmp_path, patient=True)
     parts = [bytes([n]) * 100_000 for n in range(3)]
     far = [Blob(len(part), 0, Storage(part)) for part in parts]
@@ -101,8 +106,8 @@ def test_what_is_copied_late_is_hashed_later(tmp_path: Path, monkeypatch: pytest
         writer.save(Key(0, turn), 0.0, AMBIENT, graph)
         writer.wait()
     writer.close()
-    order = ["own waits for program", "on own", "record own", "program waits for the event", "synchronize"]
-    assert device.calls == ["pin", *order, *order]
+    order = ["own waits for program", "on own", "record own", "program waits for the event"]
+    assert device.calls == [*order, "as cuda:0", "synchronize"] * 2
     reader = Reader(tmp_path)
     for turn in range(2):
         _, _, blobs = reader.load(reader.entries[Key(0, turn)])
@@ -119,13 +124,38 @@ def test_what_does_not_fit_is_copied_at_once(tmp_path: Path) -> None:
     assert [part] == [bytes(blob) for blob in blobs]
 
 
-def test_an_arena_that_is_not_used_any_more_is_let_go() -> None:
+def test_a_larger_arena_is_pinned_behind_and_let_go_when_there_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never on the program's thread: an error of the driver would be raised by the program's next kernel."""
     device = Device()
-    devices = Devices(SimpleNamespace(cuda=device))
-    first, second = Arena(1), Arena(1)
-    devices.pin(first)
-    devices.pin(first)
-    devices.pin(second)
-    devices.unpin(second)
-    devices.unpin(second)
-    assert device.calls == ["pin", "pin", "unpin"]
+    threads: list[tuple[str, bool]] = []
+
+    def note(what: str) -> Any:
+        return lambda *_: threads.append((what, _thread.get_ident() == here))
+
+    here = _thread.get_ident()
+    monkeypatch.setattr(
+        device, "cudart", lambda: SimpleNamespace(cudaHostRegister=note("pin"), cudaHostUnregister=note("unpin"))
+    )
+    monkeypatch.setattr(
+        Devices, "_copy", lambda self, storage, target: device.waiting.append((target, bytes(storage.data)))
+    )
+    monkeypatch.setattr(
+        "flor_runtime.store.writer.Devices", lambda _, first: Devices(SimpleNamespace(cuda=device), first)
+    )
+    writer = Writer(tmp_path, patient=True)
+    sizes = [*[4 << 20] * 4, *[16 << 20] * 3]
+    for turn, size in enumerate(sizes):
+        blob = Blob(size, 0, Storage(bytes([turn]) * size))
+        writer.save(Key(0, turn), 0.0, AMBIENT, Graph(blobs=[blob], storages=[-1], named=1))
+        writer.wait()
+    writer.close()
+    deadline = time.monotonic() + 20
+    while len(threads) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert sorted(threads) == [("pin", False), ("pin", False), ("unpin", False)]
+    reader = Reader(tmp_path)
+    for turn, size in enumerate(sizes):
+        _, _, blobs = reader.load(reader.entries[Key(0, turn)])
+        assert [bytes([turn]) * size] == [bytes(blob) for blob in blobs]
