@@ -7,11 +7,14 @@ import json
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flor_runtime.cli.text import Column, cell, duration, plain, print_table, say, size
+
+if TYPE_CHECKING:
+    from flor_runtime.store.layout import Home
 
 _STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red", "interrupted": "yellow"}
 
@@ -19,24 +22,34 @@ _STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red
 @click.command()
 @click.argument("run", required=False)
 @click.option("--all", "everything", is_flag=True, help="Those of all projects, not only of the current one.")
+@click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with all that is known.")
 @click.option("--explain", is_flag=True, help="What replay can't skip or restore in a run, and why.")
-def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> None:
+def command(run: str | None, everything: bool, branch: str | None, as_json: bool, explain: bool) -> None:
     """List the recorded runs, newest last; with RUN (a name, an id or its beginning) describe one.
 
     A run is alive while its process exists; one that ended without saying how was killed.
     """
     from flor_runtime.errors import StoreError
-    from flor_runtime.query.catalog import chosen, overviews
-    from flor_runtime.store.layout import Home
+    from flor_runtime.query.catalog import store_of
 
-    home = Home()
+    with store_of(branch) as (home, notes):
+        for note in notes:
+            say(note)
+        if not _print(home, run, everything, as_json, explain):
+            raise StoreError(f"no runs in {branch or home.root}: `flor run train.py` records one")
+
+
+def _print(home: Home, run: str | None, everything: bool, as_json: bool, explain: bool) -> bool:
+    """False if there are none."""
+    from flor_runtime.query.catalog import chosen, overviews
+
     listed = chosen([run] if run is not None else "all" if everything else None, home)
     described = overviews(listed, home)
     for note in home.notes:
         say(note)
     if not listed:
-        raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
+        return False
     notes = [note for facts in described for note in facts.pop("said")]
     for facts in described:
         facts["started"] = datetime.fromtimestamp(facts["started"]).astimezone().isoformat(timespec="seconds")
@@ -56,6 +69,7 @@ def command(run: str | None, everything: bool, as_json: bool, explain: bool) -> 
         _print_list(described)
     for note in dict.fromkeys(notes):
         say(note)
+    return True
 
 
 def _checkpoints(folder: Any) -> dict[str, Any]:

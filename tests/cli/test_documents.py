@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flor_runtime.cli import main
+from flor_runtime.cli import COMMANDS, main
 from flor_transform.cli import backport_command, transform_command
 from flor_transform.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-_COMMAND = re.compile(r"\b(flor-transform|flor-backport|flor (?:run|runs|show|replay|gc|share|import))\b([^`\n#]*)")
+_COMMAND = re.compile(rf"\b(flor-transform|flor-backport|flor (?:{'|'.join(COMMANDS)}))\b([^`\n#]*)")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 
@@ -48,16 +48,7 @@ def test_documented_option_exists(document: str, command: str, option: str) -> N
 
 def test_the_documents_use_all_commands() -> None:
     text = "".join(document.read_text() for document in DOCUMENTS)
-    for command in (
-        "flor run",
-        "flor runs",
-        "flor show",
-        "flor replay",
-        "flor gc",
-        "flor share",
-        "flor-transform",
-        "flor-backport",
-    ):
+    for command in (*(f"flor {name}" for name in COMMANDS), "flor-transform", "flor-backport"):
         assert command in text
 
 

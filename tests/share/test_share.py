@@ -54,6 +54,10 @@ def test_there_and_back(both: tuple[Colleague, Colleague], monkeypatch: pytest.M
 
     git(bob.repo, "fetch", "-q")
     before = users(bob.repo)
+    branch = "origin/flor.shadow.main"
+    (listed,) = json.loads(bob.flor("runs", "--branch", branch, "--json")[0])
+    assert (listed["run"], listed["status"], listed["recovered"]) == (run.id, "finished", {"acc": "exact"})
+    assert "train.py --lr 0.1" in bob.flor("runs", "v1", "--branch", branch)[0]
     assert bob.table("lr", "note", "loss", "acc") == ["1,,0.1,first,1.0,0.5", "2,,0.1,first,0.5,0.75"]
     assert users(bob.repo) == before
     monkeypatch.chdir(bob.repo)
