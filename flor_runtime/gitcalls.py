@@ -12,6 +12,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from flor_runtime.secrets import mask_text
+
 TIMEOUT = 20.0
 
 # Everything that would make git look elsewhere goes; what says how this machine's git is set up stays.
@@ -116,8 +118,10 @@ def over_the_network(args: Sequence[str], *, cwd: Path, ask: bool) -> str:
         raise GitMissing("git is not installed") if shutil.which("git") is None else error from None
     if done.returncode:
         lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-        telling = [line for line in lines if line.startswith(("fatal:", "error:", " ! "))] or lines[-1:] or ["failed"]
-        raise GitFailed(f"git {args[0]}: {telling[0].strip().removeprefix('fatal: ').removeprefix('error: ')}")
+        theirs = [line for line in lines if line.startswith("remote: ") and line[8:].strip()][:1]
+        telling = [line for line in lines if line.startswith(("fatal:", "error:"))][:1] or lines[-1:] or ["failed"]
+        said = ": ".join(re.sub(r"^(fatal|error|remote): +", "", line).strip() for line in (*telling, *theirs))
+        raise GitFailed(f"git {args[0]}: {mask_text(said)}")
     return done.stdout.decode("utf-8", "surrogateescape")
 
 

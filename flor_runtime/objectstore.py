@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -19,6 +21,8 @@ from flor_runtime.gitobjects import Object, pack
 from flor_runtime.repository import algorithm_of
 
 _FEW, _SMALL = 32, 200_000
+_MARK, _SCRATCH = b"flor\n", "flor-"
+_ABANDONED = 3_600  # seconds
 
 
 def publish(
@@ -43,6 +47,7 @@ def publish(
     Raises:
         GitFailed, OSError: it could not be done; the ref is what it was.
     """
+    _sweep(repo)
     named = False
     for kept in (True,) if careful or is_collecting(repo) else (False, True):
         mark = None
@@ -93,12 +98,12 @@ def _store_kept(repo: str, objects: Mapping[str, Object], strict: bool) -> Path:
     name = f"pack-{stream[-len(next(iter(objects))) // 2 :].hex()}"
     mark = folder / f"{name}.keep"
     # Indexed in a folder of its own: of git's temporary files, a collection makes waste.
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix="flor-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=_SCRATCH) as scratch:
         made = Path(scratch) / f"{name}.pack"
         made.write_bytes(stream)
         git(["index-pack", *(["--strict"] if strict else []), os.fspath(made)], git_dir=repo)
         try:
-            mark.write_bytes(b"flor\n")
+            mark.write_bytes(_MARK)
             # the index last: with it, the pack exists
             for path in sorted(Path(scratch).iterdir(), key=lambda path: path.suffix == ".idx"):
                 path.chmod(0o444)
@@ -107,6 +112,19 @@ def _store_kept(repo: str, objects: Mapping[str, Object], strict: bool) -> Path:
             mark.unlink(missing_ok=True)
             raise
     return mark
+
+
+def _sweep(repo: str) -> None:
+    """Take away what a recorder left behind that was killed while a collection was running."""
+    objects, old = Path(repo) / "objects", time.time() - _ABANDONED
+    for left in (*objects.glob(f"{_SCRATCH}*"), *objects.glob("pack/*.keep")):
+        with contextlib.suppress(OSError):
+            if left.stat().st_mtime > old:
+                continue
+            if left.suffix != ".keep":
+                shutil.rmtree(left, ignore_errors=True)
+            elif left.read_bytes() == _MARK:
+                left.unlink()
 
 
 def _stream(objects: Mapping[str, Object]) -> bytes:

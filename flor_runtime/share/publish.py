@@ -34,6 +34,7 @@ from flor_runtime.share.layout import (
 )
 
 _PENDING = "refs/flor/pending/"  # holds a commit until it is pushed
+_ABANDONED = 86_400  # seconds
 _TRIES = 8
 _MOST_TIPS = 50  # branches of the remote that are looked at
 _MOST_SCANNED = 2_000_000  # bytes of a file that is looked through for secrets
@@ -159,6 +160,7 @@ def send(
         ShareError: the remote refuses, or can't be reached.
     """
     try:
+        _sweep(target)
         for _ in range(_TRIES):
             tip = _fetch(target, ask)
             shipment = prepare(target, bundles, tip, rules, code=code)
@@ -215,6 +217,17 @@ def _fetch(target: Target, ask: bool) -> str | None:
         return tip
     finally:
         _point(target, fetched, None)
+
+
+def _sweep(target: Target) -> None:
+    """Drop what a share that was killed has left behind."""
+    listing = git(
+        ["for-each-ref", "--format=%(committerdate:unix) %(refname)", _PENDING.rstrip("/")], git_dir=target.repo
+    )
+    for line in listing.decode().splitlines():
+        when, _, ref = line.partition(" ")
+        if when.isdigit() and int(when) < time.time() - _ABANDONED:
+            _point(target, ref, None)
 
 
 def _point(target: Target, ref: str, oid: str | None) -> None:

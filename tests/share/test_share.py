@@ -277,9 +277,22 @@ def test_a_remote_that_refuses(both: tuple[Colleague, Colleague], tmp_path: Path
     hook = tmp_path / "shared.git/hooks/pre-receive"
     hook.write_text("#!/bin/sh\necho not today >&2\nexit 1\n")
     hook.chmod(0o755)
-    with pytest.raises(ShareError, match="origin refuses"):
+    with pytest.raises(ShareError, match=r"origin refuses .*: not today"):
         send(ann)
     assert git(ann.repo, "for-each-ref", "refs/flor/pending", "refs/flor/shared") == ""
+
+
+def test_what_a_killed_share_left(both: tuple[Colleague, Colleague]) -> None:
+    ann, _ = both
+    old, new = (
+        git(ann.repo, "commit-tree", "HEAD^{tree}", "-m", "x", GIT_COMMITTER_DATE=when)
+        for when in ("2001-01-01T00:00:00Z", "2099-01-01T00:00:00Z")
+    )
+    for oid in (old, new):
+        git(ann.repo, "update-ref", f"refs/flor/pending/{oid}", oid)
+    ann.record({})
+    send(ann)
+    assert git(ann.repo, "for-each-ref", "--format=%(objectname)", "refs/flor/pending") == new
 
 
 def test_without_a_remote_or_a_repository(both: tuple[Colleague, Colleague], tmp_path: Path) -> None:

@@ -29,11 +29,19 @@ def whole(repo: Path, run: str) -> bool:
     return found.returncode == 0
 
 
-@pytest.mark.parametrize("commands", [COMMANDS, "gc -q --prune=now"], ids=["all", "gc"])
-def test_no_command_fails_and_no_version_is_lost(tmp_path: Path, commands: str) -> None:
+@pytest.mark.parametrize(
+    ("commands", "times"),
+    [
+        pytest.param(COMMANDS, 3, id="all"),
+        pytest.param("gc -q --prune=now", 3, id="gc"),
+        pytest.param(COMMANDS, 40, id="all of it, longer", marks=pytest.mark.proof),
+        pytest.param("gc -q --prune=now", 40, id="gc, longer", marks=pytest.mark.proof),
+    ],
+)
+def test_no_command_fails_and_no_version_is_lost(tmp_path: Path, commands: str, times: int) -> None:
     repo = fresh(tmp_path / "repo")
     git(repo, "branch", "side")
-    workers = [writer(repo, tmp_path / "home", f"w{n}", 3) for n in range(8)]
+    workers = [writer(repo, tmp_path / "home", f"w{n}", times) for n in range(8)]
     done = 0
     while any(worker.poll() is None for worker in workers):
         done += 1
@@ -42,7 +50,7 @@ def test_no_command_fails_and_no_version_is_lost(tmp_path: Path, commands: str) 
             (repo / "pkg/mod.py").write_text(f"y = 'dirty {done}'\n" if command.startswith("stash -q") else "y = 1\n")
             git(repo, *command.split())
     runs = [line.split() for worker in workers for line in worker.communicate()[0].splitlines()]
-    assert len(runs) == 24
+    assert len(runs) == 8 * times
     assert {where for _, _, where in runs} == {str(repo / ".git")}
     assert [run for run, _, _ in runs if not whole(repo, run)] == []
     git(repo, "fsck", "--full", "--strict")
@@ -63,6 +71,20 @@ def test_a_collection_that_is_running(repo: Path, tmp_path: Path, lock: str) -> 
     assert taken.vid and whole(repo, RUN)
     new = {path for path in (repo / ".git/objects").rglob("*") if path.is_file()} - before
     assert {path.suffix for path in new} <= {".pack", ".idx", ".rev"} and {path.parent.name for path in new} == {"pack"}
+
+
+def test_what_a_killed_recorder_left(repo: Path, tmp_path: Path) -> None:
+    pack = repo / ".git/objects/pack"
+    (repo / ".git/objects/flor-dead").mkdir()
+    (pack / "pack-1.keep").write_text("flor\n")
+    (pack / "pack-2.keep").write_text("the user's\n")
+    for path in (repo / ".git/objects/flor-dead", *pack.glob("*.keep")):
+        os.utime(path, (1, 1))
+    (repo / ".git/objects/flor-alive").mkdir()
+    (pack / "pack-3.keep").write_text("flor\n")
+    snapshot(repo / SCRIPT, {}, RUN, home=tmp_path / "home")
+    assert sorted(path.name for path in pack.glob("*.keep")) == ["pack-2.keep", "pack-3.keep"]
+    assert [path.name for path in (repo / ".git/objects").glob("flor-*")] == ["flor-alive"]
 
 
 def test_a_collection_that_took_something_in_between(repo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
