@@ -110,6 +110,75 @@ def test_other_kinds(folder: Folder, source: str) -> None:
     assert recorded(folder, source)["lr"] == 0.5
 
 
+STAND_IN = """
+import sys
+from types import ModuleType
+config_module = ModuleType("ml_collections")
+class ConfigDict:
+    def __init__(self, **fields): self.fields = fields
+    def to_dict(self): return self.fields
+config_module.ConfigDict = ConfigDict
+sys.modules["ml_collections"] = config_module
+config = ConfigDict(lr=0.5, model={"depth": 3})
+train(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("config = {'lr': 0.5, 'model': {'depth': 3}}\ntrain(1)\n", {"lr": 0.5, "model.depth": 3}),
+        ("class CFG:\n    lr = 0.5\n    def f(self): pass\ntrain(1)\n", {"lr": 0.5}),
+        (
+            "class Config:\n    lr = 0.5\n    depth = 3\n"
+            "def main():\n    config = Config()\n    config.lr = 0.25\n    train(1)\nmain()\n",
+            {"lr": 0.25, "depth": 3},
+        ),
+        ("class Args:\n    lr = 0.5\nargs = Args()\nargs.lr = 0.25\ntrain(1)\n", {"lr": 0.25}),
+        ("class Net:\n    lr = 0.5\n    def __call__(self): pass\nopt = Net()\ntrain(1)\n", {}),
+        (
+            "from types import SimpleNamespace as N\nmodel_args, data_args = N(depth=3), N(path='x', deep=N(a=1))\ntrain(1)\n",
+            {"depth": 3, "path": "x", "deep.a": 1},
+        ),
+        (
+            "import enum, pathlib\nclass P(enum.Enum):\n    A = 1\n"
+            "opts = {'p': P.A, 'at': pathlib.Path('x'), 'o': object(), 'two': (1, P.A), 'long': [0] * 1000}\ntrain(1)\n",
+            {"p": "P.A", "at": "x", "two": [1, "P.A"]},
+        ),
+        ("import attr\n@attr.s\nclass C:\n    lr = attr.ib(default=0.5)\ncfg = C()\ntrain(1)\n", {"lr": 0.5}),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass Opt:\n    lr: float = 0.5\n"
+            "def main(opt): train(1)\nmain(Opt(0.25))\n",
+            {"lr": 0.25},
+        ),
+        (
+            "import click\n@click.group()\n@click.option('--seed', default=1)\ndef cli(seed): pass\n"
+            "@cli.command()\n@click.option('--lr', default=0.5)\ndef fit(lr): train(1)\ncli(['fit'])\n",
+            {"lr": 0.5, "seed": 1},
+        ),
+        (STAND_IN, {"lr": 0.5, "model.depth": 3}),
+        ("config = {'a': {'b': 'x'}, 'c': '${a.b}', 'd': '${c}', 'e': '${env:HOME}'}\ntrain(1)\n",
+         {"a.b": "x", "c": "x", "d": "x", "e": "${env:HOME}"}),
+        ("params = dict.fromkeys(map(str, range(5000)), 0)\ntrain(1)\n", dict.fromkeys(map(str, range(500)), 0)),
+    ],
+)  # fmt: skip
+def test_configuration_of_any_kind(folder: Folder, source: str, expected: dict[str, object]) -> None:
+    assert recorded(folder, source) == expected
+
+
+def test_a_module_of_constants(folder: Folder) -> None:
+    folder.write("conf.py", "import os\nLR = 0.5\nNAMES = ['a']\n")
+    assert recorded(folder, "import conf as config\ntrain(1)\n") == {"LR": 0.5, "NAMES": ["a"]}
+
+
+def test_the_arguments_of_a_function_that_a_command_line_calls(folder: Folder) -> None:
+    (folder.path / "fire").mkdir()
+    folder.write("fire/__init__.py", "from fire.core import Fire\n")
+    folder.write("fire/core.py", "def Fire(function): function(lr=0.25)\n")
+    source = "import fire\ndef main(lr=0.5, *, depth=3, data=object()):\n    train(1)\nfire.Fire(main)\n"
+    assert recorded(folder, source) == {"lr": 0.25, "depth": 3}
+
+
 def test_nested_ones_have_dotted_names(folder: Folder) -> None:
     source = (
         "from dataclasses import dataclass, field\n@dataclass\nclass O:\n    lr: float = 0.5\n"
