@@ -17,7 +17,7 @@ from flor_runtime.gitobjects import FOLDER
 from flor_runtime.repository import Place
 from flor_runtime.share.branch import find, opened
 from flor_runtime.share.catalog import Catalog
-from flor_runtime.share.layout import CODE, RUNS, ShareError
+from flor_runtime.share.layout import CODE, RUNS, ShareError, git_said
 from flor_runtime.store.layout import Home, RunFolder, write_json
 
 #: Variables that a replay may be told by somebody else.
@@ -46,9 +46,10 @@ def adopt(place: Place, branch: str, chosen: Sequence[str] | None, home: Home) -
     if place.git_dir is None:
         raise ShareError(place.trouble or "not in a git repository")
     repo = str(place.git_dir)
-    tip = find(repo, branch)
+    with git_said(branch):
+        tip = find(repo, branch)
     found: list[Adopted] = []
-    with opened(branch, place.root) as (shared, notes), Catalog(repo) as catalog:
+    with opened(branch, place.root) as (shared, notes), git_said(branch), Catalog(repo) as catalog:
         folders = shared.all_runs() if chosen is None else [shared.find(text) for text in chosen]
         for folder in folders:
             name = folder.manifest().get("name")

@@ -6,8 +6,8 @@ no file (`store/logreader.py`), and nothing of it is ever run.
 
 from __future__ import annotations
 
+import contextlib
 import json
-import math
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,13 +30,13 @@ from flor_runtime.share.layout import (
     RUNS,
     SHARED,
     ShareError,
+    git_said,
 )
 from flor_runtime.store.layout import Home, RunFolder
 
 _MOST_FILE = 256 << 20
 _MOST_RUN = 1 << 30
 _MOST_FILES = 10_000  # of a run
-_END_OF_TIME = 253_370_764_800.0  # the year 9999
 
 
 @contextmanager
@@ -51,18 +51,17 @@ def opened(branch: str, folder: Path | None = None) -> Iterator[tuple[Home, list
         ShareError: no such branch, or it is none of shared runs.
     """
     repo = repository(folder or Path.cwd())
-    tip = find(repo, branch)
+    with git_said(branch):
+        tip = find(repo, branch)
+    _check_whole(repo, tip, branch)
     with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
         home = Home(scratch)
         notes: list[str] = []
-        try:
-            with Catalog(repo) as catalog:
-                check_format(catalog, tip, branch)
-                for run, entry in (catalog.folder(f"{tip}:{RUNS}") or {}).items():
-                    if RUN.fullmatch(run) and entry.mode == FOLDER:
-                        notes += [f"{branch}: run {run[:8]}: {note}" for note in _copy(catalog, entry.oid, home, run)]
-        except GitFailed as error:
-            raise ShareError(f"{branch}: {error}") from error
+        with git_said(branch), Catalog(repo) as catalog:
+            check_format(catalog, tip, branch)
+            for run, entry in (catalog.folder(f"{tip}:{RUNS}") or {}).items():
+                if RUN.fullmatch(run) and entry.mode == FOLDER:
+                    notes += [f"{branch}: run {run[:8]}: {note}" for note in _copy(catalog, entry.oid, home, run)]
         yield home, notes
 
 
@@ -99,6 +98,22 @@ def find(repo: str, branch: str) -> str:
     return tips[0]
 
 
+def _check_whole(repo: str, tip: str, branch: str) -> None:
+    """Refuse a branch of which a partial clone has the names of files only.
+
+    Raises:
+        ShareError: it is one.
+    """
+    with contextlib.suppress(GitFailed):
+        git(["config", "--get-regexp", r"^remote\..*\.promisor$"], git_dir=repo)
+        listing = git(["rev-list", "--objects", "--missing=print", "--quiet", tip], git_dir=repo)
+        if listing:
+            remote, _, name = branch.partition("/")
+            raise ShareError(
+                f"{branch}: its files are not in this partial clone: `git fetch --refetch --no-filter {remote} {name}`"
+            )
+
+
 def is_ancestor(repo: str, one: str, other: str) -> bool:
     """Whether a commit is another one, or came before it."""
     try:
@@ -108,13 +123,18 @@ def is_ancestor(repo: str, one: str, other: str) -> bool:
     return True
 
 
-def check_format(catalog: Catalog, tip: str, branch: str) -> None:
+def check_format(catalog: Catalog, tip: str, branch: str, *, partial: bool = False) -> None:
     """Refuse what is no branch of shared runs, or one that a newer flor wrote.
+
+    Args:
+        partial: its files need not be here.
 
     Raises:
         ShareError: it is.
     """
     found = catalog.get(f"{tip}:{FORMAT_FILE}", 1_000)
+    if found is None and partial and FORMAT_FILE in (catalog.folder(f"{tip}:") or {}):
+        return
     version = None
     try:
         version = json.loads(found.data)["format"] if found is not None and found.data is not None else None
@@ -144,9 +164,7 @@ def _copy(catalog: Catalog, tree: str, home: Home, run: str) -> list[str]:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(found.data)
     try:
-        started = float(RunFolder(folder).manifest()["started"])
-        if not (math.isfinite(started) and 0 <= started < _END_OF_TIME):
-            raise StoreError("no time that it could have begun")
+        RunFolder(folder).manifest()
     except StoreError as error:
         (folder / "run.json").unlink(missing_ok=True)
         notes.append(str(error).removeprefix(f"{folder}/"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -26,16 +27,24 @@ class Catalog:
     """Reads objects by id or by `<commit>:<path>`. Use as a context manager."""
 
     def __init__(self, repo: str) -> None:
-        self._process = start(["cat-file", "--batch"], git_dir=repo, stdin=True)
+        self._repo = repo
+        self._begin()
+
+    def _begin(self) -> None:
+        self._process = start(["cat-file", "--batch"], git_dir=self._repo, stdin=True)
 
     def __enter__(self) -> Catalog:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         self._process.kill()
         self._process.stdout.close()
         self._process.stderr.close()
@@ -62,9 +71,10 @@ class Catalog:
         head = self._process.stdout.readline()
         parts = head.decode("utf-8", "replace").split()
         if head.rstrip().endswith((b" missing", b" ambiguous")) or len(parts) != 3:
-            if head:
-                return None
-            raise GitFailed("git cat-file ended")
+            if not head:  # in a partial clone git would fetch it, is not allowed to, and gives up
+                self._end()
+                self._begin()
+            return None
         size = int(parts[2])
         if size <= most:
             data = self._process.stdout.read(size + 1)

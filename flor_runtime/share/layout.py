@@ -17,8 +17,12 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from flor_runtime.errors import FlorError
+from flor_runtime.gitcalls import GitFailed
 
 PREFIX = "flor.shadow."
 FORMAT = 1
@@ -51,3 +55,16 @@ FORMAT_TEXT = json.dumps({"format": FORMAT}).encode() + b"\n"
 
 class ShareError(FlorError):
     """Runs can't be shared, or a shared branch can't be read."""
+
+
+@contextmanager
+def git_said(what: str) -> Iterator[None]:
+    """Make a ShareError of what git fails at.
+
+    Args:
+        what: it was about, for the message.
+    """
+    try:
+        yield
+    except (GitFailed, subprocess.SubprocessError) as error:
+        raise ShareError(f"{what}: {error}") from error

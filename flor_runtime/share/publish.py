@@ -31,6 +31,7 @@ from flor_runtime.share.layout import (
     RUNS,
     SHARED,
     ShareError,
+    git_said,
 )
 
 _PENDING = "refs/flor/pending/"  # holds a commit until it is pushed
@@ -83,6 +84,7 @@ class Shipment:
     withheld: dict[str, str] = field(default_factory=dict)
 
 
+@git_said("git")
 def target(place: Place, remote: str | None, branch: str | None) -> Target:
     """Where to share to: by default the current branch, and the remote that it is pushed to.
 
@@ -111,6 +113,7 @@ def target(place: Place, remote: str | None, branch: str | None) -> Target:
     return Target(place, remote, branch)
 
 
+@git_said("git")
 def url_of(target: Target) -> str:
     """Where the remote is."""
     return git(["remote", "get-url", "--push", target.remote], git_dir=target.repo).decode().strip()
@@ -124,6 +127,7 @@ def known_tip(target: Target) -> str | None:
         return None
 
 
+@git_said("git")
 def prepare(target: Target, bundles: Sequence[Bundle], tip: str | None, rules: Rules, *, code: bool) -> Shipment:
     """What of the runs is not on the branch yet.
 
@@ -135,7 +139,7 @@ def prepare(target: Target, bundles: Sequence[Bundle], tip: str | None, rules: R
     scanner = _Scanner(target, rules)
     with Catalog(target.repo) as catalog:
         if tip is not None:
-            check_format(catalog, tip, target.name)
+            check_format(catalog, tip, target.name, partial=True)
         for bundle in bundles:
             there = _published(catalog, tip, bundle.run)
             has_code = CODE in there
@@ -207,7 +211,14 @@ def _fetch(target: Target, ask: bool) -> str | None:
     tip = _ask(target, ask)
     if tip is None or tip == known_tip(target):
         return tip
-    options = ["--no-tags", "--no-write-fetch-head", "--no-recurse-submodules", "--no-auto-maintenance", "--refmap="]
+    options = [
+        "--no-tags",
+        "--no-write-fetch-head",
+        "--no-recurse-submodules",
+        "--no-auto-maintenance",
+        "--refmap=",
+        "--no-filter",
+    ]
     fetched = _PENDING + os.urandom(8).hex()  # another share may be fetching, too
     try:
         source = f"+refs/heads/{target.name}:{fetched}"

@@ -15,6 +15,7 @@ from flor_runtime.repository import locate
 from flor_runtime.share import publish
 from flor_runtime.share.bundle import bundle
 from flor_runtime.share.layout import ShareError
+from flor_runtime.store.layout import Home
 from tests.share.colleagues import Colleague, colleagues
 from tests.versions.repos import RAN, git, users
 
@@ -280,6 +281,34 @@ def test_a_remote_that_refuses(both: tuple[Colleague, Colleague], tmp_path: Path
     with pytest.raises(ShareError, match=r"origin refuses .*: not today"):
         send(ann)
     assert git(ann.repo, "for-each-ref", "refs/flor/pending", "refs/flor/shared") == ""
+
+
+def test_from_a_partial_clone(both: tuple[Colleague, Colleague], tmp_path: Path) -> None:
+    """It shares, without the files that others have shared; to read these it has to fetch them."""
+    ann, _ = both
+    ann.record({"who": "ann"})
+    send(ann)
+    git(tmp_path / "shared.git", "config", "uploadpack.allowFilter", "true")
+    git(tmp_path, "clone", "-q", "--filter=blob:none", (tmp_path / "shared.git").as_uri(), "partial")
+    cara = Colleague(tmp_path / "partial", Home(tmp_path / "cara"))
+    cara.record({"who": "cara"})
+    assert len(send(cara).runs) == 1
+    said = cara.flor("show", "--branch", "origin/flor.shadow.main", code=2)[1]
+    assert "`git fetch --refetch --no-filter origin flor.shadow.main`" in said
+    git(cara.repo, "fetch", "-q", "--refetch", "--no-filter", "origin", "flor.shadow.main")
+    assert cara.table("who") == [",,ann", ",,cara"]
+
+
+def test_from_a_linked_worktree_and_a_shallow_clone(both: tuple[Colleague, Colleague], tmp_path: Path) -> None:
+    ann, _ = both
+    git(ann.repo, "worktree", "add", "-q", "-b", "topic", str(tmp_path / "linked"))
+    git(tmp_path, "clone", "-q", "--depth=1", (tmp_path / "shared.git").as_uri(), "shallow")
+    for folder in ("linked", "shallow"):
+        who = Colleague(tmp_path / folder, Home(tmp_path / f"home-{folder}"))
+        who.record({"who": folder})
+        assert len(send(who, say=print).codes) == 1
+        branch = git(who.repo, "branch", "--show-current")
+        assert who.table("who", branch=f"origin/flor.shadow.{branch}") == [f",,{folder}"]
 
 
 def test_what_a_killed_share_left(both: tuple[Colleague, Colleague]) -> None:
