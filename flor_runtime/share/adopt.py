@@ -13,8 +13,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from flor_runtime.errors import StoreError
-from flor_runtime.gitobjects import FOLDER
-from flor_runtime.repository import Place
+from flor_runtime.exports import RUNS as RUNS_REF
+from flor_runtime.exports import current
+from flor_runtime.gitcalls import GitFailed
+from flor_runtime.gitobjects import FOLDER, Object, commit
+from flor_runtime.objectstore import publish
+from flor_runtime.repository import Place, algorithm_of
 from flor_runtime.share.branch import find, opened
 from flor_runtime.share.catalog import Catalog
 from flor_runtime.share.layout import CODE, RUNS, ShareError, git_said
@@ -60,15 +64,33 @@ def adopt(place: Place, branch: str, chosen: Sequence[str] | None, home: Home) -
                 found.append(Adopted(folder.id, name, "its code was not shared: it can't be replayed"))
             else:
                 try:
-                    _copy(folder, home, _manifest(folder, place, repo, code.oid, branch))
+                    version = _version(folder, code.oid)
+                    manifest = _manifest(folder, place, repo, version.oid, branch)
+                    _keep(repo, folder.id, version)
+                    _copy(folder, home, manifest)
                     found.append(Adopted(folder.id, name))
                 except StoreError as error:
                     found.append(Adopted(folder.id, name, str(error)))
     return found, notes
 
 
-def _manifest(folder: RunFolder, place: Place, repo: str, tree: str, branch: str) -> dict[str, Any]:
-    """What run.json has to say here: the project is this one, and the version is the tree on the branch."""
+def _version(folder: RunFolder, tree: str) -> Object:
+    """A commit of the code, always the same one: a shared branch may go, and its files with it."""
+    when = int(folder.manifest()["started"])
+    return commit(tree, [], f"flor import {folder.id}", when, algorithm_of(tree))
+
+
+def _keep(repo: str, run: str, version: Object) -> None:
+    """Put the version on the run's ref, if it isn't there since an import before."""
+    if current(repo, run) != version.oid:
+        try:
+            publish(repo, {version.oid: version}, RUNS_REF + run, version.oid, "", strict=True)
+        except GitFailed as error:
+            raise StoreError(f"its code can't be kept: {error}") from error
+
+
+def _manifest(folder: RunFolder, place: Place, repo: str, vid: str, branch: str) -> dict[str, Any]:
+    """What run.json has to say here: the project is this one, and so is the repository."""
     data = folder.manifest()
     script = _inside(data.get("script"))
     env = data.get("env")
@@ -83,7 +105,7 @@ def _manifest(folder: RunFolder, place: Place, repo: str, tree: str, branch: str
         if isinstance(env, dict)
         else {},
         "repo": repo,
-        "vid": tree,
+        "vid": vid,
         "notes": [f"shared on {branch}"],
     }
 

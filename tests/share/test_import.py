@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_runtime.exports import export
 from flor_runtime.repository import locate
 from flor_runtime.share.adopt import adopt
 from flor_runtime.share.layout import FORMAT_TEXT
@@ -100,8 +101,21 @@ def test_what_is_not_taken_over(repo: Path, tmp_path: Path) -> None:
     (run,) = home.all_runs()
     manifest = run.manifest()
     assert "evil" not in str(manifest) and manifest["env"] == {"OMP_NUM_THREADS": "1"}
-    assert manifest["vid"] == git(repo, "rev-parse", f"{BRANCH}:runs/{RUN}/code")
+    assert git(repo, "rev-parse", f"{manifest['vid']}^{{tree}}") == git(repo, "rev-parse", f"{BRANCH}:runs/{RUN}/code")
     assert not run.is_own()
+
+
+def test_the_code_stays_when_the_branch_goes(repo: Path, tmp_path: Path) -> None:
+    forge(repo, {"flor.json": FORMAT_TEXT, f"runs/{RUN}/code/train.py": b"1", **sound(tmp_path, RUN, script=SCRIPT)})
+    place = locate(repo, with_index=False)
+    adopt(place, BRANCH, None, Home(tmp_path / "home"))
+    found, _ = adopt(place, BRANCH, None, Home(tmp_path / "another"))
+    assert not found[0].refusal
+    git(repo, "update-ref", "-d", f"refs/remotes/{BRANCH}")
+    git(repo, "gc", "-q", "--prune=now")
+    (run,) = Home(tmp_path / "home").all_runs()
+    export(run.manifest()["repo"], run.manifest()["vid"], tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train.py"]
 
 
 def test_without_code(repo: Path, tmp_path: Path) -> None:
