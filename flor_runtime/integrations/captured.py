@@ -6,16 +6,20 @@ compares with that, and a captured value never stands in the way of a `flor.log`
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flor_runtime import secrets
 from flor_runtime.store.runlog import RunLog
+from flor_runtime.store.values import Opaque, scalar
 
 if TYPE_CHECKING:
     from flor_runtime.session import Session
 
+_LARGEST = 1_000_000  # bytes; larger arrays stay with the tracker
+_EACH = 8  # bytes of an element of a list
 Place = tuple[tuple[str, int], ...]
 
 
@@ -45,7 +49,7 @@ class Captured:
             self._log = RunLog(self._folder)
         context = self._context(self._session.place() if place is None else place)
         for name, value in values:
-            self._log.append(context, str(name), secrets.mask(str(name), value))
+            self._log.append(context, str(name), secrets.mask(str(name), _kept(value)))
 
     def _context(self, place: Place) -> int:
         assert self._log is not None
@@ -62,3 +66,13 @@ class Captured:
         """Flush to the disk; nothing can be kept any more."""
         if self._log is not None:
             self._log.close()
+
+
+def _kept(value: object) -> object:
+    """What is kept of a value: a tracker has computed it by now, and has it whole."""
+    with contextlib.suppress(Exception):
+        size = getattr(value, "nbytes", 0) or _EACH * (len(value) if isinstance(value, (list, tuple)) else 0)
+        if size > _LARGEST:
+            return Opaque(f"{type(value).__module__}.{type(value).__qualname__}", f"not kept: {size / 1e6:.0f} MB")
+        return scalar(value)
+    return value

@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Folder:
     return Folder(tmp_path)
 
 
-def found(folder: Folder) -> dict[tuple[Any, str], object]:
+def found(folder: Folder) -> dict[tuple[Any, str], Any]:
     """What was captured: {(place, name): value}."""
     run = folder.run()
     return {(path, name): value for path, name, value, _ in read(run.captured).rows()} if run.captured.is_dir() else {}
@@ -189,12 +189,18 @@ def test_nested_ones_have_dotted_names(folder: Folder) -> None:
 
 
 TENSORBOARD = """
+import torch
 from torch.utils.tensorboard import SummaryWriter
 writer = SummaryWriter("events")
 def each(epoch):
-    writer.add_scalar("loss", epoch / 2, epoch)
+    writer.add_scalar("loss", torch.tensor(epoch / 2), epoch)
     writer.add_scalars("both", {"a": epoch, "b": 1.5}, epoch)
+    writer.add_text("note", "fine", epoch)
+    writer.add_image("image", torch.zeros(1, 2, 3), epoch)
+    writer.add_histogram(tag="weights", values=torch.zeros(4), global_step=epoch)
+    writer.add_histogram("many", torch.zeros(400_000), epoch)
 train(2)
+writer.add_hparams({"lr": 0.5}, {"hparam/acc": 0.75})
 writer.close()
 """
 
@@ -206,7 +212,13 @@ def test_tensorboard(folder: Folder) -> None:
     kept = found(folder)
     assert kept[(("epoch", 2),), "loss"] == 0.5
     assert kept[(("epoch", 1),), "both/b"] == 1.5
-    assert len(kept) == 6
+    assert kept[(("epoch", 2),), "note"] == "fine"
+    assert kept[(("epoch", 2),), "image"].shape == (1, 2, 3)
+    assert kept[(("epoch", 2),), "weights"].shape == (4,)
+    assert str(kept[(("epoch", 2),), "many"]) == "not kept: 2 MB"
+    assert kept[(), "hparam/acc"] == 0.75
+    assert parameters(folder)["lr"] == 0.5
+    assert len(kept) == 16
 
 
 #: as those libraries are laid out: what is listened to is found by module and name
@@ -237,6 +249,96 @@ def test_other_trackers(folder: Folder) -> None:
     assert kept == {"depth": 3, "width": 4}
     per_turn = {name: value for (path, name), value in found(folder).items() if path == (("epoch", 2),)}
     assert per_turn == {"loss": 1, "deep.x": 2.5, "acc": 1, "f1": 1}
+
+
+#: the same for further ones: what a script does, how they are laid out, what is kept of a turn, and as parameters
+OTHERS: dict[str, tuple[str, dict[str, str], dict[str, object], dict[str, object]]] = {
+    "wandb summary": (
+        "from wandb.sdk.wandb_summary import Summary\ns = Summary()\n"
+        "def each(epoch):\n    s['best'] = epoch\n    s.update({'at': {'epoch': 1}, 'image': b''})\n",
+        {
+            "wandb/__init__.py": "", "wandb/sdk/__init__.py": "",
+            "wandb/sdk/wandb_summary.py": "class SummaryDict:\n    def __setitem__(self, key, val): self.update({key: val})\n"
+            "    def update(self, d): print(d)\nclass Summary(SummaryDict): pass\n",
+        },
+        {"best": 1, "at.epoch": 1},
+        {},
+    ),
+    "mlflow client": (
+        "from mlflow.tracking.client import MlflowClient\nclient = MlflowClient()\nclient.log_param('run', 'depth', 3)\n"
+        "def each(epoch):\n    client.log_metric('run', 'loss', 0.5, step=epoch)\n",
+        {
+            "mlflow/__init__.py": "", "mlflow/tracking/__init__.py": "",
+            "mlflow/tracking/client.py": "class MlflowClient:\n    def log_metric(self, run_id, key, value, step=None): pass\n"
+            "    def log_param(self, run_id, key, value): pass\n",
+        },
+        {"loss": 0.5},
+        {"depth": 3},
+    ),
+    "comet": (
+        "from comet_ml import CometExperiment\ne = CometExperiment()\ne.log_parameters({'lr': 0.5, 'deep': {'a': 1}})\n"
+        "def each(epoch):\n    e.log_metric('loss', 0.5, step=epoch)\n    e.log_metrics({'acc': 1}, prefix='val')\n",
+        {
+            "comet_ml/__init__.py": "from comet_ml.experiment import CometExperiment\n",
+            "comet_ml/experiment.py": "class CometExperiment:\n    def log_metric(self, name, value, step=None): pass\n"
+            "    def log_metrics(self, dic, prefix=None): pass\n    def log_parameter(self, name, value): pass\n"
+            "    def log_parameters(self, parameters, prefix=None):\n"
+            "        for k, v in parameters.items(): self.log_parameter(k, v)\n",
+        },
+        {"loss": 0.5, "val_acc": 1},
+        {"lr": 0.5, "deep.a": 1},
+    ),
+    "clearml": (
+        "from clearml.logger import Logger\nlogger = Logger()\n"
+        "def each(epoch):\n    logger.report_scalar(title='loss', series='train', value=0.5, iteration=epoch)\n"
+        "    logger.report_scalar('acc', 'acc', 1, epoch)\n    logger.report_single_value('best', value=2)\n",
+        {
+            "clearml/__init__.py": "",
+            "clearml/logger.py": "class Logger:\n    def report_scalar(self, title, series, value, iteration): pass\n"
+            "    def report_single_value(self, name, value): pass\n",
+        },
+        {"loss/train": 0.5, "acc": 1, "best": 2},
+        {},
+    ),
+    "aim": (
+        "from aim.sdk.run import Run\nrun = Run()\n"
+        "def each(epoch):\n    run.track(0.5, name='loss', step=epoch)\n    run.track({'acc': 1}, epoch=1)\n",
+        {
+            "aim/__init__.py": "", "aim/sdk/__init__.py": "",
+            "aim/sdk/run.py": "class BasicRun:\n    def track(self, value, name=None, step=None, epoch=None): pass\n"
+            "class Run(BasicRun): pass\n",
+        },
+        {"loss": 0.5, "acc": 1},
+        {},
+    ),
+    "neptune": (
+        "from neptune.handler import Handler\n"
+        "def each(epoch):\n    Handler('train/loss').append(0.5, step=epoch)\n    Handler('val').append({'acc': 1})\n",
+        {
+            "neptune/__init__.py": "",
+            "neptune/handler.py": "class Handler:\n    def __init__(self, path): self._path = path\n"
+            "    def append(self, value, *, step=None): pass\n    log = append\n",
+        },
+        {"train/loss": 0.5, "val/acc": 1},
+        {},
+    ),
+    "trackio": (
+        "from trackio.run import Run\nrun = Run()\ndef each(epoch):\n    run.log({'loss': 0.5, 'deep': {'a': 1}})\n",
+        {"trackio/__init__.py": "", "trackio/run.py": "class Run:\n    def log(self, metrics, step=None): print(metrics)\n"},
+        {"loss": 0.5, "deep.a": 1},
+        {},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_further_trackers(folder: Folder, name: str) -> None:
+    source, files, metrics, given = OTHERS[name]
+    for path, text in files.items():
+        (folder.path / path).parent.mkdir(parents=True, exist_ok=True)
+        folder.write(path, text)
+    assert recorded(folder, source + "train(2)\n") == given
+    assert {name: value for (path, name), value in found(folder).items() if path == (("epoch", 2),)} == metrics
 
 
 def test_what_a_tracker_refuses(folder: Folder) -> None:
