@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 _RUN = re.compile(r"[0-9A-Za-z](?:[0-9A-Za-z_-]|\.(?!\.|lock$|$))*")
+Notes = dict[str, None]  # what is to be said, each thing once, in order
+
 _MOST_LEAKS = 3  # of a file that are told
 _INSTALLED = frozenset({"site-packages", "dist-packages"})
 
@@ -98,24 +100,25 @@ def snapshot(
     script = _absolute(script)
     place = locate(script.parent)
     name = _relative(script, place.root) or script.name
-    notes: list[str] = []
+    notes: Notes = {}
     rules = Rules() if rules is None else rules
     try:
         if place.git_dir is not None:
             try:
                 return _take(place, place.git_dir, place.head, name, compiled, run, rules, notes)
             except (GitFailed, OSError) as error:
-                notes[:] = [f"the repository could not be written ({error}): the code is kept in the store"]
+                notes = {}
+                _say(notes, f"the repository could not be written ({error}): the code is kept in the store")
         elif place.trouble:
-            notes.append(f"git: {place.trouble}: only the script and the modules that it imports are kept")
+            _say(notes, f"git: {place.trouble}: only the script and the modules that it imports are kept")
         else:
-            notes.append("not in a git repository: only the script and the modules that it imports are kept")
+            _say(notes, "not in a git repository: only the script and the modules that it imports are kept")
         store = own_repository(home, place.root)
         return _take(replace(place, git_dir=None), store, None, name, compiled, run, rules, notes)
     except GitMissing:
-        notes = ["git is not installed: the code of this run is not kept"]
+        notes = {"git is not installed: the code of this run is not kept": None}
     except (GitFailed, OSError, subprocess.SubprocessError) as error:
-        notes.append(f"the code of this run is not kept: {error}")
+        _say(notes, f"the code of this run is not kept: {error}")
     return Snapshot(None, None, place.root, tuple(notes), name, run, rules, place.branch)
 
 
@@ -128,7 +131,7 @@ def extend(taken: Snapshot, compiled: Mapping[Path, bytes]) -> Snapshot:
         return taken
     algorithm = algorithm_of(taken.vid)
     held = dict(taken.held)
-    notes = list(taken.notes)
+    notes = dict.fromkeys(taken.notes)
     objects = _add_compiled(held, taken.root, taken.script, compiled, algorithm, taken.rules, notes)
     if held == taken.held:
         return taken if len(notes) == len(taken.notes) else replace(taken, notes=tuple(notes))
@@ -168,11 +171,11 @@ def mend(taken: Snapshot, compiled: Mapping[Path, bytes]) -> Snapshot:
         pass
     algorithm = algorithm_of(taken.vid)
     place = Place(taken.root, algorithm=algorithm)
-    notes = list(taken.notes)
+    notes = dict.fromkeys(taken.notes)
     held: dict[str, Entry] = {}
     objects: dict[str, Object] = {}
     for path, entry in taken.held.items():
-        found = None if entry.mode == GITLINK else _read_entry(place, path, taken.script, taken.rules, [])
+        found = None if entry.mode == GITLINK else _read_entry(place, path, taken.script, taken.rules, {})
         if entry.mode == GITLINK or (found is not None and found[1].oid == entry.oid):
             held[path] = entry
             objects |= {} if found is None else {found[1].oid: found[1]}
@@ -209,7 +212,7 @@ def _take(
     compiled: Mapping[Path, bytes],
     run: str,
     rules: Rules,
-    notes: list[str],
+    notes: Notes,
 ) -> Snapshot:
     held: dict[str, Entry] = {}
     objects: dict[str, Object] = {}
@@ -250,7 +253,7 @@ def _add_tracked(
     place: Place,
     script: str,
     rules: Rules,
-    notes: list[str],
+    notes: Notes,
     *,
     known: bool,
 ) -> None:
@@ -283,7 +286,7 @@ def _add_submodule(
     path: str,
     script: str,
     rules: Rules,
-    notes: list[str],
+    notes: Notes,
 ) -> None:
     """A submodule that is checked out is code like any other: its files, instead of a link to a commit.
 
@@ -294,7 +297,7 @@ def _add_submodule(
     try:
         listing = git(["ls-files", "-z", "-s"], cwd=place.root / path)
     except (GitFailed, OSError):
-        notes.append(f"submodule {shown(path)} can't be read: left out")
+        _say(notes, f"submodule {shown(path)} can't be read: left out")
         return
     prefix = os.fsencode(path) + b"/"
     lines = [line.partition(b"\t") for line in listing.split(b"\0") if line]
@@ -303,7 +306,7 @@ def _add_submodule(
     _add_tracked(held, objects, replace(place, index=index), script, rules, notes, known=False)
 
 
-def _read_entry(place: Place, path: str, script: str, rules: Rules, notes: list[str]) -> tuple[str, Object] | None:
+def _read_entry(place: Place, path: str, script: str, rules: Rules, notes: Notes) -> tuple[str, Object] | None:
     full = os.path.join(place.root, path)  # noqa: PTH118 (five thousand times)
     try:
         info = os.lstat(full)
@@ -322,7 +325,7 @@ def _read_entry(place: Place, path: str, script: str, rules: Rules, notes: list[
     except (FileNotFoundError, NotADirectoryError):
         return None  # deleted by the user, or not checked out: it wasn't there for the script either
     except OSError as error:
-        notes.append(f"{shown(path)} can't be read ({error.strerror}): left out")
+        _say(notes, f"{shown(path)} can't be read ({error.strerror}): left out")
         return None
     mode = EXECUTABLE if info.st_mode & stat.S_IXUSR else FILE
     return mode, make("blob", data, place.algorithm)
@@ -335,7 +338,7 @@ def _add_compiled(
     compiled: Mapping[Path, bytes],
     algorithm: str,
     rules: Rules,
-    notes: list[str],
+    notes: Notes,
 ) -> dict[str, Object]:
     """Put the bytes that ran in: they go before what is on disk by now."""
     objects: dict[str, Object] = {}
@@ -414,6 +417,5 @@ def _is_real_folder(root: Path, folder: str, seen: dict[str, bool]) -> bool:
     return seen[folder]
 
 
-def _say(notes: list[str], note: str) -> None:
-    if note not in notes:
-        notes.append(note)
+def _say(notes: Notes, note: str) -> None:
+    notes[note] = None

@@ -16,6 +16,7 @@ from flor_runtime.cli.text import Column, cell, duration, plain, print_table, sa
 if TYPE_CHECKING:
     from flor_runtime.store.layout import Home
 
+_NOTES = 20  # of a run that are shown
 _STYLES = {"alive": "cyan", "finished": "green", "failed": "red", "killed": "red", "interrupted": "yellow"}
 
 
@@ -175,7 +176,8 @@ def _print_details(facts: dict[str, Any]) -> None:
             for number, (name, count) in enumerate(facts["names"].items())
         ),
         *(("recovered", f"{name} ({label})") for name, label in facts["recovered"].items()),
-        *(("note", note) for note in facts["notes"]),
+        *(("note", note) for note in facts["notes"][:_NOTES]),
+        ("", f"{len(facts['notes']) - _NOTES} more notes: --json has them" if len(facts["notes"]) > _NOTES else ""),
     ]
     for title, value in lines:
         if value not in (None, ""):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -155,6 +157,22 @@ def test_rules_of_the_user(repo: Path) -> None:
     assert "helper.py is left out, as [tool.flor] says" in made.notes
 
 
+def test_many_that_are_left_out(tmp_path: Path) -> None:
+    """Each is noted, and can be found; no list is longer than a screen."""
+    folder = Folder(tmp_path)
+    git(folder.path, "init", "-q")
+    for number in range(60):
+        folder.write(f"images/{number:03}.dat", "x" * 99)
+    folder.write("train.py", "print(1)\n")
+    git(folder.path, "add", ".")
+    assert folder.recorded("train.py", env={"FLOR_CODE_LIMIT": "50"}).out == b"1\n"
+    flor = (sys.executable, "-m", "flor", "runs", folder.run().id)
+    shown = folder.end(folder.start(*flor)).out.decode()
+    assert shown.count("over the limit of 50: left out") == 20 and "40 more notes: --json has them" in shown
+    notes = json.loads(folder.end(folder.start(*flor, "--json")).out)["notes"]
+    assert len(notes) == 60 and "images/059.dat has 99 bytes, over the limit of 50: left out" in notes
+
+
 def test_settings() -> None:
     table = {"code-limit": 1_000, "leave-out": ["*.csv"], "keep": ["prod.env"]}
     settings = Settings.from_mapping(table).changed()
@@ -175,7 +193,7 @@ def test_from_pyproject_to_flor_runs(tmp_path: Path, attached: bool) -> None:
     folder.write("train.py", "import flor\nprint(1)\n")
     git(repo, "add", ".")
     git(repo, "commit", "-qm", "one")
-    python = str(Path(__import__("sys").executable))
+    python = sys.executable
     command = [python, "train.py", "--flor", "x"] if attached else [python, "-m", "flor", "run", "train.py"]
     done = folder.end(folder.start(*command))
     assert (done.code, done.out) == (0, b"1\n")
