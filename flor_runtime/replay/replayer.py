@@ -75,6 +75,20 @@ class Replayer:
         self._finish = finish
         self.outcome = Outcome()
         self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Read the checkpoint of the first jump while the program begins."""
+        goal = self._goal
+        wanted = [(entry, turns[0]) for entry, turns in sorted(goal.turns.items()) if turns]
+        if goal.to_end and goal.counts:
+            wanted.append((0, goal.counts[0] - 1))
+        if goal.mode == WEAK and wanted:
+            entry, first = wanted[0]
+            found = (self._reader.entries.get(Key(entry, turn)) for turn in range(first, 0, -1))
+            start = next((e for e in found if e is not None and e.usable), None)
+            if start is not None:
+                self._reader.prepare(start)
 
     # -- turns ---------------------------------------------------------------------------------------------------
 

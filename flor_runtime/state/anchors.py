@@ -214,7 +214,7 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
         if reason:
             graph.problems.append(reason)
     _check_memory(walk, graph)
-    if any(map(anchors.recast, walk.objects)):
+    if any(origin < 0 and anchors.recast(obj) for obj, origin in zip(walk.objects, graph.origins, strict=True)):
         graph.problems.append("the class of an object was changed")
     if anchors.finalized(graph):
         graph.problems.append("an object with a `__del__` was dropped")

@@ -31,6 +31,7 @@ from types import (
     UnionType,
 )
 from typing import Any, ParamSpec, TypeVar, TypeVarTuple
+from weakref import WeakKeyDictionary
 
 import xxhash
 
@@ -72,6 +73,9 @@ _SCALARS = (
 _MAPPINGS = {dict: "dict", OrderedDict: "odict", Counter: "counter", defaultdict: "ddict"}
 _BASES: tuple[Any, ...] = (list, tuple, OrderedDict, dict, set, frozenset, deque)
 
+#: What an object of a type is taken for hangs on nothing else. (A class leads to its program: none is held here.)
+_chosen: WeakKeyDictionary[type, Callable[..., Value]] = WeakKeyDictionary()
+
 
 class Capture:
     """One walk over what some roots reach.
@@ -100,6 +104,7 @@ class Capture:
             Any, str
         ] = {}  # of devices and dtypes: asking for them takes longer than all else of a tensor
         self._handlers: dict[type, Handler] = {}
+        self._owned: dict[type, bool] = {}
         self._pending: list[tuple[dict[str, Any], Iterable[str]]] = []
         self._functions: set[int] = set()
         self._stored_globals: set[tuple[str, str]] = set()
@@ -181,7 +186,10 @@ class Capture:
         return self._is_project(obj.__globals__) if isinstance(obj, FunctionType) else self._owns(type(obj))
 
     def _owns(self, kind: type) -> bool:
-        return self._is_project(getattr(sys.modules.get(kind.__module__), "__dict__", {}))
+        owns = self._owned.get(kind)
+        if owns is None:
+            owns = self._owned[kind] = self._is_project(getattr(sys.modules.get(kind.__module__), "__dict__", {}))
+        return owns
 
     @staticmethod
     def has_global(key: str) -> bool:
@@ -203,7 +211,7 @@ class Capture:
             return known
         handler = self._handlers.get(kind)
         if handler is None:
-            handler = self._handlers[kind] = self._handler(kind)
+            handler = self._handlers[kind] = self._known_handler(kind)
         return handler(obj)
 
     def _node(self, obj: Any, node: list[Any]) -> Value:
@@ -218,6 +226,15 @@ class Capture:
 
     def _refused(self, reason: str) -> Handler:
         return lambda obj: self._problem(obj, reason)
+
+    def _known_handler(self, kind: type) -> Handler:
+        method = _chosen.get(kind)
+        if method is not None:
+            return MethodType(method, self)
+        handler = self._handler(kind)
+        if isinstance(handler, MethodType):
+            _chosen[kind] = handler.__func__
+        return handler
 
     def _handler(self, kind: type) -> Handler:
         """Choose once for each type; the order matters: the special before the general."""

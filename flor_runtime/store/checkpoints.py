@@ -125,7 +125,7 @@ class Reader:
         self._where: dict[str, tuple[str, int]] = {}
         self._maps: dict[str, Any] = {}
         self._sound: set[tuple[str, int, int, str]] = set()
-        self._next: tuple[Key | None, _Loaded | None] = None, None  # loaded ahead
+        self._ready: dict[Key, _Loaded] = {}  # loaded ahead, one of each kind
         self._ahead = _thread.allocate_lock()  # held while that goes on
         self.entries: dict[Key, Entry] = {}
         self.dropped: set[tuple[int, int]] = set()
@@ -172,21 +172,24 @@ class Reader:
             CheckpointError: something of it is damaged or missing.
         """
         with self._ahead:
-            key, ready = self._next
-            self._next = None, None
-            found = ready if ready is not None and key == entry.key else self._load(entry)
+            found = self._ready.pop(entry.key, None) or self._load(entry)
         following = self._following(entry)
-        if following is not None and self._ahead.acquire(blocking=False):
+        if following is not None:
+            self.prepare(following)
+        return found
+
+    def prepare(self, entry: Entry) -> None:
+        """Read and check an entry ahead, in a thread of its own, if none is being read."""
+        if self._ahead.acquire(blocking=False):
             try:
-                _thread.start_new_thread(self._look_ahead, (following,))
+                _thread.start_new_thread(self._look_ahead, (entry,))
             except RuntimeError:
                 self._ahead.release()
-        return found
 
     def forget(self) -> None:
         """Check everything anew."""
         with self._ahead:
-            self._next = None, None
+            self._ready.clear()
             self._sound.clear()
 
     def _load(self, entry: Entry) -> _Loaded:
@@ -223,19 +226,16 @@ class Reader:
         return {name for name in named if _FILE.fullmatch(name)}
 
     def _following(self, entry: Entry) -> Entry | None:
-        kind = entry.key.entry, entry.key.block, entry.key.occurrence
-        later = (
-            e
-            for k, e in self.entries.items()
-            if k.turn > entry.key.turn and (k.entry, k.block, k.occurrence) == kind and e.usable
-        )
+        kind = _kind(entry.key)
+        later = (e for k, e in self.entries.items() if k.turn > entry.key.turn and _kind(k) == kind and e.usable)
         return min(later, key=lambda e: e.key.turn, default=None)
 
     def _look_ahead(self, entry: Entry) -> None:
         try:
             found = self._load(entry)
             found[0].order = reached_nodes(found[0])
-            self._next = entry.key, found
+            self._ready = {k: kept for k, kept in self._ready.items() if _kind(k) != _kind(entry.key)}
+            self._ready[entry.key] = found
         except (CheckpointError, LookupError, TypeError):
             pass  # said when it is needed
         finally:
@@ -269,6 +269,10 @@ class Reader:
                 raise CheckpointError(f"{name} is damaged")
             self._sound.add(mark)
         return data
+
+
+def _kind(key: Key) -> tuple[int, str, int]:
+    return key.entry, key.block, key.occurrence
 
 
 def _check_format(folder: Path) -> None:

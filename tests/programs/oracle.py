@@ -62,6 +62,8 @@ class MemoryLog:
     def append(self, context: int, name: str, value: Any) -> None:
         self.records.append((self.contexts[context], name, repr(shape(value))))
 
+    def settle(self, *, only_if_due: bool = False) -> None: ...
+
 
 @dataclass
 class Result:

@@ -259,10 +259,28 @@ def test_no_thread_is_seen_and_none_stays(tmp_path: Path) -> None:
     writer.close()
 
 
-def test_the_next_one_is_looked_at_ahead(tmp_path: Path) -> None:
-    reader = saved(tmp_path, *(graph(bytes([n]) * 100_000) for n in range(4)))
+def test_the_next_one_of_each_kind_is_looked_at_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(tmp_path, patient=True)
+    for n in range(4):
+        for block in ("train", "evaluate"):
+            writer.save(Key(0, n, block), float(n), AMBIENT, graph(bytes([n]) * 100_000 + block.encode()))
+    writer.close()
+    reader = Reader(tmp_path)
+    here = threading.get_ident()
+    loaded: list[tuple[Key, bool]] = []
+    load = reader._load
+    monkeypatch.setattr(
+        reader, "_load", lambda entry: (loaded.append((entry.key, threading.get_ident() == here)), load(entry))[1]
+    )
+    reader.prepare(reader.entries[Key(0, 0, "train")])
     for n in (0, 1, 3):
-        assert [bytes([n]) * 100_000] == contents(reader, n)
+        for block in ("train", "evaluate"):
+            _, _, (blob,) = reader.load(reader.entries[Key(0, n, block)])
+            assert bytes(blob) == bytes([n]) * 100_000 + block.encode()
+            with reader._ahead:
+                pass
+    at_once = [key for key, mine in loaded if mine]
+    assert at_once == [Key(0, 0, "evaluate"), Key(0, 3, "train"), Key(0, 3, "evaluate")]
 
 
 def test_a_file_system_without_direct_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
