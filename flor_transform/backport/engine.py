@@ -21,8 +21,11 @@ from flor_transform.backport.tree import Node, Unit, Version
 class Backport:
     """One pair of versions."""
 
-    def __init__(self, old: Version, new: Version, siblings: Mapping[str, bytes]) -> None:
+    def __init__(
+        self, old: Version, new: Version, siblings: Mapping[str, bytes], places: Mapping[str, int] | None = None
+    ) -> None:
         self.old, self.new = old, new
+        self.places = places or {}
         self.map: Matching = match(new, old)
         self.new_scopes, self.old_scopes = Scopes(new.root), Scopes(old.root)
         self.placer = Placer(self.map, self.old_scopes)
@@ -37,9 +40,9 @@ class Backport:
         #: units of this run that went into a gap of old: (block, index) -> units of new
         self._merged: dict[Unit, Unit] = {}
 
-    def run(self, names: Collection[str]) -> None:
-        """Place every statement of these names, or say why not."""
-        probes = find(self.new, names)
+    def run(self, names: Collection[str], lines: Collection[int] | None) -> None:
+        """Place every statement of these names (on these lines of new), or say why not."""
+        probes = [p for p in find(self.new, names) if lines is None or p.line in lines]
         found = {p.name for p in probes}
         for name in names:
             if name not in found and not any("{}" in f for f in found):
@@ -87,7 +90,7 @@ class Backport:
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = reads_of(top, chosen, modules)
         check_effects(top, chosen, reads)
-        spot, renames, brought = self._settle(top, reads, self.slicer)
+        spot, renames, brought = self._settle(top, reads, self.slicer, self._said(probes))
         check_effects(
             top, chosen, {n for n in reads if self.old_scopes.alone(renames.get(n, n), spot.block, spot.index)}
         )
@@ -107,14 +110,23 @@ class Backport:
                 (Placement(probe.name, probe.line, 0, old_line, text, "placed", changed, names, spot.score), edit)
             )
 
-    def _settle(self, top: Unit, reads: set[str], slicer: Slicer) -> tuple[Spot, dict[str, str], list[Brought]]:
+    def _said(self, probes: list[Probe]) -> Spot | None:
+        """The gap that a person has named for one of these statements."""
+        lines = {self.places[p.name] for p in probes if p.name in self.places}
+        return self.placer.at(min(lines)) if lines else None
+
+    def _settle(
+        self, top: Unit, reads: set[str], slicer: Slicer, said: Spot | None
+    ) -> tuple[Spot, dict[str, str], list[Brought]]:
         """The gap, the renames and what comes along; found together, as each depends on the others."""
         block, index = top.block, top.index
         brought: list[Brought] = []
         skip: set[Node] = set()
         for _ in range(3):
             guess = slicer.guess(reads, block)
-            spot = self.placer.spot(block, index, index, {guess.get(n, n) for n in reads}, skip, top.stmt.lineno)
+            spot = said or self.placer.spot(
+                block, index, index, {guess.get(n, n) for n in reads}, skip, top.stmt.lineno
+            )
             renames, missing = slicer.resolve(reads, block, index, spot)
             missing = [n for n in missing if not any(n in b.names for b in brought)]
             if not missing:
@@ -302,7 +314,10 @@ class Backport:
         reads = free_names(unit.stmt) - modules
         self._check(unit.stmt)
         guess = self.slicer.guess(reads, unit.block)
-        if other is not None and other.block is not None:
+        said = self._said([probe])
+        if said is not None:
+            spot = said
+        elif other is not None and other.block is not None:
             spot = Spot(other.block, other.index, False, True, self.map.score[node] * 0.8)
             if spot.block.closed:
                 raise Refused("FORM", "its place is in an elif branch")
@@ -420,21 +435,39 @@ def check_effects(top: Unit, chosen: Collection[Unit], own: Collection[str]) -> 
 
 
 def backport(
-    old: bytes, new: bytes, names: Iterable[str], *, siblings: Mapping[str, bytes] | None = None
+    old: bytes,
+    new: bytes,
+    names: Iterable[str],
+    *,
+    siblings: Mapping[str, bytes] | None = None,
+    places: Mapping[str, int] | None = None,
 ) -> BackportResult:
     """Put the log statements for ``names`` of ``new`` at their place in ``old``.
 
     ``old`` and ``new`` are whole files, raw or instrumented; only insertions are made. ``siblings`` are the older
     version's project files by path: an import that a statement needs is only brought if they have what it names.
-    What is not certain is refused, with a reason; ``code`` is then ``old`` (with what could be placed).
+    What is not certain is refused, with a reason; ``code`` is then ``old`` (with what could be placed). ``places`` says
+    by hand before which line of ``old`` (1-based) the statement of a name goes; its names have to be bound there.
     """
+    return backport_lines(old, new, names, siblings or {}, None, places)
+
+
+def backport_lines(
+    old: bytes,
+    new: bytes,
+    names: Iterable[str],
+    siblings: Mapping[str, bytes],
+    lines: Collection[int] | None,
+    places: Mapping[str, int] | None = None,
+) -> BackportResult:
+    """The same for the statements that begin on some lines of ``new`` only."""
     wanted = list(dict.fromkeys(names))
     if not wanted:
         return BackportResult(old)
-    parsed: list[Version] = []
+    versions: list[Version] = []
     for data, which in ((old, "older"), (new, "newer")):
         try:
-            parsed.append(Version(data))
+            versions.append(Version(data))
         except (SyntaxError, ValueError, UnicodeError, LookupError, RecursionError) as error:
             at = getattr(error, "lineno", None)
             message = (
@@ -443,9 +476,9 @@ def backport(
                 + f": {getattr(error, 'msg', error)}"
             )
             return BackportResult(old, (), tuple(Refusal(n, "SYNTAX", message) for n in wanted))
-    job = Backport(parsed[0], parsed[1], siblings or {})
-    job.run(wanted)
+    job = Backport(versions[0], versions[1], siblings, places)
+    job.run(wanted, lines)
     return job.result()
 
 
-__all__ = ["backport", "free_names", "logged", "scope_of"]
+__all__ = ["backport", "backport_lines", "free_names", "logged", "scope_of"]

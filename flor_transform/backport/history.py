@@ -1,21 +1,25 @@
-"""The versions of a script that recorded runs kept, read from git; nothing is ever written.
+"""The versions of a script, read from git: those that recorded runs kept, or those of its own history.
 
 A run's exact code is a commit on ``refs/flor/runs/<run>``; its manifest (plain JSON in the store) says which
-repository that is in and which path the script has. All blobs come through one ``git cat-file --batch``.
+repository that is in and which path the script has. A repository's own history needs no run at all. All blobs come
+through one ``git cat-file --batch``; nothing is written.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from flor_transform.siblings import imported
 
 #: Environment variables of git that point it somewhere; a caller's (a hook's) must not reach us.
 _KEEP = ("GIT_CONFIG_NOSYSTEM", "GIT_CONFIG_GLOBAL", "GIT_CONFIG_SYSTEM", "GIT_EXEC_PATH")
@@ -49,12 +53,27 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class ScriptVersion:
-    """One distinct text of the script, and the runs that ran it (oldest first)."""
+    """One distinct text of the script.
+
+    ``runs`` ran it (oldest first); a version of a repository's history has none, but the ``title`` of its commit.
+    ``when`` is in seconds since the epoch. ``siblings`` are the modules beside it that it imports, by path as the
+    script's own; ``executable`` those of all these files that have the bit set.
+    """
 
     vid: str
     path: str
     data: bytes
     runs: tuple[Run, ...]
+    repo: str
+    when: float = 0.0
+    title: str = ""
+    siblings: Mapping[str, bytes] = field(default_factory=dict)
+    executable: frozenset[str] = frozenset()
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The script and its siblings, by path."""
+        return {self.path: self.data, **self.siblings}
 
 
 def home() -> Path:
@@ -126,21 +145,95 @@ def versions(source: str | os.PathLike[str] | Iterable[Run], path: str | None = 
         known = _refs(git_dir(Path(source)), path)
     else:
         known = list(source)
-    out: dict[tuple[str, str], list[Run]] = {}
-    texts: dict[tuple[str, str], bytes] = {}
     by_repo: dict[str, list[Run]] = {}
     for run in known:
         by_repo.setdefault(run.repo, []).append(run)
+    found: list[ScriptVersion] = []
     for repo, group in by_repo.items():
-        blobs = read_blobs(repo, [f"{run.vid}:{run.script}" for run in group])
-        for run, data in zip(group, blobs, strict=True):
-            if data is None:
+        with Objects(repo) as objects:
+            same: dict[tuple[str, str], list[Run]] = {}
+            texts: dict[tuple[str, str], bytes] = {}
+            for run in group:
+                data = objects.blob(f"{run.vid}:{run.script}")
+                if data is not None:
+                    key = (run.script, hashlib.sha256(data).hexdigest())
+                    texts[key] = data
+                    same.setdefault(key, []).append(run)
+            for (script, _), ran in same.items():
+                found.append(objects.version(ran[-1].vid, script, texts[script, _], tuple(ran), ran[0].started))
+    return sorted(found, key=lambda v: (v.when, v.vid))
+
+
+def revisions(repo: str, path: str, revs: str) -> list[ScriptVersion]:
+    """Every distinct version of a file in a repository's history, oldest first; renames are followed.
+
+    Args:
+        repo: the git directory.
+        path: the file's path in the newest of the revisions.
+        revs: what `git log` takes: `HEAD`, `v1.0..main`, a commit.
+
+    Raises:
+        HistoryError: git does not know the revisions, or the file is in none of them.
+    """
+    if revs.startswith("-") or not revs.strip() or "\0" in revs:
+        raise HistoryError(f"--revs {revs!r}: no range of revisions")
+    form = "--format=%x02%H%x00%ct%x00%s"
+    log = ["log", "--follow", "--raw", "-z", "--no-abbrev", "--no-color", "--no-ext-diff", "--no-textconv", form]
+    try:
+        listing = _git([f"--git-dir={repo}", *log, *revs.split(), "--", path])
+    except (OSError, subprocess.SubprocessError):
+        raise HistoryError(f"--revs {revs}: git does not know these revisions") from None
+    found: list[ScriptVersion] = []
+    seen: set[tuple[str, str]] = set()
+    with Objects(repo) as objects:
+        for vid, when, title, blob, where in reversed(list(_changes(listing))):
+            if (blob, where) in seen or not set(blob) - {"0"}:
                 continue
-            key = (run.script, hashlib.sha256(data).hexdigest())
-            texts[key] = data
-            out.setdefault(key, []).append(run)
-    found = [ScriptVersion(rs[-1].vid, key[0], texts[key], tuple(rs)) for key, rs in out.items()]
-    return sorted(found, key=lambda v: (v.runs[0].started, v.vid))
+            seen.add((blob, where))
+            data = objects.blob(blob)
+            if data is not None:
+                found.append(objects.version(vid, where, data, (), when, title))
+    if not found:
+        raise HistoryError(f"{path} is not in --revs {revs}: commit it first, or name other revisions")
+    return found
+
+
+def _changes(listing: bytes) -> Iterator[tuple[str, float, str, str, str]]:
+    """Commit, time, title, the file's blob and its path there, of what `git log --raw -z` prints; newest first."""
+    words = iter(listing.split(b"\0"))
+    vid, when, title = "", 0.0, ""
+    for word in words:
+        word = word.lstrip(b"\n")
+        if word.startswith(b"\x02"):
+            vid = word[1:].decode("ascii", "replace")
+            when = float(next(words, b"0") or 0)
+            title = next(words, b"").decode("utf-8", "replace")
+        elif word.startswith(b":"):
+            _, _, _, blob, status = word.split()
+            path = next(words, b"")
+            if status[:1] in (b"R", b"C"):
+                path = next(words, b"")
+            yield vid, when, title, blob.decode("ascii"), os.fsdecode(path)
+
+
+def at_revision(repo: str, path: str, rev: str) -> ScriptVersion:
+    """A file as it is in one revision.
+
+    Raises:
+        HistoryError: there is none.
+    """
+    try:
+        if rev.startswith("-"):
+            raise ValueError(rev)
+        found = _git([f"--git-dir={repo}", "rev-parse", "--verify", "--quiet", f"{rev}^{{commit}}"])
+    except (OSError, ValueError, subprocess.SubprocessError):
+        raise HistoryError(f"{rev}: git does not know this revision") from None
+    vid = found.decode("ascii").strip()
+    with Objects(repo) as objects:
+        data = objects.blob(f"{vid}:{path}")
+        if data is None:
+            raise HistoryError(f"{rev} has no {path}")
+        return objects.version(vid, path, data)
 
 
 def git_dir(folder: Path) -> str:
@@ -150,6 +243,15 @@ def git_dir(folder: Path) -> str:
     except (OSError, subprocess.SubprocessError):
         raise HistoryError(f"{folder}: no git repository") from None
     return os.fsdecode(out.rstrip(b"\n"))
+
+
+def top(folder: Path) -> Path:
+    """The root of the work tree that a folder is in."""
+    try:
+        out = _git(["rev-parse", "--show-toplevel"], cwd=folder)
+    except (OSError, subprocess.SubprocessError):
+        raise HistoryError(f"{folder}: in no git repository") from None
+    return Path(os.fsdecode(out.rstrip(b"\n"))).resolve()
 
 
 def _refs(repo: str, path: str) -> list[Run]:
@@ -165,53 +267,107 @@ def _refs(repo: str, path: str) -> list[Run]:
     return sorted(out, key=lambda r: (r.started, r.id))
 
 
-def read_blobs(repo: str, names: Sequence[str]) -> list[bytes | None]:
-    """The blobs of these names (``<commit>:<path>``) in order, through one process; None where there is none."""
-    if not names:
-        return []
-    safe = [n if "\n" not in n else "0" * 40 for n in names]
-    try:
-        process = subprocess.Popen(
-            ["git", f"--git-dir={repo}", "cat-file", "--batch"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=_environment(),
-        )
-    except OSError as error:
-        raise HistoryError(f"git can't be run: {error}") from None
-    assert process.stdin is not None and process.stdout is not None
-    out: list[bytes | None] = []
-    try:
-        for name in safe:
-            process.stdin.write(os.fsencode(name) + b"\n")
-            process.stdin.flush()
-            head = process.stdout.readline()
-            words = head.split()
-            if len(words) < 3 or words[-2] not in (b"blob", b"commit", b"tree", b"tag"):
-                if not head:
-                    raise HistoryError(f"{repo}: no git repository")
-                out.append(None)
-                continue
-            size = int(words[-1])
-            data = process.stdout.read(min(size, _MAX_BLOB))
-            for start in range(_MAX_BLOB, size, _MAX_BLOB):  # no script is so large
-                process.stdout.read(min(size - start, _MAX_BLOB))
-            process.stdout.read(1)
-            out.append(data if words[-2] == b"blob" and size <= _MAX_BLOB else None)
-    except OSError:
-        raise HistoryError(f"{repo}: can't be read") from None
-    finally:
+class Objects:
+    """The objects of a repository, read through one process."""
+
+    def __init__(self, repo: str) -> None:
+        self.repo = repo
+        self.object_id = b""
+
+    def __enter__(self) -> Objects:
         try:
-            process.stdin.close()
+            self._process = subprocess.Popen(
+                ["git", f"--git-dir={self.repo}", "cat-file", "--batch"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment(),
+            )
+        except OSError as error:
+            raise HistoryError(f"git can't be run: {error}") from None
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                stream.close()  # type: ignore[union-attr]
+        self._process.wait()
+
+    def blob(self, name: str) -> bytes | None:
+        """The bytes of a file by its id or ``<commit>:<path>``; None where there is none."""
+        kind, data = self._read(name)
+        return data if kind == b"blob" else None
+
+    def version(
+        self, vid: str, path: str, data: bytes, runs: tuple[Run, ...] = (), when: float = 0.0, title: str = ""
+    ) -> ScriptVersion:
+        """A script of a commit with the modules beside it that it imports."""
+        folder = PurePosixPath(path).parent
+        root = f"{vid}:{'' if str(folder) == '.' else folder}"
+        modes = {root: self._modes(root)}
+        inside = modes[root].keys()
+
+        def full(name: str) -> str:
+            return (folder / name).as_posix()
+
+        def known(name: str) -> bool:
+            return name.partition("/")[0] in inside
+
+        def read(name: str) -> bytes | None:
+            return self.blob(f"{vid}:{full(name)}") if known(name) else None
+
+        found = imported(PurePosixPath(path).name, data, read, known)
+        siblings = {full(name): text for name, text in found.items()}
+        executable = set()
+        for name in (path, *siblings):
+            place, base = PurePosixPath(name).parent.as_posix(), PurePosixPath(name).name
+            key = f"{vid}:{'' if place == '.' else place}"
+            if key not in modes:
+                modes[key] = self._modes(key)
+            if modes[key].get(base) == "100755":
+                executable.add(name)
+        return ScriptVersion(vid, path, data, runs, self.repo, when, title, siblings, frozenset(executable))
+
+    def _modes(self, name: str) -> dict[str, str]:
+        """What is in a tree, with the modes."""
+        kind, data = self._read(name)
+        out: dict[str, str] = {}
+        size = len(self.object_id) // 2
+        while kind == b"tree" and data:
+            mode, _, rest = data.partition(b" ")
+            entry, _, rest = rest.partition(b"\0")
+            out[os.fsdecode(entry)] = mode.decode("ascii", "replace")
+            data = rest[size:]
+        return out
+
+    def _read(self, name: str) -> tuple[bytes, bytes]:
+        """Kind and bytes of an object; both empty if there is none, the bytes if it is larger than any script."""
+        if "\n" in name:
+            return b"", b""
+        pipe_in, pipe_out = self._process.stdin, self._process.stdout
+        assert pipe_in is not None and pipe_out is not None
+        try:
+            pipe_in.write(os.fsencode(name) + b"\n")
+            pipe_in.flush()
+            head = pipe_out.readline()
+            words = head.split()
+            if not head:
+                raise HistoryError(f"{self.repo}: no git repository")
+            if len(words) != 3 or words[1] not in (b"blob", b"commit", b"tree", b"tag"):
+                return b"", b""
+            self.object_id = words[0]
+            size = int(words[2])
+            data = pipe_out.read(min(size, _MAX_BLOB))
+            for start in range(_MAX_BLOB, size, _MAX_BLOB):
+                pipe_out.read(min(size - start, _MAX_BLOB))
+            pipe_out.read(1)
         except OSError:
-            pass
-        process.stdout.close()
-        process.wait()
-    return out
+            raise HistoryError(f"{self.repo}: can't be read") from None
+        return words[1], data if size <= _MAX_BLOB else b""
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """For git: nothing points it elsewhere, asks, or fetches."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("GIT_") or k in _KEEP}
     return kept | {
         "GIT_OPTIONAL_LOCKS": "0",
@@ -224,5 +380,5 @@ def _environment() -> dict[str, str]:
 
 
 def _git(args: Sequence[str], cwd: Path | None = None) -> bytes:
-    done = subprocess.run(["git", *args], cwd=cwd, env=_environment(), capture_output=True, check=True)
+    done = subprocess.run(["git", *args], cwd=cwd, env=environment(), capture_output=True, check=True)
     return done.stdout

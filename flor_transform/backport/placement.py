@@ -93,6 +93,27 @@ class Placer:
         gap, decided = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after, near)
         return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, round(score * 0.9, 3), why + decided)
 
+    def at(self, line: int) -> Spot:
+        """The gap of old before a line: where no statement begins there, behind the one that ended last.
+
+        Raises:
+            Refused: the line is inside a statement, or none is before it.
+        """
+        source, last = self.map.old.source, None
+        for node in self.map.old:
+            assert node.block is not None
+            first = source.line_of(node.start)
+            if first == line and not node.block.closed:
+                return Spot(node.block, max(node.index, node.block.first), False, True, 1.0, "by hand")
+            if node.blocks or first > line:
+                continue
+            if source.line_of(max(node.end - 1, node.start)) >= line:
+                raise Refused("FORM", f"line {line} is in the middle of a statement", [node])
+            last = node
+        if last is None or last.block is None or last.block.closed:
+            raise Refused("FORM", f"no statement can go to line {line}")
+        return Spot(last.block, last.index + 1, True, False, 1.0, "by hand")
+
     def _near(self, block: Block, index: int, stop: int, line: int) -> tuple[bool, bool]:
         """Whether a statement of new stands in one paragraph with the one before, and with the one after it.
 

@@ -231,9 +231,40 @@ def test_the_repository_stays_as_it_is(project: Project) -> None:
     project.run(V1, "one")
     project.run(V2, "two")
     before = list(everything(project.root))
-    for args in (["--diff"], ["--check"], ["--output-format", "json"]):
+    for args in (["--diff"], ["--check"], ["--dry-run"], ["--diff", "--output-format", "json"]):
         call("--vars", "loss", *args)
     assert list(everything(project.root)) == before
+    call("--vars", "loss")
+    more = {path for path, _, _ in everything(project.root)} - {path for path, _, _ in before}
+    assert all(path.startswith((".git/objects/", ".git/refs/flor/backport/")) for path in more)
+    assert [item for item in everything(project.root) if item[0] not in more] == before
+
+
+def test_results_are_kept_in_git(project: Project) -> None:
+    vid = project.run(V1, "one")
+    assert call("--vars", "loss").exit_code == 0
+    ref = f"refs/flor/backport/loss/{vid}"
+    shown = git(project.root, "diff", "--stat", vid, ref)
+    assert "src/train.py | 2 ++" in shown
+    assert 'flor.log("loss", value)' in git(project.root, "show", f"{ref}:src/train.py")
+    assert git(project.root, "rev-parse", f"{ref}^").strip() == vid
+    call("--vars", "loss")
+    assert git(project.root, "rev-parse", f"{ref}^").strip() == vid
+
+
+def test_dry_run_says_what_and_why(project: Project) -> None:
+    vid = project.run(V1, "one")
+    project.run("print(1)\n", "other")
+    lines = call("--vars", "loss", "--dry-run").stdout.splitlines()
+    assert lines[0].split() == ["version", "variable", "what", "where", "how", "score"]
+    assert lines[1].split()[:5] == [vid[:8], "loss", "placed", "line", "7"] and "loss is value" in lines[1]
+    assert "refused" in lines[2] and "NO-PLACE" in lines[2]
+
+
+def test_github(project: Project) -> None:
+    project.run("print(1)\n", "other")
+    out = call("--vars", "loss", "--output-format", "github").stdout
+    assert out.startswith("::warning file=src/train.py,line=7,title=flor-backport::loss is refused: NO-PLACE")
 
 
 def test_versions_from_references_alone(project: Project) -> None:
@@ -248,10 +279,9 @@ def test_versions_from_references_alone(project: Project) -> None:
 def test_a_path_that_a_version_lacks(project: Project) -> None:
     project.run(V1)
     assert history.versions(project.root, "absent.py") == []
-    assert history.read_blobs(str(project.root / ".git"), ["HEAD:src/train.py", "HEAD:no such", "HEAD"])[1:] == [
-        None,
-        None,
-    ]
+    with history.Objects(str(project.root / ".git")) as objects:
+        assert objects.blob("HEAD:src/train.py") == V1.encode()
+        assert objects.blob("HEAD:no such") is None and objects.blob("HEAD") is None and objects.blob("a\nb") is None
 
 
 def test_manifests_that_are_torn_or_foreign_are_left_out(project: Project) -> None:

@@ -1,0 +1,212 @@
+"""flor-backport over plain git history that no run has recorded: renames, subfolders, modules, places by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flor_transform.backport import history
+from tests.backport.test_command import call, git
+
+TRAIN = """\
+for epoch in range(3):
+    loss = step()
+    report(loss)
+"""
+LOGGED = TRAIN.replace("    report", '    flor.log("loss", loss)\n    report')
+TODAY = "import flor\n" + LOGGED
+
+
+class History:
+    """A repository; `commit` writes files and commits them (None removes one)."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        root.mkdir()
+        git(root, "init", "-q", "-b", "main")
+
+    def commit(self, title: str, **files: str | None) -> str:
+        for name, text in files.items():
+            self.write(name.replace("__", "/") + ".py", text)
+        git(self.root, "add", "-A")
+        git(self.root, "commit", "-q", "-m", title)
+        return git(self.root, "rev-parse", "HEAD").strip()
+
+    def write(self, name: str, text: str | None) -> None:
+        path = self.root / name
+        if text is None:
+            path.unlink()
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+@pytest.fixture
+def repo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
+    made = History(tmp_path / "project")
+    monkeypatch.setenv("FLOR_HOME", str(tmp_path / "store"))
+    monkeypatch.chdir(made.root)
+    return made
+
+
+def versions(*args: str) -> list[dict[str, object]]:
+    result = call("--vars", "loss", *args, "--output-format", "json")
+    assert result.exit_code == 0, result.output
+    found: list[dict[str, object]] = json.loads(result.stdout)["versions"]
+    return found
+
+
+def test_every_distinct_version_with_its_renames(repo: History) -> None:
+    first = repo.commit("first", main=TRAIN)
+    repo.commit("something else", other="x = 1\n")
+    second = repo.commit("renamed", main=None, src__train=TRAIN)
+    third = repo.commit("longer", src__train=TRAIN.replace("3", "30"))
+    repo.commit("back", src__train=TRAIN)
+    repo.write("src/train.py", TODAY)
+    found = versions("src/train.py", "--revs", "HEAD")
+    assert [(v["vid"], v["path"], v["title"]) for v in found] == [
+        (first, "main.py", "first"),
+        (second, "src/train.py", "renamed"),
+        (third, "src/train.py", "longer"),
+    ]
+    assert all(v["changed"] for v in found)
+    assert versions("src/train.py", "--revs", f"{second}..HEAD")[0]["vid"] == third
+
+
+def test_statements_of_another_revision(repo: History) -> None:
+    old = repo.commit("first", train=TRAIN)
+    with_it = repo.commit("logged", train=TODAY)
+    repo.commit("without", train="print(1)\n")
+    assert call("train.py", "--vars", "loss", "--revs", "HEAD").exit_code == 2
+    found = versions("train.py", "--revs", old, "--from", with_it)
+    assert found[0]["changed"]
+
+
+def test_the_statement_follows_its_function_to_another_file(repo: History) -> None:
+    whole = "import torch\n\n\ndef epoch(model):\n    for x in model:\n        loss = model(x)\n        loss.backward()\n\n\n"
+    first = repo.commit("one file", train=whole + "epoch(make())\n")
+    module = whole.replace("        loss.backward()\n", '        flor.log("loss", loss)\n        loss.backward()\n')
+    repo.write("engine.py", "import flor\n" + module)
+    repo.write("train.py", "from engine import epoch\n\nepoch(make())\n")
+    (found,) = versions("train.py", "--revs", "HEAD")
+    assert [p["path"] for p in found["placements"]] == ["train.py"]  # type: ignore[attr-defined]
+    text = git(repo.root, "show", f"refs/flor/backport/loss/{first}:train.py")
+    assert '        loss = model(x)\n        flor.log("loss", loss)\n' in text
+
+
+def test_a_module_beside_the_script(repo: History) -> None:
+    module = "def epoch(model):\n    for x in model:\n        loss = model(x)\n        loss.backward()\n"
+    script = "from lib.engine import epoch\n\nepoch(make())\n"
+    repo.commit("first", src__lib__engine=module, src__train=script)
+    repo.write("src/lib/engine.py", module.replace("        loss.b", '        flor.log("loss", loss)\n        loss.b'))
+    (found,) = versions("src/train.py", "--revs", "HEAD")
+    assert [p["path"] for p in found["placements"]] == ["src/lib/engine.py"]  # type: ignore[attr-defined]
+
+
+# What binds the names in today's version only begins in the older one.
+BEFORE = """\
+for epoch in range(3):
+    train(model)
+    total, wrong = 0, 0
+    for x, y in data:
+        total += 1
+        wrong += model(x) != y
+    save(model)
+    tidy(data)
+"""
+AFTER = """\
+import flor
+for epoch in range(3):
+    train(model)
+    total, wrong = evaluate(model, data)
+    flor.log("loss", wrong / total)
+"""
+
+
+def test_by_hand_carried_on_and_remembered(repo: History) -> None:
+    first = repo.commit("first", train=BEFORE)
+    second = repo.commit("second", train=BEFORE.replace("range(3)", "range(30)"))
+    repo.write("train.py", AFTER)
+    assert all(v["refusals"] for v in versions("train.py", "--revs", "HEAD"))
+    found = versions("train.py", "--revs", "HEAD", "--at", f"{second[:8]}:7")
+    assert not any(v["refusals"] for v in found)
+    for vid in (first, second):
+        text = git(repo.root, "show", f"refs/flor/backport/loss/{vid}:train.py")
+        assert '!= y\n    flor.log("loss", wrong / total)\n    save(model)\n' in text
+    again = versions("train.py", "--revs", "HEAD")
+    assert [v["placements"] for v in again] == [v["placements"] for v in found]
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [
+        ("nowhere", "write REV:LINE"),
+        ("abc:4", "no version 'abc'"),
+        ("{vid}:1", "UNBOUND: total is not bound at its place"),
+        ("{vid}:3", "total is bound on some paths to its place only"),
+    ],
+)
+def test_by_hand_where_it_can_not_go(repo: History, at: str, said: str) -> None:
+    vid = repo.commit("first", train=BEFORE)
+    repo.write("train.py", AFTER)
+    result = call("train.py", "--vars", "loss", "--revs", "HEAD", "--at", at.format(vid=vid))
+    assert result.exit_code == 2 and said in result.stderr, result.output
+    assert git(repo.root, "for-each-ref", "refs/flor") == ""
+
+
+def test_by_hand_behind_the_last_statement(repo: History) -> None:
+    vid = repo.commit("first", train=BEFORE)
+    repo.write("train.py", AFTER)
+    assert call("train.py", "--vars", "loss", "--revs", "HEAD", "--at", f"{vid}:9").exit_code == 0
+    text = git(repo.root, "show", f"refs/flor/backport/loss/{vid}:train.py")
+    assert text.endswith('    tidy(data)\n    flor.log("loss", wrong / total)\n')
+
+
+def test_ambiguous_may_fail(repo: History) -> None:
+    repo.commit("first", train=BEFORE)
+    repo.write("train.py", AFTER)
+    assert call("train.py", "--vars", "loss", "--revs", "HEAD").exit_code == 0
+    assert call("train.py", "--vars", "loss", "--revs", "HEAD", "--on-ambiguous", "fail").exit_code == 1
+
+
+def test_many_versions_in_several_processes(repo: History) -> None:
+    for number in range(14):
+        repo.commit(f"{number}", train=TRAIN.replace("3", str(number)))
+    repo.write("train.py", TODAY)
+    one = versions("train.py", "--revs", "HEAD", "-j", "1")
+    assert len(one) == 14 and all(v["changed"] for v in one)
+    assert versions("train.py", "--revs", "HEAD", "-j", "2") == one
+
+
+@pytest.mark.parametrize("revs", ["no-such-revision", "--all", " ", "HEAD..nothing"])
+def test_revisions_that_are_none(repo: History, revs: str) -> None:
+    repo.commit("first", train=TRAIN)
+    repo.write("train.py", TODAY)
+    result = call("train.py", "--vars", "loss", f"--revs={revs}")
+    assert result.exit_code == 2 and result.stdout == "" and len(result.stderr.splitlines()) == 1
+
+
+def test_a_file_that_was_never_committed(repo: History) -> None:
+    repo.commit("first", other="x = 1\n")
+    repo.write("train.py", TODAY)
+    result = call("train.py", "--vars", "loss", "--revs", "HEAD")
+    assert result.exit_code == 2 and "commit it first" in result.stderr
+
+
+def test_links_and_what_is_no_python_are_refused_alone(repo: History) -> None:
+    (repo.root / "train.py").symlink_to("elsewhere.py")
+    repo.commit("a link")
+    (repo.root / "train.py").unlink()
+    repo.commit("python 2", train="print 'x'\n")
+    repo.commit("good", train=TRAIN)
+    repo.write("train.py", TODAY)
+    assert [v["changed"] for v in versions("train.py", "--revs", "HEAD")][-1] is True
+
+
+def test_history_of_a_repository_without_a_work_tree(repo: History, tmp_path: Path) -> None:
+    vid = repo.commit("first", train=TRAIN)
+    git(tmp_path, "clone", "-q", "--bare", str(repo.root), "bare.git")
+    (found,) = history.revisions(str(tmp_path / "bare.git"), "train.py", "HEAD")
+    assert (found.vid, found.data) == (vid, TRAIN.encode())
