@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from flor_transform.backport import BackportResult as BackportResult
+    from flor_transform.backport import ProjectResult as ProjectResult
     from flor_transform.backport import backport as backport
+    from flor_transform.backport import backport_project as backport_project
     from flor_transform.pipeline import Result as Result
     from flor_transform.pipeline import instrument as instrument
     from flor_transform.pipeline import instrument_project as instrument_project
@@ -22,10 +24,21 @@ _EXPORTS = {
     "Result": "flor_transform.pipeline",
     "strip": "flor_transform.strip",
     "backport": "flor_transform.backport",
+    "backport_project": "flor_transform.backport",
     "BackportResult": "flor_transform.backport",
+    "ProjectResult": "flor_transform.backport",
 }
 
-__all__ = ["BackportResult", "Result", "backport", "instrument", "instrument_project", "strip"]
+__all__ = [
+    "BackportResult",
+    "ProjectResult",
+    "Result",
+    "backport",
+    "backport_project",
+    "instrument",
+    "instrument_project",
+    "strip",
+]
 
 
 class _Package(ModuleType):

@@ -111,30 +111,28 @@ def _recovered_texts(run: RunFolder) -> dict[str, list[str]]:
 
 
 def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str]) -> Placed:
-    from flor_transform import backport
+    from flor_transform import backport_project
+    from flor_transform.backport.byhand import remembered
 
     placed = Placed()
     logged = {name for _, name, _ in keyed(read(run.log))}
     placed.recorded = [name for name in names if name in logged]
     wanted = [name for name in names if name not in logged]
-    for path, text in new.items():
-        if path not in old:
-            continue
-        result = backport(old[path], text, wanted)
-        for placement in result.placements:
-            placed.lines.setdefault(path, []).append(placement.line)
-            placed.texts.setdefault(placement.name, []).append(placement.text.strip())
-            if placement.name not in placed.names:
-                placed.names.append(placement.name)
-        for refusal in result.refusals:
-            if refusal.code != "NOT-LOGGED":
-                placed.refused[refusal.name] = f"{refusal.code}: {refusal.message}"
-        if result.changed:
-            placed.patched[path] = result.code
-    for name in wanted:
-        if name not in placed.names:
-            placed.refused.setdefault(name, "its statement is in a file that this version does not have")
-    placed.refused = {name: why for name, why in placed.refused.items() if name not in placed.names}
+    result = backport_project(old, new, wanted)
+    manifest = run.manifest()
+    if result.refusals and manifest.get("repo"):
+        by_hand = {at.name: (at.path, at.line) for at in remembered(manifest["repo"], [manifest["vid"]])}
+        places = {r.name: by_hand[r.name] for _, r in result.refusals if r.name in by_hand}
+        result = backport_project(old, new, wanted, places) if places else result
+    for path, placement in result.placements:
+        placed.lines.setdefault(path, []).append(placement.line)
+        placed.texts.setdefault(placement.name, []).append(placement.text.strip())
+        if placement.name not in placed.names:
+            placed.names.append(placement.name)
+    placed.patched = result.changed
+    for _, refusal in result.refusals:
+        if refusal.name not in placed.names:
+            placed.refused[refusal.name] = f"{refusal.code}: {refusal.message}"
     return placed
 
 

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from flor_transform.backport.engine import backport
 from flor_transform.backport.plan import BackportResult, Placement, Refusal
+from flor_transform.backport.project import ProjectResult, backport_project
 
-__all__ = ["BackportResult", "Placement", "Refusal", "backport"]
+__all__ = ["BackportResult", "Placement", "ProjectResult", "Refusal", "backport", "backport_project"]

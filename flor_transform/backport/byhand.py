@@ -7,7 +7,7 @@ import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
 
-from flor_transform.backport.history import ScriptVersion, environment
+from flor_transform.backport.history import environment
 from flor_transform.backport.project import backport_project
 from flor_transform.backport.report import At, Outcome
 
@@ -19,26 +19,24 @@ def trailer(at: At) -> str:
     return f"Flor-At: {at.line} {at.name} {at.path}"
 
 
-def remembered(versions: Sequence[ScriptVersion]) -> set[At]:
-    """What was said for these versions before: the trailers of the commits under ``refs/flor/backport``."""
+def remembered(repo: str, vids: Collection[str]) -> set[At]:
+    """What was said for versions of a repository before: the trailers of the commits under ``refs/flor/backport``."""
+    form = "--format=%(refname)%00%(contents)%00"
+    try:
+        listing = subprocess.run(
+            ["git", f"--git-dir={repo}", "for-each-ref", form, "refs/flor/backport/"],
+            env=environment(),
+            capture_output=True,
+            check=True,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return set()
     found: set[At] = set()
-    vids = {version.vid for version in versions}
-    for repo in {version.repo for version in versions}:
-        form = "--format=%(refname)%00%(contents)%00"
-        try:
-            listing = subprocess.run(
-                ["git", f"--git-dir={repo}", "for-each-ref", form, "refs/flor/backport/"],
-                env=environment(),
-                capture_output=True,
-                check=True,
-            ).stdout
-        except (OSError, subprocess.SubprocessError):
-            continue
-        parts = os.fsdecode(listing).split("\0")
-        for ref, text in zip(parts[::2], parts[1::2], strict=False):
-            vid = ref.strip().rpartition("/")[2]
-            if vid in vids:
-                found |= {At(name, vid, path, int(line)) for line, name, path in _TRAILER.findall(text)}
+    parts = os.fsdecode(listing).split("\0")
+    for ref, text in zip(parts[::2], parts[1::2], strict=False):
+        vid = ref.strip().rpartition("/")[2]
+        if vid in vids:
+            found |= {At(name, vid, path, int(line)) for line, name, path in _TRAILER.findall(text)}
     return found
 
 

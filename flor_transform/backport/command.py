@@ -95,7 +95,10 @@ def _run(options: Options) -> int:
     path, versions = _versions(options)
     new = _today(path, options)
     asked = _asked(options, versions)
-    outcomes = byhand.apply(_all(versions, new, options), new, options.names, byhand.remembered(versions) | asked)
+    before = [
+        byhand.remembered(repo, {v.vid for v in versions if v.repo == repo}) for repo in {v.repo for v in versions}
+    ]
+    outcomes = byhand.apply(_all(versions, new, options), new, options.names, asked.union(*before))
     if options.on_ambiguous == "ask" and sys.stdin.isatty():
         outcomes = byhand.apply(outcomes, new, options.names, _ask(outcomes))
     _print(path, options, outcomes)
