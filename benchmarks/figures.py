@@ -17,6 +17,7 @@ class Figure:
         ours, floor: seconds (or what `unit` says); the ratio is ours / floor.
         against: what the floor is.
         target: what the ratio should be at most.
+        at_most: the same for `ours`, where its unit tells more than the ratio.
     """
 
     name: str
@@ -25,11 +26,14 @@ class Figure:
     against: str
     unit: str = "s"
     target: float | None = None
+    at_most: float | None = None
 
     def __str__(self) -> str:
         ratio = self.ours / self.floor if self.floor else float("inf")
         times = f"{self.ours:.4g} {self.unit} against {self.floor:.4g} {self.unit}"
         target = "" if self.target is None else f", target {self.target:g}{'' if ratio <= self.target else ': missed'}"
+        if self.at_most is not None:
+            target += f", target {self.at_most:.3g} {self.unit}{'' if self.ours <= self.at_most else ': missed'}"
         return f"{self.name:<52} {ratio:8.3f} x{target}  ({times}: {self.against})"
 
 

@@ -21,4 +21,4 @@ def _cost(module: str) -> float:
 
 def run() -> Iterator[Figure]:
     """Against importing argparse, which most training scripts import anyway."""
-    yield Figure("import flor", _cost("flor") * 1e3, _cost("argparse") * 1e3, "import argparse", "ms")
+    yield Figure("import flor", _cost("flor") * 1e3, _cost("argparse") * 1e3, "import argparse", "ms", at_most=30)

@@ -119,6 +119,7 @@ class Session:
         self, log: RunLog, on_error: Callable[[Exception], None], arguments: dict[str, Any] | None = None
     ) -> None:
         self._log = log
+        self._append = log.append
         self._on_error = on_error
         self.keeper: Keeper = Idle()
         self.arguments = arguments
@@ -173,7 +174,12 @@ class Session:
                 self._drop_left_whiles(sys._getframe(2))
             if self._blocks and self._blocks[-1].steps:
                 self._drop_left_block(sys._getframe(2))
-            self._log.append(self._levels[-1].context() if self._levels else 0, name, value)
+            if self._levels:
+                level = self._levels[-1]
+                context = level._context  # most often it is there: a call less
+                self._append(level.context() if context is None else context, name, value)
+            else:
+                self._append(0, name, value)
         except Exception as error:
             self.fail(error)
 

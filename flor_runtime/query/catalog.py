@@ -21,6 +21,7 @@ from flor_runtime.store.layout import Home, RunFolder
 #: records of a run, and bytes of their values, that the index keeps a copy of
 _FEW = 20_000
 _SMALL = 1 << 16
+_MOST_NAMES = 10_000  # of a run; one with more is read each time
 _AT_ONCE = 200  # runs that are put into the index together
 
 
@@ -172,6 +173,8 @@ class _Filling:
     def add(self, folder: RunFolder, manifest: dict[str, Any], logs: list[Log], found: dict[str, Any]) -> Facts | None:
         """Put a run into the index; gives its records if they are few."""
         if self._index is None or folder.stamp is None or found["status"] not in ("finished", "failed", "interrupted"):
+            return None
+        if len(found["names"]) > _MOST_NAMES:
             return None
         part = part_of(folder, manifest, logs, None) if _is_small(logs) else None
         facts = {**found, "started": manifest["started"]}

@@ -241,7 +241,7 @@ class RunLog:
             INT_RECORD.pack_into(view, position - start, ctx, ident, raw, check, kind, COMMIT)
 
     def _name_id(self, name: object) -> int:
-        text = (name if type(name) is str else str(name))[:LONGEST_NAME]
+        text = (name if type(name) is str else _text_of(name))[:LONGEST_NAME]
         with self._lock:
             known = self._ids.get(text)
             if known is not None:
@@ -411,6 +411,13 @@ class _Table:
     def forget(self) -> None:
         self._segments = []
         self.current = (bytearray(), 0, 0)
+
+
+def _text_of(name: object) -> str:
+    try:
+        return str(name)
+    except Exception:  # the program's own doing, and no reason to stop
+        return f"<{type(name).__name__}>"
 
 
 def _pieces(parts: Iterable[Part]) -> Iterator[memoryview]:

@@ -140,22 +140,35 @@ def test_sync_may_be_called_at_any_time(tmp_path):
     log.sync()
 
 
+class Rude:
+    def __str__(self) -> str:
+        raise RuntimeError("no")
+
+
 def test_names_of_any_kind(tmp_path):
     log = RunLog(tmp_path / "log")
-    names = ["", "a\nb", "é", "\ud800", "x" * 300, "\x1b[2J", '"', "a"]
+    names = ["", "a\nb", "é", "\ud800", "x" * 10_000, "../..", "a/b", "\0", "\x1b[2J", '"', "a"]
     for name in names:
         log.append(0, name, 1.0)
     log.append(0, 5, 1.0)
     log.append(0, ["list"], 1.0)
-    assert [name for _, name, _, _ in read(tmp_path / "log").rows()] == [*names, "5", "['list']"]
+    log.append(0, Rude(), 1.0)
+    log.append(0, "y" * 70_000, 1.0)
+    expected = [*names, "5", "['list']", "<Rude>", "y" * 65_536]
+    assert [name for _, name, _, _ in read(tmp_path / "log").rows()] == expected
 
 
-def test_more_names_than_two_bytes_hold(tmp_path):
+@pytest.mark.parametrize("count", [70_000, pytest.param(1_000_000, marks=pytest.mark.proof)])
+def test_more_names_than_two_bytes_hold(tmp_path, count):
     log = RunLog(tmp_path / "log")
-    for number in range(70_000):
+    for number in range(count):
         log.append(0, f"n{number}", number)
-    rows = list(read(tmp_path / "log").rows())
-    assert rows[-1] == ((), "n69999", 69999, 69999)
+    turn = log.context(0, "after them all", 1)
+    log.append(turn, "n0", 0.5)
+    log.close()
+    *_, before, last = read(tmp_path / "log").rows()
+    assert before == ((), f"n{count - 1}", count - 1, count - 1)
+    assert last == ((("after them all", 1),), "n0", 0.5, count)
 
 
 def test_repeated_texts_are_stored_once(tmp_path):

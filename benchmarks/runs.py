@@ -1,0 +1,62 @@
+"""CPU time of `flor runs` and `flor show` over many small runs, with the index and without it."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.figures import Figure
+from flor_runtime.store import index
+from flor_runtime.store.layout import Home
+from flor_runtime.store.runlog import RunLog
+
+RUNS = (1000, 5000)
+STARTED = 1_750_000_000.0
+
+
+def _fill(home: Home, count: int) -> None:
+    for number in range(count):
+        run = home.create_run()
+        run.begin({"projid": "digits", "project": "/p", "script": "train.py", "argv": [], "started": STARTED + number})
+        log = RunLog(run.log)
+        log.append(0, "lr", 0.1 * (number % 7))
+        for epoch in range(1, 6):
+            turn = log.context(0, "epoch", epoch)
+            for step in range(1, 21):
+                log.append(log.context(turn, "step", step), "loss", 1 / (epoch * step))
+            log.append(turn, "acc", epoch / 10)
+        log.close()
+        run.finish("finished")
+
+
+def _cost(home: Home, *arguments: str) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code = "import sys; from flor_runtime.cli import main; sys.argv[0] = 'flor'; main()"
+    environment = {**os.environ, "FLOR_HOME": str(home.root)}
+    subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def run() -> Iterator[Figure]:
+    """Each command with the index that it finds, against the same with one that it can't use."""
+    for count in RUNS:
+        with tempfile.TemporaryDirectory() as folder:
+            home = Home(Path(folder) / "home")
+            _fill(home, count)
+            time.sleep(0.3)  # what has just been written is not put into the index
+            commands = (("runs", "--all"), ("show", "acc", "--runs", "all"), ("show", "--runs", "all"))
+            first = _cost(home, *commands[0])
+            known = [min(_cost(home, *command) for _ in range(3)) for command in commands]
+            index.discard(home)
+            (home.root / "main.db").mkdir()
+            plain = [min(_cost(home, *command) for _ in range(2)) for command in commands]
+            yield Figure(f"flor runs, {count} runs, which fills the index", first, plain[0], "without an index")
+            for command, ours, floor in zip(commands, known, plain, strict=True):
+                yield Figure(f"flor {' '.join(command)}, {count} runs", ours, floor, "without an index")
