@@ -71,7 +71,9 @@ def _check_repository(home: Home, repo: Path, known: dict[str, str], look: Look)
         look.file(path)
         data = path.read_bytes()
         found = _OBJECT.fullmatch(name)
-        if found is not None:
+        if path.name.startswith("tmp_obj_") or name.endswith(".lock"):
+            yield at.normal("a file that was being written", "it can be removed")
+        elif found is not None:
             if not _is_sound(data, found[1] + found[2]):
                 yield at.damage("is not what was written", "versions that have this file can't be replayed")
         elif name in OWN_FILES:
@@ -80,8 +82,6 @@ def _check_repository(home: Home, repo: Path, known: dict[str, str], look: Look)
         elif name.startswith("refs/"):
             if not _REF.fullmatch(data) or (name in known and data[:-1].decode() != known[name]):
                 yield at.damage("is not what was written", _LOST)
-        elif path.name.startswith("tmp_obj_") or path.name.endswith(".lock"):
-            yield at.normal("a file that was being written", "it can be removed")
         elif not name.startswith(("objects/pack/", "objects/info/", "info/")) and name != "packed-refs":
             yield at.unknown()
     if list((repo / "objects").glob("pack/*.pack")):  # somebody has packed it: git checks that

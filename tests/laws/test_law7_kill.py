@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import struct
 import subprocess
@@ -13,12 +12,9 @@ from pathlib import Path
 import pytest
 
 from flor_runtime.query import full_pivot
-from flor_runtime.store import cleaning
-from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import Home
 from flor_runtime.store.runlog import read, same_bits
 from tests.laws.kill_writer import STEPS, name, value
-from tests.runtime.processes import HEAD
 
 
 def kill_once(home: Home, tmp_path: Path, delay: float) -> int:
@@ -64,63 +60,3 @@ def test_two_hundred_kills_lose_nothing(tmp_path):
     rng = random.Random()
     counts = [kill_once(home, tmp_path, rng.uniform(0, 0.4)) for _ in range(200)]
     assert sum(counts) > 100_000
-
-
-TRAINING = (
-    HEAD
-    + """
-import numpy, random
-weights = [random.Random(0).random() for _ in range(300)]
-moments = [numpy.zeros(200_000 + n, 'u1') for n in range(3)]
-print("ready", flush=True)
-for epoch in range(10**6):
-    total = 0.0
-    for step in range(3):
-        optimizer.zero_grad()
-        Loss().backward()
-        optimizer.step()
-        weights = [w * 0.999 for w in weights]
-        moments[step][:] = epoch % 256
-        total += weights[0]
-    print(epoch, flush=True)
-"""
-)
-
-
-def kill_training(home: Home, folder: Path, delay: float) -> int:
-    """Record a script, kill it, check its checkpoints; returns how many there are."""
-    script = folder / "train.py"
-    script.write_text(TRAINING)
-    flor = Path(sys.executable).with_name("flor")
-    command = [flor, "run", "--epsilon", "1", script.name]
-    env = {**os.environ, "FLOR_HOME": str(home.root)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder, env=env) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n"
-        time.sleep(delay)
-        process.kill()
-    (run,) = [found for found in home.all_runs() if found.end() is None][-1:]
-    assert run.status() == "killed"
-    reader = Reader(run.ckpt)
-    for key, entry in reader.entries.items():
-        assert entry.usable, (key, entry.problems)
-        reader.load(entry)  # all that a line names is there, and is what it was
-    reader.close()
-    assert cleaning.clean(run, None).reason in ("", "nothing to drop")
-    assert not list(run.ckpt.glob("*.bin"))
-    assert not any(entry.usable for entry in Reader(run.ckpt).entries.values())
-    return len(reader.entries)
-
-
-def test_checkpoints_of_a_killed_run_can_all_be_used(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    rng = random.Random(21)
-    assert max(kill_training(home, tmp_path, rng.uniform(0, 0.8)) for _ in range(4)) > 2
-
-
-@pytest.mark.proof
-def test_checkpoints_of_many_killed_runs_can_all_be_used(tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    rng = random.Random()
-    for _ in range(60):
-        kill_training(home, tmp_path, rng.uniform(0, 2))
