@@ -10,7 +10,7 @@ from pathlib import Path
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from flor_runtime import boot
+from flor_runtime import boot, ranks
 from flor_runtime import session as sessions
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def attach() -> None:
     name, epsilon = _take_option(sys.argv)
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
-    if not isinstance(file, str):
+    if not isinstance(file, str) or ranks.place()[0]:  # the first process of several records
         return
     from flor_runtime.recording import Prepared, Recording, warn
     from flor_runtime.runner import settings_of

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from flor_runtime import inputs, knobs, secrets, versions
+from flor_runtime import inputs, knobs, ranks, secrets, versions
 from flor_runtime import session as sessions
 from flor_runtime.boot import warn as warn
 from flor_runtime.coderules import Rules
@@ -169,6 +169,7 @@ class Prepared(NamedTuple):
                 "platform": platform.platform(),  # here: it may import, and the program's folder is not in the way yet
                 "executable": sys.executable,
                 "hash_seed": hash_seed,
+                "processes": ranks.place()[1],
                 "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
                 "vid": taken.vid,
                 "repo": taken.repo,

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from flor_runtime import ranks
 from flor_runtime.boot import Launch, warn
 from flor_runtime.boot import without_our_frames as without_our_frames
 from flor_runtime.importing import Finder, install
@@ -184,6 +185,8 @@ def launch(
         return 2
     options = _interpreter_options()
     try:
+        if ranks.place()[0]:  # the first process of several records
+            os.execv(sys.executable, [sys.executable, *options, typed, *args])
         settings = settings_of(Path(shown))
         program = _program(Path(shown), source, typed, settings) if settings is not None else None
         if settings is None or program is None:

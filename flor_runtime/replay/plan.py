@@ -290,6 +290,10 @@ def plan_run(
     manifest = run.manifest()
     if not manifest.get("vid") or not manifest.get("repo"):
         raise ReplayError("its code was not kept")
+    if manifest.get("processes", 1) != 1:
+        raise ReplayError(
+            f"it is one of {manifest['processes']} processes that trained together, and can't go on without the others"
+        )
     secrets.unmask_arguments(manifest["argv"], manifest.get("masked"), os.environ)
     try:
         versions.export(manifest["repo"], manifest["vid"], scratch)

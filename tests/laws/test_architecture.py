@@ -15,7 +15,7 @@ HEAVY = ["torch", "pandas", "git", "libcst", "click", "rich", "numpy"]
 
 #: Rooms of flor_runtime, lower ones first: a room imports only itself and lower ones at module level.
 ROOMS = [
-    {"errors", "knobs", "frame_locals", "secrets"},
+    {"errors", "knobs", "ranks", "frame_locals", "secrets"},
     {
         "store.layout",
         "store.handles",
