@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from functools import partial
@@ -30,7 +29,7 @@ from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
 from flor_runtime.store import retention, signing
 from flor_runtime.store.checked import write_bytes
-from flor_runtime.store.layout import Home, RunFolder, Status, write_json
+from flor_runtime.store.layout import Home, RunFolder, Status, wall_clock, write_json
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
 from flor_runtime.store.writer import Writer
@@ -163,7 +162,7 @@ class Prepared(NamedTuple):
                 "argv": masked.argv,
                 "masked": masked.variables,
                 "cwd": str(Path.cwd()),
-                "started": time.time(),
+                "started": wall_clock(),
                 "pid": os.getpid(),
                 "python": platform.python_version(),
                 "platform": platform.platform(),  # here: it may import, and the program's folder is not in the way yet

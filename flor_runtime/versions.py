@@ -239,7 +239,7 @@ def _write(
     careful: bool = False,
 ) -> str:
     folders = trees(held, algorithm)
-    made = commit(folders[-1].oid, parents, f"flor run {run}\n\n{script}", int(time.time()), algorithm)
+    made = commit(folders[-1].oid, parents, f"flor run {run}\n\n{script}", max(0, int(time.time())), algorithm)
     # each object once: folders may be alike
     new = {item.oid: item for item in (*objects.values(), *folders, made)}
     needed = {entry.oid for entry in held.values() if entry.mode != GITLINK} - new.keys()

@@ -102,6 +102,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return data
 
 
+def wall_clock() -> float:
+    """Unix time; a clock that was never set may be before its beginning."""
+    return max(0.0, time.time())
+
+
 def check_format(path: Path, data: Mapping[str, Any]) -> None:
     """Refuse what a newer flor wrote, in one line."""
     version = data.get("format")
@@ -189,7 +194,7 @@ class RunFolder:
         """Write run.json: the run exists from here on. Format, run, process and start are added where missing, and the
         user's signature."""
         pid = os.getpid()
-        known = {"format": FORMAT, "run": self.id, "started": time.time(), "pid": pid}
+        known = {"format": FORMAT, "run": self.id, "started": wall_clock(), "pid": pid}
         data = {**known, **manifest}
         data.setdefault("process", process_mark(data["pid"]))
         data.pop("signature", None)
@@ -210,7 +215,7 @@ class RunFolder:
         self, status: Status, exit: int | None = 0, error: str | None = None, *, stopped: str | None = None
     ) -> None:
         """Write end.json: how the run ended, and why recording had stopped before."""
-        end = {"format": FORMAT, "status": status, "ended": time.time(), "exit": exit, "error": error}
+        end = {"format": FORMAT, "status": status, "ended": wall_clock(), "exit": exit, "error": error}
         if stopped is not None:
             end["stopped"] = stopped
         write_json(self.path / "end.json", end)

@@ -89,7 +89,7 @@ def flip(home: Home, scratch: Path, count: int, rng: random.Random) -> None:
 
 
 def test_flipped_bits_of_every_kind_of_file_are_found(home: Home, tmp_path: Path) -> None:
-    flip(home, tmp_path, 60, random.Random(40))
+    flip(home, tmp_path, 40, random.Random(40))
 
 
 @pytest.mark.proof
