@@ -135,14 +135,26 @@ def _print(where: Target, planned: Shipment, word: str) -> None:
             Column("records", [str(one.records) for one in planned.runs], right=True),
             Column("size", [size(one.size) for one in planned.runs], right=True),
             Column("masked", [str(one.masked) if one.masked else "" for one in planned.runs], right=True),
-            Column("code", ["yes" if one.run in planned.codes else "" for one in planned.runs]),
+            Column("code", [_code(where, planned.codes.get(one.run)) for one in planned.runs]),
         ]
     )
     for run, why in planned.withheld.items():
         say(f"{run[:8]}: its code is left out: {why}")
+    names = dict.fromkeys(name for one in planned.runs for name in one.names)
+    if names:
+        say(f"values of {', '.join(names)}")
     total = sum(one.size for one in planned.runs)
     url = mask_text(url_of(where))
     say(f"{_runs(len(planned.runs))}, {size(total)}, {word} to {where.name} at {where.remote} ({url})")
+
+
+def _code(where: Target, tree: str | None) -> str:
+    from flor_runtime.share.publish import code_size
+
+    if tree is None:
+        return ""
+    files, total = code_size(where, tree)
+    return f"{files} file{'s' * (files != 1)}, {size(total)}"
 
 
 def _runs(count: int) -> str:

@@ -35,6 +35,7 @@ class Bundle:
 
     Attributes:
         files: by path below the run's folder on the branch.
+        names: under which something was logged or captured.
         records: how many it has. `masked`: how many values had something secret in them.
     """
 
@@ -44,6 +45,7 @@ class Bundle:
     argv: list[str]
     vid: str | None
     repo: str | None
+    names: list[str] = field(default_factory=list)
     records: int = 0
     masked: int = 0
     files: dict[str, bytes] = field(default_factory=dict)
@@ -71,8 +73,11 @@ def bundle(folder: RunFolder) -> Bundle:
         known.argv,
         manifest.get("vid"),
         manifest.get("repo"),
-        len(read(folder.log)),
     )
+    for log in LOGS:
+        records = read(folder.path / log)
+        made.records += len(records)
+        made.names += [records.names[code] for code in dict.fromkeys(records.name.tolist())]
     with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
 
         def add(path: str, data: Mapping[str, Any]) -> None:

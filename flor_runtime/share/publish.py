@@ -127,6 +127,13 @@ def known_tip(target: Target) -> str | None:
         return None
 
 
+def code_size(target: Target, tree: str) -> tuple[int, int]:
+    """How many files a version has, and their bytes."""
+    listing = git(["ls-tree", "-r", "-l", "-z", "--full-tree", tree], git_dir=target.repo).split(b"\0")[:-1]
+    sizes = [line.partition(b"\t")[0].split()[3] for line in listing]
+    return len(sizes), sum(int(size) for size in sizes if size.isdigit())
+
+
 @git_said("git")
 def prepare(target: Target, bundles: Sequence[Bundle], tip: str | None, rules: Rules, *, code: bool) -> Shipment:
     """What of the runs is not on the branch yet.

@@ -161,7 +161,12 @@ def test_dry_run_uses_no_network(both: tuple[Colleague, Colleague]) -> None:
     git(ann.repo, "remote", "set-url", "origin", "/nonexistent/gone.git")
     before = users(ann.repo)
     out, said = ann.flor("share", "--dry-run")
-    assert run.id[:8] in out and "would go to flor.shadow.main at origin (/nonexistent/gone.git)" in said
+    assert (
+        run.id[:8] in out
+        and "5 files, " in out
+        and "values of lr, loss" in said
+        and "would go to flor.shadow.main at origin (/nonexistent/gone.git)" in said
+    )
     assert users(ann.repo) == before
     assert "does not appear to be a git repository" in ann.flor("share", code=2)[1]
 
