@@ -11,6 +11,7 @@ _DEFAULTS: dict[str, float] = {
     "DISK_BUDGET_MB": 10_000,  # of checkpoints, a run; beyond it, turns are thinned out
     "DISK_SHARE": 0.2,  # of the free disk: what a run's checkpoints may take at most, and those of all ended runs
     "STORE_BUDGET_MB": 0,  # of all ended runs' checkpoints; 0: by the share
+    "PICKLE": 0,  # 1: objects of compiled code are kept as signed pickles
     "CAPTURE": 1,  # 0: parameters and trackers' metrics are not recorded
     "CODE_LIMIT": 5_000_000,  # bytes of a file that is kept with the code of a run
     "REPLAY_JOBS": 0,  # 0: one worker a core

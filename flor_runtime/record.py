@@ -35,6 +35,7 @@ class Recorder:
 
     Args:
         is_project: tells the user's own modules by their globals.
+        pickles: objects of compiled code may be kept as pickles.
         on_first_turn: called once, with its frame, when a main loop begins: what is known only then is written.
     """
 
@@ -45,12 +46,14 @@ class Recorder:
         policy: Policy,
         is_project: frames.IsProject,
         on_first_turn: Any,
+        pickles: bool = False,
     ) -> None:
         self._session = session
         self._writer = writer
         self._policy = policy
         self._is_project = is_project
         self._on_first_turn = on_first_turn
+        self._pickles = pickles
         self._began: float | None = None
         self._taking = False
         self._settings: dict[str, object] = {}  # of the process, when the main loop began
@@ -78,7 +81,9 @@ class Recorder:
             if reason:
                 problems.append(reason)
             with process.no_collection():
-                graph = frames.capture(frame, stretch, anchors, (*self._session.objects, *objects), self._is_project)
+                graph = frames.capture(
+                    frame, stretch, anchors, (*self._session.objects, *objects), self._is_project, pickles=self._pickles
+                )
                 graph.problems += problems
                 saved = self._save(key, graph, clocks)
         if not saved and self._policy.affords_note(elapsed):
@@ -122,7 +127,7 @@ class Recorder:
             if position(frame) != stretch.exit:
                 problems.append("the block ended in another place than where it should")
             with process.no_collection():
-                graph = frames.capture(frame, stretch, anchors, (), self._is_project, values)
+                graph = frames.capture(frame, stretch, anchors, (), self._is_project, values, pickles=self._pickles)
                 graph.problems += problems
                 self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, clocks)
 

@@ -126,6 +126,7 @@ class Prepared(NamedTuple):
         name: str | None = None,
         epsilon: float | None = None,
         capture: bool | None = None,
+        pickles: bool | None = None,
         plans: Mapping[str, Any] | None = None,
         settings: Mapping[str, Any] | None = None,
         typed: str | None = None,
@@ -138,6 +139,7 @@ class Prepared(NamedTuple):
             argv: the script's arguments, without its name.
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
             capture: keep parameters and what trackers are given; None: as the settings have it.
+            pickles: keep objects of compiled code as signed pickles; None: as the settings have it.
             plans: what was instrumented, by file; kept for the replay.
             settings: as [tool.flor] has them, where they are not the defaults; kept for the replay.
             typed: the script's path as it was typed.
@@ -176,6 +178,7 @@ class Prepared(NamedTuple):
                 "notes": [*taken.notes, *_unsigned()],
                 "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
                 "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
+                "pickles": bool(knobs.get("PICKLE")) if pickles is None else pickles,
                 "plans": dict(plans or {}),
                 "settings": dict(settings or {}),
             }
@@ -242,7 +245,14 @@ class Recording:
         epsilon = float(self._manifest["epsilon"])
         self._writer = Writer(self.folder.ckpt, patient=epsilon >= 1, budget=retention.run_budget(self.folder.path))
         self._policy = Policy(epsilon)
-        self.session.keeper = Recorder(self.session, self._writer, self._policy, self.project, self._first_turn)
+        self.session.keeper = Recorder(
+            self.session,
+            self._writer,
+            self._policy,
+            self.project,
+            self._first_turn,
+            bool(self._manifest["pickles"]),
+        )
         write_bytes(self.folder.path / "random.bin", codec.pack(rng.capture()["python"]))
         for module, read, _ in rng.SELF_SEEDED:
             when_imported(module, partial(self._seeded, module, read))

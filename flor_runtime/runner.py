@@ -167,7 +167,14 @@ def execute(program: Program, argv: list[str], project: Project, compiled: Calla
 
 
 def launch(
-    typed: str, args: list[str], *, name: str | None, epsilon: float | None, capture: bool | None, quiet: bool
+    typed: str,
+    args: list[str],
+    *,
+    name: str | None,
+    epsilon: float | None,
+    capture: bool | None,
+    pickles: bool | None,
+    quiet: bool,
 ) -> int:
     """Record a run: replaces this process by the program. Returns only if there is nothing to run: 2."""
     shown = absolute(typed)
@@ -193,8 +200,10 @@ def launch(
             return 2
         if epsilon is None and "FLOR_EPSILON" not in os.environ:
             epsilon = settings.epsilon
+        if pickles is None and "FLOR_PICKLE" not in os.environ:
+            pickles = settings.pickle
         if not _warns(source) or _compiles(source, shown):  # else a warning is an error here: Python says so best
-            _record(program, shown, typed, args, options, name, epsilon, capture, quiet)
+            _record(program, shown, typed, args, options, name, epsilon, capture, pickles, quiet)
     except Exception as error:  # whatever it was: the training runs
         warn(f"this run is not recorded: {_reason(error)}")
     sys.stdout.flush()
@@ -274,6 +283,7 @@ def _record(
     name: str | None,
     epsilon: float | None,
     capture: bool | None,
+    pickles: bool | None,
     quiet: bool,
 ) -> NoReturn:
     import flor_runtime.api  # noqa: F401  (what the program will need can be imported, then)
@@ -300,6 +310,7 @@ def _record(
         name=name,
         epsilon=epsilon,
         capture=capture,
+        pickles=pickles,
         plans=program.plans,
         settings=program.settings.changed() if program.settings is not None else None,
         typed=typed,

@@ -48,6 +48,8 @@ class Settings:
     extend_exclude: tuple[str, ...] = ()
     #: of `flor run`: the share of the run time that checkpoints may cost
     epsilon: float = 0.01
+    #: of `flor run`: keep objects that only their library can read as pickles, signed with the user's key
+    pickle: bool = False
     #: of `flor run`: bytes of the largest file that is kept with the code of a run
     code_limit: float = 5_000_000.0
     #: of `flor run`: further files that are not kept, as names and globs

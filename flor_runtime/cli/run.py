@@ -15,11 +15,23 @@ import click
     default=None,
     help="Keep the script's parameters and what it gives to TensorBoard, W&B or MLflow (default: yes).",
 )
+@click.option(
+    "--pickle/--no-pickle",
+    "pickles",
+    default=None,
+    help="Keep objects that only their library can read as pickles, signed with your key (default: no).",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(
-    name: str | None, epsilon: float | None, capture: bool | None, quiet: bool, script: str, args: tuple[str, ...]
+    name: str | None,
+    epsilon: float | None,
+    capture: bool | None,
+    pickles: bool | None,
+    quiet: bool,
+    script: str,
+    args: tuple[str, ...],
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS` would, and record it.
 
@@ -27,4 +39,6 @@ def command(
     """
     from flor_runtime import runner
 
-    raise SystemExit(runner.launch(script, list(args), name=name, epsilon=epsilon, capture=capture, quiet=quiet))
+    raise SystemExit(
+        runner.launch(script, list(args), name=name, epsilon=epsilon, capture=capture, pickles=pickles, quiet=quiet)
+    )

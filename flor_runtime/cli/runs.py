@@ -229,5 +229,8 @@ def _met(folder: Path) -> Iterator[str]:
     except OSError:
         return
     for data in lines:
-        found = data.get("problems") if isinstance(data, dict) else None
-        yield from map(str, found if isinstance(found, list) else [])
+        if not isinstance(data, dict):
+            continue
+        for key, what in (("problems", "{}"), ("pickled", "{}: kept as a pickle, signed")):
+            found = data.get(key)
+            yield from (what.format(item) for item in (found if isinstance(found, list) else []))

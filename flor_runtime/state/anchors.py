@@ -54,6 +54,7 @@ class Anchors:
     def __init__(self, walk: Capture, unreal: Collection[str]) -> None:
         graph = walk.graph
         self.roots = frozenset(graph.roots)
+        self.unreal = unreal
         self.paths, places, counts = _places(graph, unreal)
         self._types: list[type] = [object] * len(self.paths)
         self._known: dict[int, int] = {}
@@ -189,8 +190,12 @@ def _places(graph: Graph, unreal: Collection[str]) -> tuple[list[tuple[int, Step
     return paths, places, counts
 
 
-def settle(walk: Capture, anchors: Anchors) -> Graph:
-    """Finish a walk: add what survived, find out which object is which, and name what could not be made anew."""
+def settle(walk: Capture, anchors: Anchors, *, pickles: bool = False) -> Graph:
+    """Finish a walk: add what survived, find out which object is which, and name what could not be made anew.
+
+    Args:
+        pickles: where that is an object of compiled code, it may be kept as a pickle.
+    """
     graph = walk.finish()
     graph.named = len(graph.blobs)
     for place, obj in anchors.survivors():
@@ -209,6 +214,16 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
             if moved and not anchors.holds(origin):  # resized, or another one: nothing else holds it, so it is the same
                 graph.origins[n] = -1
     code = {n for _, _, n in brought(graph)}
+    other = [n for n, node in enumerate(graph.nodes) if node[0] == "unchanged" and _is_other(graph, n, anchors)]
+    if other:
+        why = "`flor run --pickle` may keep it"
+        if pickles:
+            counts = _places(graph, anchors.unreal)[2]
+            why = walk.pickled(other, lambda n: _references(walk.objects, n) > counts[n])
+            why = why and f"no pickle is kept: {why}"
+        if why:
+            graph.problems += [f"{_trouble(graph, n, graph.nodes[n], anchors)} ({why})" for n in other]
+            code |= set(other)
     for n, node in enumerate(graph.nodes):
         reason = "" if n in code else _trouble(graph, n, node, anchors)
         if reason:
@@ -225,6 +240,13 @@ def settle(walk: Capture, anchors: Anchors) -> Graph:
         if name.startswith("G:") and not walk.has_global(name):
             graph.problems.append(f"{name.rpartition(':')[2]}: a global that was deleted")
     return graph
+
+
+def _is_other(graph: Graph, n: int, anchors: Anchors) -> bool:
+    origin = graph.origins[n]
+    if graph.nodes[n][1] == "os._Environ":
+        return False
+    return origin < 0 or not anchors.unchanged(origin, graph.nodes[n][2:])
 
 
 def _still_there(graph: Graph, anchors: Anchors, root: str) -> bool:

@@ -647,17 +647,24 @@ class Capture:
         return self._node(obj, ["random", version, list(internal), gauss])
 
     def _foreign(self, obj: Any) -> Value:
-        """An object of a compiled library that nothing is known of: usable only as long as it stays what it is."""
-        import pickle
+        """An object of a compiled library that nothing is known of: usable only as long as it stays what it is, or as
+        a pickle."""
+        from flor_runtime.state import pickles
 
         kind = type(obj)
         if any(map(self._owns, kind.__mro__)):
             return self._problem(obj, "a class that extends a compiled one")
         try:
-            digest = xxhash.xxh3_128_hexdigest(pickle.dumps(obj, protocol=4))
+            digest = xxhash.xxh3_128_hexdigest(pickles.dumps(obj, self._owns))
         except Exception:
             return self._problem(obj, "a compiled object that can't be looked into")
         return self._node(obj, ["unchanged", library.type_name(kind), digest])
+
+    def pickled(self, which: list[int], held: Callable[[int], bool]) -> str:
+        """Keep the objects of some nodes as pickles; gives the reason if they can't be."""
+        from flor_runtime.state import pickles
+
+        return pickles.take(self.graph, self.objects, self.memo, which, self._owns, held)
 
     # -- numpy ---------------------------------------------------------------------------------------------------
 

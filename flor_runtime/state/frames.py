@@ -67,6 +67,8 @@ def capture(
     objects: Iterable[Any],
     is_project: IsProject,
     values: Iterable[str] = (),
+    *,
+    pickles: bool = False,
 ) -> Graph:
     """The state that a stretch of code may have changed, as it is needed where that ends.
 
@@ -75,11 +77,12 @@ def capture(
         objects: further roots, given by hand.
         is_project: as for `Capture`.
         values: names that are needed whatever the code says.
+        pickles: objects of compiled code may be kept as pickles.
     """
     walk = Capture(is_project)
     try:
         _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
-        return settle(walk, anchors)
+        return settle(walk, anchors, pickles=pickles)
     except RecursionError:
         return Graph(problems=["objects are nested too deeply"])
 

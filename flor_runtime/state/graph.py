@@ -80,7 +80,7 @@ class Graph:
             lead to; the others belong to the roots `X:`. problems: reasons why restoring this graph would not give the
             state back; empty means that it does. foreign: nothing tells that this user wrote it: what it says about
             memory is looked at before it is used. order: the nodes that the roots lead to, ascending, where that was
-            found out already.
+            found out already. pickle: of the objects of nodes `pickled` (`state/pickles.py`).
     """
 
     roots: dict[str, Value] = field(default_factory=dict)
@@ -94,6 +94,7 @@ class Graph:
     problems: list[str] = field(default_factory=list)
     foreign: bool = False
     order: list[int] = field(default_factory=list)
+    pickle: bytes = b""
 
 
 def is_reference(value: Value) -> bool:

@@ -23,7 +23,7 @@ from types import BuiltinFunctionType, CellType, FunctionType, MethodType, Metho
 from typing import Any
 
 from flor_runtime.errors import ReplayError, RestoreError
-from flor_runtime.state import arrays, library, tables, wellformed
+from flor_runtime.state import arrays, library, pickles, tables, wellformed
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, reached_nodes
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, kin, qualified, slots
 
@@ -145,6 +145,7 @@ class Restore:
         self._torch: Any = sys.modules.get("torch")
         self._numpy: Any = sys.modules.get("numpy")
         try:
+            self._unpickle()
             self._match(located)
         except RestoreError:
             raise
@@ -181,6 +182,12 @@ class Restore:
             raise ReplayError(f"a checkpoint could only be restored in part: {error}") from error
 
     # -- before anything is written ------------------------------------------------------------------------------
+
+    def _unpickle(self) -> None:
+        which = [n for n, node in enumerate(self._nodes) if node[0] == "pickled"] if self._graph.pickle else []
+        if which:
+            objects = pickles.load(self._graph.pickle, [self._nodes[n][1] for n in which])
+            self._objects.update(zip(which, objects, strict=True))
 
     def _match(self, located: list[Any]) -> None:
         for parent, step, n in brought(self._graph):

@@ -66,7 +66,8 @@ class Entry:
         new: [digest, file, offset] of the blobs that this checkpoint wrote.
         problems: why it can't be used for restoring; empty: it can.
         when: seconds since the run began.
-        signature: the user's, over this line and what it says is to be made: the packed graph, and its paths.
+        pickled: types of objects that are kept as a pickle, which lies behind the packed graph and is no part of it.
+        signature: the user's, over this line and what it says is to be made: the packed graph, its pickle, its paths.
     """
 
     key: Key
@@ -77,6 +78,7 @@ class Entry:
     named: int = 0
     new: list[list[Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    pickled: list[str] = field(default_factory=list)
     signature: str = ""
 
     @property
@@ -204,10 +206,11 @@ class Reader:
         if not own and not self._trust:
             raise CheckpointError("this user did not write it here: --trust uses it all the same")
         whole = codec.unpack(packed)
-        if type(whole) is not list or len(whole) != 2 or type(whole[0]) is not bytes or type(whole[1]) is not dict:
+        if type(whole) is not list or list(map(type, whole)) != [bytes, dict, bytes]:
             raise CheckpointError("a checkpoint that does not hold together")
-        graph, ambient = whole
-        return codec.unpack_graph(graph, [n for _, n in entry.blobs[:-1]], paths, foreign=not own), ambient, blobs
+        graph = codec.unpack_graph(whole[0], [n for _, n in entry.blobs[:-1]], paths, foreign=not own)
+        graph.pickle = whole[2]
+        return graph, whole[1], blobs
 
     def _blobs(self, entry: Entry) -> list[Any]:
         places = self._places(entry)
@@ -327,6 +330,8 @@ def entry_of(line: object) -> Entry | None:
             and all(_is_row(row, str, str, int) for row in entry.new)
             and (entry.graph is None or len(entry.blobs) > 0)
             and _is(entry.signature, str)
+            and type(entry.pickled) is list
+            and all(_is(text, str) for text in entry.pickled)
         )
     except (ValueError, TypeError, KeyError):
         return None

@@ -365,7 +365,7 @@ class Writer:
             if self._paths[0] is not graph.paths:
                 paths = codec.pack(graph.paths)
                 self._paths = graph.paths, paths, xxhash.xxh3_128_hexdigest(paths)
-            packed = b"" if graph.problems else codec.pack([codec.pack_graph(graph), job.ambient])
+            packed = b"" if graph.problems else codec.pack([codec.pack_graph(graph), job.ambient, graph.pickle])
             _, paths, digest = self._paths
             blobs = [*zip(job.digests, job.sizes, strict=True), (digest, len(paths))]
             rows: list[list[Any]] = [list(blob) for blob in blobs]
@@ -374,6 +374,7 @@ class Writer:
                 at = self._write_packed(job, packed, paths, digest)
                 self._unlock(job.file.sync)
                 entry.graph = [job.file.path.name, at, len(packed), xxhash.xxh3_128_hexdigest(packed)]
+                entry.pickled = sorted({node[1] for node in graph.nodes if node[0] == "pickled"})
                 run = self._folder.parent.name
                 entry.signature = signing.sign("checkpoint", run, entry.signed(), packed, paths)
             self._append(entry.to_plain())
