@@ -82,7 +82,13 @@ class Recorder:
                 problems.append(reason)
             with process.no_collection():
                 graph = frames.capture(
-                    frame, stretch, anchors, (*self._session.objects, *objects), self._is_project, pickles=self._pickles
+                    frame,
+                    stretch,
+                    anchors,
+                    (*self._session.objects, *objects),
+                    self._is_project,
+                    pickles=self._pickles,
+                    beside=self._session.objects,
                 )
                 graph.problems += problems
                 saved = self._save(key, graph, clocks)
@@ -127,7 +133,16 @@ class Recorder:
             if position(frame) != stretch.exit:
                 problems.append("the block ended in another place than where it should")
             with process.no_collection():
-                graph = frames.capture(frame, stretch, anchors, (), self._is_project, values, pickles=self._pickles)
+                graph = frames.capture(
+                    frame,
+                    stretch,
+                    anchors,
+                    (),
+                    self._is_project,
+                    values,
+                    pickles=self._pickles,
+                    beside=self._session.objects,
+                )
                 graph.problems += problems
                 self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, clocks)
 

@@ -53,6 +53,7 @@ class SkipBlock:
         Raises:
             NameError: one of `values` is not bound.
         """
+        del objects  # who counts what holds an object is not to count this
         frame = sys._getframe(1)
         session = sessions.current
         if session is not None:

@@ -145,7 +145,7 @@ class Replayer:
                 raise ReplayError(f"what the main loop goes over ends before turn {turn + 1}") from None
             loop.turn = turn
             with process.no_collection():
-                write()
+                self._replace(write())
                 rng.restore(ambient)
             self.outcome.jumps += 1
             return
@@ -173,7 +173,7 @@ class Replayer:
             self.outcome.blocks_run += 1
             return True
         with process.no_collection():
-            write()
+            self._replace(write())
             rng.restore(ambient)
         self.outcome.blocks_skipped += 1
         return False
@@ -185,6 +185,11 @@ class Replayer:
         except LookupError:
             return
         self._compare(key, frame, stretch, (), values, f"after {block.name} of turn {loop.turn}")
+
+    def _replace(self, pairs: list[tuple[Any, Any]]) -> None:
+        """What `flor.checkpoints` named are the objects that are there now."""
+        for old, new in pairs:
+            self._session.objects = tuple([new if obj is old else obj for obj in self._session.objects])
 
     # -- comparing -----------------------------------------------------------------------------------------------
 

@@ -190,11 +190,12 @@ def _places(graph: Graph, unreal: Collection[str]) -> tuple[list[tuple[int, Step
     return paths, places, counts
 
 
-def settle(walk: Capture, anchors: Anchors, *, pickles: bool = False) -> Graph:
+def settle(walk: Capture, anchors: Anchors, *, pickles: bool = False, beside: tuple[Any, ...] = ()) -> Graph:
     """Finish a walk: add what survived, find out which object is which, and name what could not be made anew.
 
     Args:
         pickles: where that is an object of compiled code, it may be kept as a pickle.
+        beside: as for `frames.capture`.
     """
     graph = walk.finish()
     graph.named = len(graph.blobs)
@@ -218,7 +219,10 @@ def settle(walk: Capture, anchors: Anchors, *, pickles: bool = False) -> Graph:
     if other:
         why = "`flor run --pickle` may keep it"
         if pickles:
-            counts = _places(graph, anchors.unreal)[2]
+            by_hand = {f"O:{n}" for n in range(len(beside))}
+            counts = _places(graph, {*anchors.unreal, *by_hand})[2]
+            for n in other:
+                counts[n] += sum(obj is walk.objects[n] for obj in beside)
             why = walk.pickled(other, lambda n: _references(walk.objects, n) > counts[n])
             why = why and f"no pickle is kept: {why}"
         if why:

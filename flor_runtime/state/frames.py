@@ -69,6 +69,7 @@ def capture(
     values: Iterable[str] = (),
     *,
     pickles: bool = False,
+    beside: tuple[Any, ...] = (),
 ) -> Graph:
     """The state that a stretch of code may have changed, as it is needed where that ends.
 
@@ -78,11 +79,12 @@ def capture(
         is_project: as for `Capture`.
         values: names that are needed whatever the code says.
         pickles: objects of compiled code may be kept as pickles.
+        beside: objects that the session holds as well, and gets anew when they are replaced.
     """
     walk = Capture(is_project)
     try:
         _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
-        return settle(walk, anchors, pickles=pickles)
+        return settle(walk, anchors, pickles=pickles, beside=beside)
     except RecursionError:
         return Graph(problems=["objects are nested too deeply"])
 
@@ -167,7 +169,7 @@ def find(frame: FrameType, paths: list[tuple[int, Step]], objects: Iterable[Any]
 
 def restore(
     frame: FrameType, stretch: Stretch, graph: Graph, blob: Callable[[int], Any], located: list[Any]
-) -> Callable[[], None]:
+) -> Callable[[], list[tuple[Any, Any]]]:
     """Get ready to put a captured state back into a frame and all that it reaches; the function that is returned does
     it.
 
@@ -176,7 +178,8 @@ def restore(
         located: what `find` found for the paths of the graph.
 
     Raises:
-        RestoreError: the live objects don't fit. (The function raises ReplayError, if anything.)
+        RestoreError: the live objects don't fit. (The function raises ReplayError, if anything. It gives the objects
+            that others have taken the place of, with those.)
     """
     bound = read_locals(frame)
     prefix = _prefix(frame)
@@ -192,7 +195,7 @@ def restore(
     return partial(_write, frame, bound, restoration)
 
 
-def _write(frame: FrameType, bound: dict[str, Any], restoration: Restore) -> None:
+def _write(frame: FrameType, bound: dict[str, Any], restoration: Restore) -> list[tuple[Any, Any]]:
     result = restoration.run()
     new: dict[str, Any] = {}
     for key, obj in result.items():
@@ -205,6 +208,7 @@ def _write(frame: FrameType, bound: dict[str, Any], restoration: Restore) -> Non
                 namespace[name] = obj
     if new:
         write_locals(frame, new)
+    return restoration.replaced
 
 
 def _global(frame: FrameType, rest: str) -> tuple[dict[str, Any], str]:

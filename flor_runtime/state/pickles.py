@@ -129,7 +129,7 @@ def take(
     except Exception as error:
         return str(error).partition("\n")[0] or type(error).__name__
     for number, n in enumerate(which):
-        graph.nodes[n] = ["pickled", library.type_name(type(objects[n])), number]
+        graph.nodes[n] = ["pickled", library.type_name(type(objects[n])), number, graph.origins[n]]
         graph.origins[n] = -1
     graph.pickle = data
     return ""
@@ -180,8 +180,8 @@ def _overlaps(memory: list[tuple[int, int]], low: int, high: int) -> bool:
 def _holders(graph: Graph, old: set[int]) -> str:
     """Why something would go on holding an object that was replaced."""
     for key, value in graph.roots.items():
-        if type(value) is list and value[0] in old and key[:2] not in ("L:", "G:"):
-            return "it was given by hand, or nothing leads to it any more"
+        if type(value) is list and value[0] in old and key[:2] not in ("L:", "G:", "O:"):
+            return "nothing that could be given another leads to it any more"
     moved = set(old)  # what can't be given another element is made anew, and is another one then
     count = 0
     while count != len(moved):

@@ -139,13 +139,14 @@ class Restore:
         self._blob = blob
         self._objects: dict[int, Any] = {}  # of each node
         self._fresh: set[int] = set()
+        self.replaced: list[tuple[Any, Any]] = []
         self._memory: dict[
             int, Any
         ] = {}  # of each blob: a torch storage, or (numpy array that owns it, its lowest address)
         self._torch: Any = sys.modules.get("torch")
         self._numpy: Any = sys.modules.get("numpy")
         try:
-            self._unpickle()
+            self._unpickle(located)
             self._match(located)
         except RestoreError:
             raise
@@ -183,11 +184,14 @@ class Restore:
 
     # -- before anything is written ------------------------------------------------------------------------------
 
-    def _unpickle(self) -> None:
+    def _unpickle(self, located: list[Any]) -> None:
         which = [n for n, node in enumerate(self._nodes) if node[0] == "pickled"] if self._graph.pickle else []
         if which:
             objects = pickles.load(self._graph.pickle, [self._nodes[n][1] for n in which])
-            self._objects.update(zip(which, objects, strict=True))
+            for n, obj in zip(which, objects, strict=True):
+                self._objects[n] = obj
+                if (origin := self._nodes[n][3]) >= 0:
+                    self.replaced.append((located[origin], obj))
 
     def _match(self, located: list[Any]) -> None:
         for parent, step, n in brought(self._graph):
