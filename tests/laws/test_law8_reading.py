@@ -176,6 +176,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("flor", "runs", "--all"),
     ("flor", "runs", "--all", "--explain"),
     ("flor", "show", "--all"),
+    ("flor", "doctor", "--verbose"),
     ("flor", "gc", "--budget", "0"),
     ("flor", "gc", "--older-than", "0"),
     ("flor-backport", "--vars", "loss"),
