@@ -123,15 +123,24 @@ def find(text: str) -> Iterator[Found]:
 
 
 def mask_bytes(data: bytes) -> bytes:
-    """The bytes with what has the form of a secret overwritten by as many asterisks: for texts within binary data."""
-    text = data.decode("latin-1")
-    spans = [_span(match) for form in _forms() for match in form.matches(text)]
-    if not spans:
-        return data
-    masked = bytearray(data)
-    for start, end in spans:
-        masked[start:end] = b"*" * (end - start)
-    return bytes(masked)
+    """The bytes with what has the form of a secret overwritten by as many asterisks: texts, and texts in binary data.
+
+    In the latter only what is printable: the bytes of an array may spell `a://…:…@` by chance, and must stay what
+    they are.
+    """
+    encoding, printable = "utf-8", False
+    try:
+        text = data.decode(encoding)
+        printable = "\0" in text
+    except UnicodeDecodeError:
+        encoding, printable = "latin-1", True
+        text = data.decode(encoding)
+    for form in _forms():
+        for match in reversed(list(form.matches(text))):
+            if not printable or _PRINTABLE.fullmatch(match[0]):
+                start, end = _span(match)
+                text = text[:start] + "*" * len(text[start:end].encode(encoding)) + text[end:]
+    return text.encode(encoding)
 
 
 # -- command lines -----------------------------------------------------------------------------------------------
@@ -239,6 +248,7 @@ _NO_SECRET = re.compile(
     r"[\s{}<>$%]|^(?i:your|my|test|dummy|fake|example|changeme|x{3,}|\*+)|^_?[A-Z][A-Z_]+$|^_?[A-Za-z]*[a-z][A-Z][A-Za-z]*$"
     r"|^#[0-9a-fA-F]{3,8}$"
 )
+_PRINTABLE = re.compile(r"[ -~\t\r\n]+")
 _SHORTEST = 8  # of a text that is looked at
 
 

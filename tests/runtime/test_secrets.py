@@ -164,6 +164,9 @@ def test_bytes_keep_their_length() -> None:
     assert len(masked) == len(data)
     assert masked == b"\x00\xff" + b"*" * len(FORMS["hf"]) + b"\x00password='*******'"
     assert mask_bytes(b"\x00" * 100) == b"\x00" * 100
+    assert mask_bytes(b"a://b:\xff\x01@c") == b"a://b:\xff\x01@c"
+    assert mask_bytes("password = 'гость'".encode()) == b"password = '**********'"
+    assert mask_bytes(b"\xff a://b:cd@c\xff") == b"\xff a://b:**@c\xff"
 
 
 @pytest.mark.parametrize("text", ["a" * 200_000, "a." * 100_000, "://" * 60_000, "eyJ" * 60_000, "x='" * 60_000])
