@@ -39,7 +39,8 @@ class Picture:
     @property
     def size(self) -> tuple[int, int]:
         """Width and height."""
-        return struct.unpack_from(">II", self.png, 16) if self.png[:8] == _SIGNATURE else (0, 0)
+        known = self.png[:8] == _SIGNATURE and len(self.png) >= 24
+        return struct.unpack_from(">II", self.png, 16) if known else (0, 0)
 
     def save(self, path: str | Path) -> None:
         """Write it to a file."""

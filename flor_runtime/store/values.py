@@ -9,7 +9,8 @@ import enum
 import math
 import re
 import struct
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
 from datetime import date, datetime, time, timedelta
 from pathlib import PurePath
 from typing import Any, NamedTuple
@@ -184,6 +185,12 @@ class _Writer:
             return
         if isinstance(value, PurePath):
             self.add(str(value), depth)
+            return
+        if isinstance(value, Mapping):
+            self.add(dict(value), depth)
+            return
+        if isinstance(value, (deque, KeysView, ValuesView, ItemsView)):
+            self.add(list(value), depth)
             return
         if isinstance(value, timedelta):
             self.put(b"E", _DAYS.pack(value.days, value.seconds, value.microseconds))
