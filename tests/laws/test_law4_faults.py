@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_runtime.checks import Look, examine
 from tests.runtime.processes import FLOR, HEAD, TRAIN, Ended, Folder, assert_same
 
 LOGS = (
@@ -75,6 +76,7 @@ def test_files_that_can_not_grow(folder: Folder, size: int) -> None:
     one_line(recorded)
     for run in folder.home.all_runs():  # what is there can be read
         assert run.status() in ("failed", "killed")
+    assert not [finding for finding in examine(folder.home, Look()) if finding.is_damage]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a file system")
