@@ -6,6 +6,7 @@ is not as it was written is damage.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from flor_runtime.checks.code import check_code
 from flor_runtime.checks.finding import Finding, Look
 from flor_runtime.checks.logs import check_log
 from flor_runtime.errors import StoreError
+from flor_runtime.store import plainfiles
 from flor_runtime.store.checked import read_bytes, read_lines
 from flor_runtime.store.index import INDEX_FILES, Index
 from flor_runtime.store.layout import Home, RunFolder, read_json
@@ -33,16 +35,37 @@ def examine(home: Home, look: Look, only: Sequence[RunFolder] | None = None) -> 
     runs = _runs(home) if only is None else list(only)
     for run in runs:
         look.runs += 1
-        yield from _check_run(run, look)
-    if only is None:
+        links = list(_links(run.id, run.path, run.path, look))
+        yield from links
+        try:
+            yield from _check_run(run, look) if not links else ()
+        except FileNotFoundError as error:  # it is alive, or its checkpoints are just being dropped
+            yield look.at(run.id, run.path, run.path).normal(f"{error.filename} went away meanwhile", "look again")
+    if only is not None:
+        yield from check_code(home, runs, look, whole=False)
+        return
+    links = list(_links("", home.root, home.root, look))
+    yield from links
+    if not links:
         yield from _check_root(home, look)
-    yield from check_code(home, runs, look, whole=only is None)
+    yield from check_code(home, runs, look, whole=not links)
+
+
+def _links(run: str, root: Path, folder: Path, look: Look) -> Iterator[Finding]:
+    """What is neither a file nor a folder: it is not followed, opened or waited for. Runs are looked at apart."""
+    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+        if entry.is_dir(follow_symlinks=False):
+            if run or folder != root / "runs":
+                yield from _links(run, root, Path(entry.path), look)
+        elif not entry.is_file(follow_symlinks=False):
+            at = look.at(run, root, Path(entry.path))
+            yield at.damage("is a link, or no plain file", "what is beside it was not looked at: remove it")
 
 
 def _runs(home: Home) -> list[RunFolder]:
     if not home.runs.is_dir():
         return []
-    return [RunFolder(path) for path in sorted(home.runs.iterdir()) if path.is_dir()]
+    return [RunFolder(path) for path in sorted(home.runs.iterdir()) if plainfiles.is_folder(path)]
 
 
 def _check_root(home: Home, look: Look) -> Iterator[Finding]:
@@ -50,7 +73,7 @@ def _check_root(home: Home, look: Look) -> Iterator[Finding]:
         at = look.at("", home.root, path)
         if path.name in ("runs", "code") and path.is_dir():
             continue
-        if look.is_temporary(path):
+        if look.is_temporary(path) or path.name.startswith(".new-"):
             yield at.normal("a file that was being written", "it can be removed")
         elif path.name == "hash_seed":
             look.file(path)
@@ -62,7 +85,7 @@ def _check_root(home: Home, look: Look) -> Iterator[Finding]:
         else:
             yield at.unknown()
     for path in sorted(home.runs.iterdir()) if home.runs.is_dir() else ():
-        if not path.is_dir():
+        if not plainfiles.is_folder(path):
             yield look.at("", home.root, path).unknown()
 
 

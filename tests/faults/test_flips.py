@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections import Counter
@@ -123,6 +124,21 @@ def test_what_does_not_belong_there_is_said(home: Home) -> None:
         assert sum(f"{path.name}: is no file of flor's" in line for line in found) >= 1
         path.unlink()
     assert len(found) == len(places)
+
+
+def test_links_and_pipes_are_said_and_not_opened(home: Home, tmp_path: Path) -> None:
+    (run, *_) = home.all_runs()
+    places = [run.path / "log" / "pipe", home.root / "pipe", run.path / "replays" / "link", home.runs / "link"]
+    for path in places:
+        if path.name == "pipe":
+            os.mkfifo(path)
+        else:
+            path.symlink_to(tmp_path)
+    found = damage(home)
+    for path in places:
+        path.unlink()
+    assert len(found) == len(places)
+    assert all("is a link, or no plain file" in line or "is no file of flor's" in line for line in found)
 
 
 def test_what_a_kill_leaves_behind_is_no_damage(home: Home) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from flor_runtime.checks import Look, examine
 from flor_runtime.exports import export
 from flor_runtime.repository import locate
 from flor_runtime.share.adopt import adopt
@@ -100,6 +101,7 @@ def test_what_is_not_taken_over(repo: Path, tmp_path: Path) -> None:
     adopt(locate(repo, with_index=False), BRANCH, None, home)
     (run,) = home.all_runs()
     manifest = run.manifest()
+    assert not [str(finding) for finding in examine(home, Look()) if finding.is_damage]
     assert "evil" not in str(manifest) and manifest["env"] == {"OMP_NUM_THREADS": "1"}
     assert git(repo, "rev-parse", f"{manifest['vid']}^{{tree}}") == git(repo, "rev-parse", f"{BRANCH}:runs/{RUN}/code")
     assert not run.is_own()
