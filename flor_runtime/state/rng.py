@@ -29,7 +29,7 @@ def capture() -> Ambient:
         state["torch"] = torch_state()
         state["grad"] = torch.is_grad_enabled()
         state["dtype"] = str(torch.get_default_dtype()).removeprefix("torch.")
-        if torch.cuda.is_available() and torch.cuda.is_initialized():
+        if torch.cuda.is_initialized():
             state["cuda"] = [bytes(s.cpu().numpy()) for s in torch.cuda.get_rng_state_all()]
     return state
 

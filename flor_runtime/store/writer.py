@@ -239,8 +239,7 @@ class Writer:
     def _copy(self, job: _Job, blobs: list[Blob], small: int) -> bool:
         """Copy memory into the arena, if there is room: first that is seen to, then it is done."""
         room = job.room
-        large = [n for n in range(len(blobs)) if n not in job.offsets]
-        sources = {n: _source(blobs[n]) for n in large}
+        sources = {n: _source(blob) for n, blob in enumerate(blobs) if n not in job.offsets}
         fill: dict[int, Slot] = {}
         taken: dict[Source, Slot] = {}
         for n, source in sources.items():
@@ -257,12 +256,12 @@ class Writer:
                 taken[source] = slot
             job.slots[n] = slot
         job.used = list(taken.values())
-        if len(job.slots) == len(large) and small:
+        if len(job.slots) == len(sources) and small:
             job.tail = _new(room, small, sources.values())
             if job.tail is not None:
                 job.tail.users += 1
                 job.used.append(job.tail)
-        if len(job.slots) < len(large) or (small and job.tail is None):
+        if len(job.slots) < len(sources) or (small and job.tail is None):
             room.release(job.used)
             job.slots, job.used = {}, []
             return False
@@ -541,6 +540,8 @@ def _is_far(blob: Blob) -> bool:
 
 
 def _source(blob: Blob) -> Source:
+    if blob.address:
+        return blob.address, blob.nbytes
     return (-blob.owner.data_ptr() if _is_far(blob) else blob.host()), blob.nbytes
 
 
