@@ -295,7 +295,7 @@ def test_graphs(recorded: tuple[list[Any], list[bytes]], data: st.DataObject) ->
 
 
 @pytest.mark.proof
-@settings(examples(6000), max_examples=6000)
+@settings(examples(1), max_examples=3000)
 @given(st.data())
 def test_many_graphs(recorded: tuple[list[Any], list[bytes]], data: st.DataObject) -> None:
     parts, blobs = recorded
@@ -504,7 +504,7 @@ def test_files(whole: RunFolder, tmp_path_factory: pytest.TempPathFactory, data:
 
 
 @pytest.mark.proof
-@settings(examples(1), max_examples=2000)
+@settings(examples(1), max_examples=600)
 @given(st.data())
 def test_many_files(whole: RunFolder, data: st.DataObject) -> None:
     draw_and_check(whole, data, whole.path.parent.parent.with_name("harmed"))
