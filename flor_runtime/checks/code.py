@@ -15,6 +15,7 @@ from flor_runtime.errors import StoreError
 from flor_runtime.exports import RUNS, missing
 from flor_runtime.gitcalls import GitFailed, git
 from flor_runtime.repository import OWN_FILES
+from flor_runtime.store import plainfiles
 from flor_runtime.store.layout import Home, RunFolder
 
 _LOST = "the code that ran can't be had: the run can't be replayed"
@@ -69,7 +70,11 @@ def _check_repository(home: Home, repo: Path, known: dict[str, str], look: Look)
         at = look.at("", home.root, path)
         name = path.relative_to(repo).as_posix()
         look.file(path)
-        data = path.read_bytes()
+        try:
+            data = plainfiles.read(path)
+        except OSError as error:
+            yield at.damage(f"can't be read ({error.strerror or error})", _LOST)
+            continue
         found = _OBJECT.fullmatch(name)
         if path.name.startswith("tmp_obj_") or name.endswith(".lock"):
             yield at.normal("a file that was being written", "it can be removed")
@@ -94,12 +99,14 @@ def _check_repository(home: Home, repo: Path, known: dict[str, str], look: Look)
 def _is_sound(data: bytes, oid: str) -> bool:
     """True if a loose object is, byte for byte, what git wrote: it inflates to what its name says, and there is no bit
     that could have been another without a difference."""
-    inflate = zlib.decompressobj()
+    inflate, content, rest = zlib.decompressobj(), sha1(usedforsecurity=False), data
     try:
-        content = inflate.decompress(data)
+        while rest and not inflate.eof:  # what inflates without end is looked at part by part
+            content.update(inflate.decompress(rest, 1 << 20))
+            rest = inflate.unconsumed_tail
     except zlib.error:
         return False
-    if not inflate.eof or inflate.unused_data or sha1(content, usedforsecurity=False).hexdigest() != oid:
+    if not inflate.eof or inflate.unused_data or content.hexdigest() != oid:
         return False
     return data[2] & 6 != 0 or _is_stored(data)
 

@@ -58,6 +58,7 @@ def _print(home: Home, run: str | None, everything: bool, as_json: bool, explain
     if run is not None:
         folder = listed[0].folder
         described[0]["checkpoints"] = _checkpoints(folder)
+        described[0]["signed"] = folder.is_own()
         notes += folder.notes
     if as_json:
         click.echo(json.dumps(described[0] if run is not None else described, indent=1))
@@ -176,6 +177,7 @@ def _print_details(facts: dict[str, Any]) -> None:
             for number, (name, count) in enumerate(facts["names"].items())
         ),
         *(("recovered", f"{name} ({label})") for name, label in facts["recovered"].items()),
+        ("signed", "" if facts["signed"] else "not by you: a replay needs --trust"),
         *(("note", note) for note in facts["notes"][:_NOTES]),
         ("", f"{len(facts['notes']) - _NOTES} more notes: --json has them" if len(facts["notes"]) > _NOTES else ""),
     ]

@@ -17,11 +17,10 @@ from flor_runtime.replay.engines.processes import Engine, surroundings_of
 from flor_runtime.replay.plan import RunPlan, plan_run, project_files, read_facts
 from flor_runtime.replay.replayer import SERIAL, STRONG, Goal
 from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge, keep
-from flor_runtime.replay.worker import Job
+from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.layout import FORMAT, Home, RunFolder, write_json
 
 RECORDS = "records"
-FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
 
 
 @dataclass
@@ -99,7 +98,7 @@ def make_plans(
     for run in chosen:
         manifest = run.manifest()
         try:
-            if not trust and not run.is_own():
+            if not trust and not run.is_own(manifest):
                 raise ReplayError(FOREIGN)
             with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
                 new = project_files(Path(manifest["project"]), manifest["script"])
@@ -149,6 +148,8 @@ def carry_out(
 
 def _replay(plan: RunPlan, engine: Engine, workers: ThreadPoolExecutor, trust: bool) -> RunResult:
     """Replay one run: from checkpoints; if that doesn't lead to the recorded states, stepping through; then in full."""
+    if not trust and not plan.run.is_own(plan.manifest):  # it is this one that says what runs
+        raise ReplayError(FOREIGN)
     began = time.time()
     folder = plan.run.path / "replays" / f"{time.strftime('%Y%m%dT%H%M%S')}-{Home().new_run_id()[:8]}"
     verdict = Verdict()

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from flor_runtime import secrets
 from flor_runtime import session as sessions
+from flor_runtime.errors import ReplayError
 from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
 from flor_runtime.literals import orders_of
@@ -26,6 +27,7 @@ from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.runlog import RunLog, keyed, read
 
 OUTCOME = "outcome.json"
+FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class _Worker:
         run = RunFolder(Path(job.run))
         self._run = run
         self._manifest = run.manifest()
+        if not job.trust and not run.is_own(self._manifest):
+            raise ReplayError(FOREIGN)
         for name, value in self._manifest["env"].items():
             os.environ[name] = value
         if "PYTHONHASHSEED" not in self._manifest["env"]:

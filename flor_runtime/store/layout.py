@@ -201,13 +201,16 @@ class RunFolder:
         data["signature"] = signing.sign("run", self.id, signing.canonical(data))
         write_json(self.path / "run.json", data)
 
-    def is_own(self) -> bool:
+    def is_own(self, manifest: Mapping[str, Any] | None = None) -> bool:
         """True if this user has written run.json, as it is: what it says to run may run.
+
+        Args:
+            manifest: what was read of it, if it was.
 
         Raises:
             StoreError: as for `manifest`.
         """
-        data = self.manifest()
+        data = dict(self.manifest() if manifest is None else manifest)
         signature = data.pop("signature", None)
         return signing.is_signed(signature, "run", self.id, signing.canonical(data))
 

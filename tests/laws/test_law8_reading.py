@@ -83,6 +83,8 @@ def test_a_run_of_somebody_else_is_not_run(
     done, run = replay(user, store, CANARY=str(tmp_path / "ran"), **other)
     assert done.code == 1 and "--trust" in done.err and "Traceback" not in done.err
     assert run.replays() == [] and not (tmp_path / "ran").exists() and not Path(other["FLOR_KEY"]).exists()
+    shown = user.run("flor", "runs", run.id[:8], FLOR_HOME=str(store.root), **other)
+    assert "not by you" in shown.out and "signed" not in user.run("flor", "runs", run.id[:8]).out
 
     table = user.run("flor-backport", "--vars", "weight", user.script, FLOR_HOME=str(store.root), **other)
     assert table.code == 0 and "placed" in table.err  # to read it takes no trust
@@ -242,10 +244,30 @@ def test_pipes_are_not_waited_for(hostile: RunFolder, tmp_path: Path) -> None:
         path = hostile.path / name
         path.unlink(missing_ok=True)
         os.mkfifo(path)
+    code = tmp_path / "home" / "code" / "x.git" / "objects" / "ab"
+    code.mkdir(parents=True)
+    os.mkfifo(code / ("c" * 38))
     second = hostile.path.parent / ("a" * 32)
     second.mkdir()
     os.mkfifo(second / "run.json")
     _all_commands(tmp_path / "project", tmp_path / "home")
+
+
+def test_an_object_that_inflates_without_end(tmp_path: Path) -> None:
+    import resource
+    import zlib
+
+    from flor_runtime.checks.code import _is_sound
+
+    squeezed = zlib.compressobj(9)
+    data = b"".join(squeezed.compress(b"\0" * (1 << 24)) for _ in range(160)) + squeezed.flush()
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (1 << 30), hard))
+    try:
+        assert not _is_sound(data, "0" * 40)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _links_of(run: RunFolder, kind: str, outside: Path) -> None:
