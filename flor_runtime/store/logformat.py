@@ -25,12 +25,12 @@ WIDTH = 20
 CONTEXT_WIDTH = 24
 COMMIT = 0xC1
 
-# record: context u32, name u32, value 8 bytes, check u16, kind u8, commit u8. The check is CRC-16/XMODEM of the other
-# fields in this order.
+# record: context u32, name u32, value 8 bytes, check u16, kind u8, commit u8. The check is the CRC-16 (XMODEM) of the
+# first 16 bytes; the kind is what it begins with.
 FLOAT_RECORD = struct.Struct("<IIdHBB")
 INT_RECORD = struct.Struct("<IIqHBB")
-FLOAT_CHECKED = struct.Struct("<IIdB")
-INT_CHECKED = struct.Struct("<IIqB")
+FLOAT_CHECKED = struct.Struct("<IId")
+INT_CHECKED = struct.Struct("<IIq")
 RECORD_FIELDS = [
     ("ctx", "<u4"),
     ("name", "<u4"),
@@ -39,7 +39,8 @@ RECORD_FIELDS = [
     ("kind", "u1"),
     ("commit", "u1"),
 ]
-# context: parent u32, index u32, unix time f64, loop name u32, check u16, zero u8, commit u8. The check is the same.
+# context: parent u32, index u32, unix time f64, loop name u32, check u16, zero u8, commit u8. The check is that of the
+# first 20 bytes; it begins with 0.
 CONTEXT = struct.Struct("<IIdIHBB")
 CONTEXT_CHECKED = struct.Struct("<IIdI")
 CONTEXT_FIELDS = [
@@ -70,9 +71,9 @@ def sound(rows: Any) -> Any:
     import numpy as np
 
     table = _crc_table()
-    crc = np.zeros(len(rows), np.uint16)
     record = "raw" in rows.dtype.names
-    columns = ("ctx", "name", "raw", "kind") if record else ("parent", "index", "started", "loop")
+    crc = rows["kind"].astype(np.uint16) if record else np.zeros(len(rows), np.uint16)
+    columns = ("ctx", "name", "raw") if record else ("parent", "index", "started", "loop")
     for column in columns:
         parts = np.ascontiguousarray(rows[column]).view(np.uint8).reshape(len(rows), rows.dtype[column].itemsize)
         for n in range(parts.shape[1]):

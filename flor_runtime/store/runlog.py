@@ -119,14 +119,14 @@ class RunLog:
                 view, start, limit = table.current
                 if not start <= position < limit:
                     view, start = table.place(position)
-                check = crc(checked_float(ctx, ident, value, FLOAT), 0)
+                check = crc(checked_float(ctx, ident, value), FLOAT)
                 pack_float(view, position - start, ctx, ident, value, check, FLOAT, COMMIT)
             elif type(value) is int and -0x8000000000000000 <= value <= 0x7FFFFFFFFFFFFFFF:
                 position = take()
                 view, start, limit = table.current
                 if not start <= position < limit:
                     view, start = table.place(position)
-                check = crc(checked_int(ctx, ident, value, INT), 0)
+                check = crc(checked_int(ctx, ident, value), INT)
                 pack_int(view, position - start, ctx, ident, value, check, INT, COMMIT)
             else:
                 write_other(ctx, ident, value)
@@ -234,10 +234,10 @@ class RunLog:
         if not start <= position < limit:
             view, start = self._records.place(position)
         if kind == FLOAT:
-            check = crc_hqx(FLOAT_CHECKED.pack(ctx, ident, value, FLOAT), 0)
+            check = crc_hqx(FLOAT_CHECKED.pack(ctx, ident, value), FLOAT)
             FLOAT_RECORD.pack_into(view, position - start, ctx, ident, value, check, FLOAT, COMMIT)
         else:
-            check = crc_hqx(INT_CHECKED.pack(ctx, ident, raw, kind), 0)
+            check = crc_hqx(INT_CHECKED.pack(ctx, ident, raw), kind)
             INT_RECORD.pack_into(view, position - start, ctx, ident, raw, check, kind, COMMIT)
 
     def _name_id(self, name: object) -> int:

@@ -133,7 +133,7 @@ def test_newer_format_is_refused_in_one_line(folder):
 
 
 def record(ctx: int = 0, name: int = 0, raw: int = 0, kind: int = INT, off: int = 0) -> bytes:
-    check = crc_hqx(INT_CHECKED.pack(ctx, name, raw, kind), 0)
+    check = crc_hqx(INT_CHECKED.pack(ctx, name, raw), kind)
     return INT_RECORD.pack(ctx, name, raw, check ^ off, kind, COMMIT)
 
 
