@@ -207,13 +207,16 @@ class Writer:
             raise error
 
     def _take(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> _Job | None:
+        under_way = []
         for job in self._jobs:
-            if job.done:
+            if job.done:  # asked once: it may be from one moment to the next
                 job.room.release(job.used)
-        self._jobs = [job for job in self._jobs if not job.done]
-        if len(self._jobs) >= _WAITING:
+            else:
+                under_way.append(job)
+        self._jobs = under_way
+        if len(under_way) >= _WAITING:
             return None
-        if not self._jobs and self._devices is not None:
+        if self._devices is not None and not self._working:
             self._devices.unpin(self._room.arena)
         blobs = graph.blobs
         if self._devices is None:
