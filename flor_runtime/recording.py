@@ -314,7 +314,8 @@ class Recording:
         self.add_loaded_modules()
         taken = versions.extend(self._taken, self._compiled)
         if last:
-            taken = versions.mend(taken, self._compiled)
+            with contextlib.suppress(Exception):  # a program may have broken anything, and this is but a second look
+                taken = versions.mend(taken, self._compiled)
         if taken is not self._taken:
             self._taken = taken
             self._manifest = {**self._manifest, "vid": taken.vid, "notes": [*taken.notes, *_unsigned()]}
