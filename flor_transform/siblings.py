@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 _MOST = 500  # modules; a script that imports more has them installed
@@ -43,8 +44,13 @@ def imported(
     return found
 
 
-def _imports(name: str, source: bytes) -> Iterator[tuple[str, ...]]:
+@lru_cache(maxsize=4000)  # a history has the same modules again and again
+def _imports(name: str, source: bytes) -> tuple[tuple[str, ...], ...]:
     """Dotted names, as parts below the script's folder, that a file imports; for `from a import b` also a.b."""
+    return tuple(dict.fromkeys(_dotted(name, source)))
+
+
+def _dotted(name: str, source: bytes) -> Iterator[tuple[str, ...]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -235,7 +235,27 @@ def _shown(path: Path) -> str:
 
 
 def _all(versions: Sequence[ScriptVersion], new: dict[str, bytes], options: Options) -> list[Outcome]:
-    """What becomes of the statements in each version; in several processes where there are many."""
+    """What becomes of the statements in each version; the modules of one are read where they can matter."""
+    script = next(iter(new))
+    alone = set(options.names) <= set(_logged(new[script]))
+    if not alone:
+        return _each(history.with_siblings(versions), new, options)
+    outcomes = _each(versions, new, options)
+    again = [i for i, outcome in enumerate(outcomes) if _wants_modules(outcome)]
+    beside = history.with_siblings([versions[i] for i in again])
+    for i, outcome in zip(again, _each(beside, new, options), strict=True):
+        outcomes[i] = outcome
+    return outcomes
+
+
+def _wants_modules(outcome: Outcome) -> bool:
+    """Whether a statement may be in another file of a version, or brings an import that its files have to know."""
+    brought = any(text.startswith(("import ", "from ")) for _, p in outcome.placed for text in p.brought)
+    return brought or any(refusal.code == "NO-PLACE" for _, refusal in outcome.result.refusals)
+
+
+def _each(versions: Sequence[ScriptVersion], new: dict[str, bytes], options: Options) -> list[Outcome]:
+    """In several processes where there are many."""
     jobs = options.jobs or os.cpu_count() or 1
     one = partial(_one, new, options.names)
     if jobs == 1 or len(versions) < _FEW:

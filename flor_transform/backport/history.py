@@ -15,7 +15,7 @@ import re
 import stat
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -57,7 +57,7 @@ class ScriptVersion:
 
     ``runs`` ran it (oldest first); a version of a repository's history has none, but the ``title`` of its commit.
     ``when`` is in seconds since the epoch. ``siblings`` are the modules beside it that it imports, by path as the
-    script's own; ``executable`` those of all these files that have the bit set.
+    script's own, if they were asked for; ``executable`` those of all these files that have the bit set.
     """
 
     vid: str
@@ -233,7 +233,18 @@ def at_revision(repo: str, path: str, rev: str) -> ScriptVersion:
         data = objects.blob(f"{vid}:{path}")
         if data is None:
             raise HistoryError(f"{rev} has no {path}")
-        return objects.version(vid, path, data)
+        return objects.with_siblings(objects.version(vid, path, data))
+
+
+def with_siblings(versions: Sequence[ScriptVersion]) -> list[ScriptVersion]:
+    """Versions with the modules that their scripts import."""
+    found: dict[tuple[str, str, str], ScriptVersion] = {}
+    for repo in {version.repo for version in versions}:
+        with Objects(repo) as objects:
+            for version in versions:
+                if version.repo == repo:
+                    found[repo, version.vid, version.path] = objects.with_siblings(version)
+    return [found[version.repo, version.vid, version.path] for version in versions]
 
 
 def git_dir(folder: Path) -> str:
@@ -301,7 +312,15 @@ class Objects:
     def version(
         self, vid: str, path: str, data: bytes, runs: tuple[Run, ...] = (), when: float = 0.0, title: str = ""
     ) -> ScriptVersion:
-        """A script of a commit with the modules beside it that it imports."""
+        """A script of a commit, alone."""
+        place = PurePosixPath(path).parent.as_posix()
+        modes = self._modes(f"{vid}:{'' if place == '.' else place}")
+        executable = frozenset([path] if modes.get(PurePosixPath(path).name) == "100755" else [])
+        return ScriptVersion(vid, path, data, runs, self.repo, when, title, {}, executable)
+
+    def with_siblings(self, version: ScriptVersion) -> ScriptVersion:
+        """The same version with the modules beside the script that it imports: some milliseconds each."""
+        vid, path, data = version.vid, version.path, version.data
         folder = PurePosixPath(path).parent
         root = f"{vid}:{'' if str(folder) == '.' else folder}"
         modes = {root: self._modes(root)}
@@ -326,7 +345,7 @@ class Objects:
                 modes[key] = self._modes(key)
             if modes[key].get(base) == "100755":
                 executable.add(name)
-        return ScriptVersion(vid, path, data, runs, self.repo, when, title, siblings, frozenset(executable))
+        return replace(version, siblings=siblings, executable=frozenset(executable))
 
     def _modes(self, name: str) -> dict[str, str]:
         """What is in a tree, with the modes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from flor_transform.backport.engine import backport, backport_lines
 from flor_transform.backport.plan import BackportResult, Placement, Refusal
@@ -78,12 +79,7 @@ def backport_project(
 
 def _logging(new: Mapping[str, bytes], wanted: list[str]) -> Iterator[tuple[str, bytes, list[str]]]:
     """The files that log some of the names, and which; names that nothing logs are asked of the script."""
-    parsed: dict[str, list[str]] = {}
-    for path, data in new.items():
-        try:
-            parsed[path] = list(dict.fromkeys(probe.name for probe in find(Version(data), wanted)))
-        except (SyntaxError, ValueError, UnicodeError, LookupError, RecursionError):
-            parsed[path] = []
+    parsed = {path: _logged(data, tuple(wanted)) for path, data in new.items()}
     known = {name for names in parsed.values() for name in names}
     patterns = any("{}" in name for name in known)
     for number, (path, data) in enumerate(new.items()):
@@ -94,6 +90,17 @@ def _logging(new: Mapping[str, bytes], wanted: list[str]) -> Iterator[tuple[str,
             mine = wanted
         if mine:
             yield path, data, mine
+
+
+@lru_cache(maxsize=1000)  # the newer version's files are asked for once for each older one
+def _logged(data: bytes, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Which of the names a file logs."""
+    if b"flor" not in data:
+        return ()
+    try:
+        return tuple(dict.fromkeys(probe.name for probe in find(Version(data), wanted)))
+    except (SyntaxError, ValueError, UnicodeError, LookupError, RecursionError):
+        return ()
 
 
 def _counterpart(path: str, old: Mapping[str, bytes], new: Mapping[str, bytes]) -> str:
@@ -115,6 +122,7 @@ def _old_home(refusal: Refusal, path: str, old: Mapping[str, bytes], new: Mappin
     return homes[0] if len(homes) == 1 else None
 
 
+@lru_cache(maxsize=1000)
 def _functions(data: bytes) -> list[tuple[str, int, int]]:
     """Qualified names of functions with their first and last lines, inner ones first."""
     try:
