@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 from flor_transform.backport import effects, nested, splice
 from flor_transform.backport.mapping import Mapping as Matching
@@ -15,7 +16,7 @@ from flor_transform.backport.plan import BackportResult, Placement, Refusal
 from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
 from flor_transform.backport.slices import Brought, Slicer
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import Node, Unit, Version
+from flor_transform.backport.tree import Node, Unit, Version, parse
 
 
 class Backport:
@@ -383,7 +384,7 @@ class Backport:
         out.append(source.data[done:])
         code = b"".join(out)
         try:
-            ast.parse(code)
+            parse(code)
         except (SyntaxError, ValueError) as error:
             refused = [
                 Refusal(p.name, "PROOF", f"the result does not parse: {error}", p.new_line) for p, _ in self.placed
@@ -467,7 +468,7 @@ def backport_lines(
     versions: list[Version] = []
     for data, which in ((old, "older"), (new, "newer")):
         try:
-            versions.append(Version(data))
+            versions.append(Version(data) if which == "older" else _newer(data))
         except (SyntaxError, ValueError, UnicodeError, LookupError, RecursionError) as error:
             at = getattr(error, "lineno", None)
             message = (
@@ -478,7 +479,15 @@ def backport_lines(
             return BackportResult(old, (), tuple(Refusal(n, "SYNTAX", message) for n in wanted))
     job = Backport(versions[0], versions[1], siblings, places)
     job.run(wanted, lines)
+    if versions[1].renamed:
+        _newer.cache_clear()
     return job.result()
+
+
+@lru_cache(maxsize=1)
+def _newer(data: bytes) -> Version:
+    """One newer version is put beside many older ones, and stays as it is unless it gets their names."""
+    return Version(data)
 
 
 __all__ = ["backport", "backport_lines", "free_names", "logged", "scope_of"]

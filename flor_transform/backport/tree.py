@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import ast
 import copy
+import gc
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from dataclasses import field as made
+from functools import lru_cache
 
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -40,7 +42,8 @@ _WORD = re.compile(rb"[\w\x80-\xff]+")
 _LINES = re.compile(rb"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
 
 
-def tokens(text: bytes) -> list[bytes]:
+@lru_cache(maxsize=1 << 15)  # two versions have most of their statements in common
+def tokens(text: bytes) -> tuple[bytes, ...]:
     """The tokens of a piece of source; comments, layout, quotes and trailing commas made alike."""
     out: list[bytes] = []
     for token in _TOKEN.findall(text):
@@ -52,7 +55,7 @@ def tokens(text: bytes) -> list[bytes]:
         elif first in b")]}" and out and out[-1] == b",":
             out.pop()
         out.append(token)
-    return out
+    return tuple(out)
 
 
 def canonical(node: ast.AST) -> str:
@@ -67,6 +70,17 @@ def canonical(node: ast.AST) -> str:
             return str(astunparse.unparse(node)).strip()
         except Exception:  # syntax newer than the package knows: match, except*, some slices
             return ast.unparse(node)
+
+
+def parse(text: str | bytes) -> ast.Module:
+    """The syntax tree; without the garbage collector, which would go through all trees again and again meanwhile."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        return ast.parse(text)
+    finally:
+        if running:
+            gc.enable()
 
 
 class Source:
@@ -84,7 +98,7 @@ class Source:
         else:
             decoded = data.decode(self.encoding)
             self.text = decoded.encode("utf-8")
-        self.tree = ast.parse(decoded)
+        self.tree = parse(decoded)
         self.lines: list[bytes] = _LINES.findall(self.text)
         self.starts = [0]
         for line in self.lines:
@@ -352,15 +366,17 @@ class _Unwrap(ast.NodeTransformer):
         return node.values[1] if guarded else node
 
 
-def identifiers(key: bytes) -> list[bytes]:
+@lru_cache(maxsize=1 << 15)
+def identifiers(key: bytes) -> tuple[bytes, ...]:
     """The variables in a key, in order: no attributes, no keyword names; those inside f-strings too."""
     parts = parts_of(key)
-    return [
+    return tuple(
         p for i, p in enumerate(parts) if p.isalnum() or b"_" in p if not p[:1].isdigit() and not attribute(parts, i)
-    ]
+    )
 
 
-def parts_of(key: bytes) -> list[bytes]:
+@lru_cache(maxsize=1 << 15)
+def parts_of(key: bytes) -> tuple[bytes, ...]:
     """The tokens of a key, those inside f-strings too."""
     out: list[bytes] = []
     for token in key.split(b" "):
@@ -368,10 +384,10 @@ def parts_of(key: bytes) -> list[bytes]:
             out.extend(tokens(token.lstrip(b"fFrR").strip(b'"')))
         else:
             out.append(token)
-    return out
+    return tuple(out)
 
 
-def attribute(parts: list[bytes], i: int) -> bool:
+def attribute(parts: Sequence[bytes], i: int) -> bool:
     """Whether a token is an attribute or the name of a keyword argument, not a variable."""
     if i and parts[i - 1] == b".":
         return True
@@ -389,6 +405,8 @@ class Version:
         self.units: list[Unit] = []
         self.flor_imports: list[ast.stmt] = []
         self._order = 0
+        #: whether statements have the other version's names
+        self.renamed = False
         text = self.source.text
         #: no ``:=`` anywhere: only targets bind names, which spares looking into expressions
         self._plain = b":=" not in text
@@ -400,6 +418,7 @@ class Version:
 
     def rename(self, renames: dict[bytes, bytes]) -> None:
         """Give every statement the key that it has in the other version's names."""
+        self.renamed = True
         changed = False
         for node in self.nodes:
             node.alias = b""
