@@ -48,7 +48,7 @@ _REFILLED = frozenset(
     }
 )  # fmt: skip
 
-Owns = Callable[[type], bool]
+Owns = Callable[[Any], bool]
 
 
 class _Pickler(pickle.Pickler):
@@ -63,7 +63,7 @@ class _Pickler(pickle.Pickler):
         kind = type(obj)
         if kind not in self._known and kind not in _PLAIN:
             reducer = copyreg.dispatch_table.get(kind)
-            if any(map(self._owns, (*kind.__mro__, *([] if reducer is None else [_Place.of(reducer)])))):
+            if any(map(self._owns, kind.__mro__)) or (reducer is not None and self._owns(reducer)):
                 raise pickle.PicklingError("there is an object of the program's own classes in it")
             self._known.add(kind)
         reason = self._refused(obj) if kind not in ATOMS else ""
@@ -71,19 +71,11 @@ class _Pickler(pickle.Pickler):
             raise pickle.PicklingError(reason)
 
 
-class _Place:
-    """Stands for a function where the module of a class is asked for."""
-
-    @staticmethod
-    def of(function: Any) -> type:
-        return type("Place", (), {"__module__": getattr(function, "__module__", "") or ""})
-
-
 def dumps(obj: Any, owns: Owns, refused: Callable[[Any], str] = lambda obj: "") -> bytes:
     """The pickle of an object.
 
     Args:
-        owns: tells the program's own classes.
+        owns: tells the program's own classes and functions.
 
     Raises:
         Exception: there is none, whatever the reason.

@@ -6,6 +6,7 @@ import datetime
 import enum
 import json
 import math
+import pickle
 import resource
 import shutil
 import signal
@@ -508,6 +509,34 @@ def test_files(whole: RunFolder, tmp_path_factory: pytest.TempPathFactory, data:
 @given(st.data())
 def test_many_files(whole: RunFolder, data: st.DataObject) -> None:
     draw_and_check(whole, data, whole.path.parent.parent.with_name("harmed"))
+
+
+def test_a_pickle_that_was_planted_is_not_read(whole: RunFolder, tmp_path: Path) -> None:
+    """In the place of each file, and of each part of one that a reader hands on."""
+
+    class Payload:
+        def __reduce__(self) -> tuple[object, ...]:
+            return (evil, ("a pickle was read",))
+
+    payloads = [pickle.dumps(Payload(), protocol) for protocol in (0, 4)]
+    with pytest.raises(AssertionError):  # they would be seen
+        pickle.loads(payloads[0])
+        assert RAN == []
+    RAN.clear()
+    for payload in payloads:
+        for name in JSON_FILES + LINES + BYTES if payload is payloads[1] else ("run.json", "random.bin"):
+            check_file(whole, name, payload, tmp_path / "home")
+        frame = FRAME.pack(len(payload), zlib.crc32(payload)) + payload
+        check_file(whole, "log/blobs.bin", frame * 50, tmp_path / "home")
+        check_values(payload)
+        for read in (codec.unpack, codec.unpack_paths, tables.load):
+            with pytest.raises(FlorError):
+                read(payload)
+        run = RunFolder(tmp_path / "home" / "runs" / whole.id)
+        checked.write_bytes(run.path / "random.bin", payload)
+        with pytest.raises(FlorError):
+            codec.unpack(checked.read_bytes(run.path / "random.bin"))
+    assert RAN == []
 
 
 def test_files_of_holes(whole: RunFolder, tmp_path: Path) -> None:

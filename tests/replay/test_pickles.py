@@ -33,8 +33,9 @@ def recorded(folder: Path, *options: str) -> Project:
     user = Project(folder, "steps.py")
     (user.folder / user.script).write_text(SCRIPT)
     user.commit("the script")
+    raw = user.run("python", user.script)
     done = user.run("flor", "run", "--epsilon", "1", *options, user.script)
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, "") and done.out == raw.out
     user.add_probes()
     return user
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import copyreg
 import pickle
 import random
 from collections.abc import Callable
@@ -153,6 +154,17 @@ def test_none_is_kept_of_what_could_not_take_its_place(name: str) -> None:
     graph = captured(make(), block)
     assert graph.pickle == b"" and any(reason in problem for problem in graph.problems), graph.problems
     assert CALLED == []
+
+
+def test_a_way_to_pickle_that_the_program_has_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reduced(obj: Any) -> Any:
+        CALLED.append("reduced")
+        return array.array, ("d", obj.tolist())
+
+    CALLED.clear()
+    monkeypatch.setitem(copyreg.dispatch_table, array.array, reduced)
+    graph = captured({"x": doubles(1)}, lambda r: r["x"].append(2.0))
+    assert graph.pickle == b"" and graph.problems and CALLED == []
 
 
 def test_no_part_of_torch_is_pickled() -> None:

@@ -194,6 +194,26 @@ def test_a_graph_with_the_right_digest_is_not_enough(tmp_path: Path) -> None:
     assert list(graph.roots) == ["L:y"]
 
 
+def test_a_pickle_that_was_planted_is_not_loaded(tmp_path: Path) -> None:
+    import xxhash
+
+    from flor_runtime.state import codec
+
+    folder = saved(tmp_path / "run")
+    lines = read_lines(folder / INDEX).values
+    data = next(one for one in lines if isinstance(one, dict) and one.get("graph"))
+    name, offset, length, _ = data["graph"]
+    packed = codec.pack([*codec.unpack((folder / name).read_bytes()[offset : offset + length])[:2], b"cos\nsystem\n."])
+    (folder / "9.bin").write_bytes(packed)
+    data["graph"] = ["9.bin", 0, len(packed), xxhash.xxh3_128_hexdigest(packed)]
+    (folder / INDEX).write_bytes(b"".join(map(line, lines)))
+    reader = Reader(folder)
+    with pytest.raises(CheckpointError, match="--trust"):
+        reader.load(reader.entries[Key(0, 0)])
+    graph, _, _ = (trusting := Reader(folder, trust=True)).load(trusting.entries[Key(0, 0)])
+    assert graph.pickle == b"cos\nsystem\n."  # as bytes: only a restoration reads it
+
+
 def test_where_there_is_no_key_the_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("FLOR_KEY", str(tmp_path / "file" / "key"))
