@@ -113,7 +113,7 @@ _COUNT = "import sys, {0} as flor; sys.stderr.write('COUNT %d\\n' % {1})"
 _PRINT = """\
 import flor
 for row in flor.dataframe(*%r).dropna().itertuples():
-    print('asked', row.epoch - 1, repr(row.weight), int(row.random))
+    print('asked', row.epoch - 1, float(row.weight), int(row.random))
 """
 TOOLS = (
     Tool("plain", log="{1}"),
@@ -124,7 +124,7 @@ TOOLS = (
         log='flor.log("{}", {})',
         record=("-m", "flor", "run", "train.py"),
         replay=("-m", "flor", "replay", *ASKED, "--script", "train.py", "--yes"),
-        count=_COUNT.format("flor", "flor.dataframe('x')['x'].notna().sum()"),
+        count=_COUNT.format("flor", "(flor.log_records()['name'] == 'x').sum()"),
         values=_PRINT % (tuple(ASKED),),
     ),
     Tool(
@@ -271,10 +271,11 @@ def _logged(tool: Tool, result: Result) -> None:
                 assert code == 0, out[-2000:]
                 result.least("log", float(re.findall(r"loop (\S+)", out)[-1]) / _LOGS)
                 result.numbers["record"] = (place.nbytes() - before) / _LOGS
-            elif tool.count:
+            if tool.count:
                 _, out, _ = place.call(result.python, "-c", tool.count)
-                found = re.findall(r"COUNT (\d+)", out)
-                result.texts["kill"] = f"{_LOGS - (int(found[0]) if found else 0):,} of {_LOGS:,}"
+                found = int((re.findall(r"COUNT (\d+)", out) or "0")[0])
+                assert die or found == _LOGS, out[-2000:]  # else the count would tell nothing
+                result.texts["kill"] = f"{_LOGS - found:,} of {_LOGS:,}"
 
 
 def _table(results: dict[Tool, Result]) -> Iterator[str]:
