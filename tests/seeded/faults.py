@@ -46,15 +46,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "random states are not set after a jump",
         _REPLAY + "replayer.py",
-        "            write()\n            rng.restore(ambient)\n",
-        "            write()\n",
+        "rng.restore(ambient)\n            self.outcome.jumps",
+        "pass\n            self.outcome.jumps",
         (f"{_HAZARDS}[what the beginning of a turn sees]",),
     ),
     Fault(
         "random states are not set after a skipped block",
         _REPLAY + "replayer.py",
-        "        write()\n        rng.restore(ambient)\n        self.outcome.blocks_skipped",
-        "        write()\n        self.outcome.blocks_skipped",
+        "rng.restore(ambient)\n        self.outcome.blocks_skipped",
+        "pass\n        self.outcome.blocks_skipped",
         (f"{_HAZARDS}[H23 the random state after a skip]",),
     ),
     Fault(
@@ -234,25 +234,25 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a checkpoint's data is not flushed before its line",
         _STORE + "writer.py",
-        "                job.file.sync()\n",
-        "",
+        "self._unlock(job.file.sync)\n",
+        "pass\n",
         (f"{_CHECKPOINTS}::test_a_line_is_written_when_its_data_is_on_the_disk",),
     ),
     Fault(
         "the line of the index comes before the data is flushed",
         _STORE + "writer.py",
-        "                job.file.sync()\n"
+        "                self._unlock(job.file.sync)\n"
         "                entry.graph = [job.file.path.name, at, len(packed), xxhash.xxh3_128_hexdigest(packed)]\n",
         "                entry.graph = [job.file.path.name, at, len(packed), xxhash.xxh3_128_hexdigest(packed)]\n"
-        "                self._append(asdict(entry))\n"
-        "                job.file.sync()\n",
+        "                self._append(entry.to_plain())\n"
+        "                self._unlock(job.file.sync)\n",
         (f"{_CHECKPOINTS}::test_a_line_is_written_when_its_data_is_on_the_disk",),
     ),
     Fault(
         "the index is never flushed",
         _STORE + "writer.py",
-        "            os.fsync(self._index.fileno())\n",
-        "            pass\n",
+        "self._unlock(os.fsync, self._index.fileno())",
+        "pass",
         (f"{_CHECKPOINTS}::test_a_line_is_written_when_its_data_is_on_the_disk",),
     ),
     Fault(
@@ -316,7 +316,7 @@ FAULTS: tuple[Fault, ...] = (
         "flor_runtime/record.py",
         "        self._policy.paid(clocks.passed(waits=self._writer.waited))\n",
         "",
-        ("tests/runtime/test_record.py::test_all_that_it_takes_is_booked",),
+        ("tests/runtime/test_booking.py::test_all_that_it_takes_is_booked",),
     ),
     # -- the log -----------------------------------------------------------------------------------------------------
     Fault(
