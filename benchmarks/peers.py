@@ -8,6 +8,8 @@ training loop; the least of some rounds in turn.
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import difflib
 import os
 import re
@@ -24,6 +26,7 @@ from pathlib import Path
 _ROUNDS = 3
 _EPOCHS = 6
 _LOGS = 20_000
+_SUBREAPER = 36  # prctl, Linux: who loses its parent becomes a child of this process
 
 #: What nobody had thought of when the run was recorded: of the state of the model, and of the random state.
 ASKED = {"weight": "model[0].weight.sum().item()", "random": "int(torch.get_rng_state().sum())"}
@@ -112,7 +115,7 @@ def _filled(text: str, **lines: str) -> str:
 _COUNT = "import sys, {0} as flor; sys.stderr.write('COUNT %d\\n' % {1})"
 _PRINT = """\
 import flor
-for row in flor.dataframe(*%r).dropna().itertuples():
+for row in flor.dataframe(*%r).dropna(subset=['weight']).itertuples():
     print('asked', row.epoch - 1, float(row.weight), int(row.random))
 """
 TOOLS = (
@@ -170,6 +173,7 @@ class Result:
 def run() -> Iterator[str]:
     """A table: one column a tool."""
     results = {tool: Result(_environment(tool)) for tool in TOOLS}
+    ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     for _ in range(_ROUNDS):
         for tool, result in results.items():
             with tempfile.TemporaryDirectory(prefix="flor-peers-") as folder:
@@ -206,15 +210,20 @@ class _Place:
         self._git("commit", "-q", "-m", "a version")
 
     def call(self, *command: str) -> tuple[int, str, float]:
-        """(exit code, output, CPU seconds) of a process and those that it has waited for."""
+        """(exit code, output, CPU seconds) of a process and all that it has started."""
         with tempfile.TemporaryFile("w+", errors="replace") as out:
             process = subprocess.Popen(
                 command, cwd=self.repository, env=self.env, stdin=subprocess.DEVNULL, stdout=out, stderr=out
             )
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
+            seconds = 0.0
+            with contextlib.suppress(ChildProcessError):
+                while True:  # those that it has left behind, too
+                    pid, status, usage = os.wait3(0)
+                    seconds += usage.ru_utime + usage.ru_stime
+                    if pid == process.pid:
+                        process.returncode = os.waitstatus_to_exitcode(status)
             out.seek(0)
-            return process.returncode, out.read(), usage.ru_utime + usage.ru_stime
+            return process.returncode, out.read(), seconds
 
     def nbytes(self) -> int:
         """Of all files in both folders."""
