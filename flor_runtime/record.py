@@ -8,9 +8,10 @@ import time
 from types import FrameType
 from typing import Any
 
+from flor_runtime.boot import warn
 from flor_runtime.frame_locals import is_module
 from flor_runtime.session import Block, MainLoop, Session
-from flor_runtime.state import frames, process, rng
+from flor_runtime.state import frames, library, process, rng
 from flor_runtime.state.anchors import Anchors
 from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
@@ -57,6 +58,7 @@ class Recorder:
         self._began: float | None = None
         self._taking = False
         self._settings: dict[str, object] = {}  # of the process, when the main loop began
+        self._told = False
         self._start = time.perf_counter()
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
@@ -147,6 +149,9 @@ class Recorder:
                 self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, clocks)
 
     def _save(self, key: Key, graph: Graph, clocks: _Clocks) -> bool:
+        if not self._told and any(library.PERSISTENT in problem for problem in graph.problems):
+            self._told = True
+            warn("persistent_workers=True: the random states in workers can't be kept, so a replay runs from the start")
         saved = self._writer.save(key, clocks.wall - self._start, rng.capture(), graph)
         self._policy.paid(clocks.passed(waits=self._writer.waited))
         return saved

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
-from flor_runtime import inputs, knobs, ranks, secrets, versions
+from flor_runtime import inputs, knobs, ranks, secrets, surroundings, versions
 from flor_runtime import session as sessions
 from flor_runtime.boot import warn as warn
 from flor_runtime.coderules import Rules
@@ -276,18 +276,7 @@ class Recording:
     def _first_turn(self, frame: FrameType) -> None:
         """What is known once a main loop begins: parameters, libraries in use, modules that it took to get there."""
         self._take_parameters(frame)
-        torch: Any = sys.modules.get("torch")
-        facts: dict[str, Any] = {
-            "platform": self._manifest["platform"],
-            "loaded": loaded_libraries(),
-        }
-        if torch is not None:
-            facts |= {
-                "torch": torch.__version__,
-                "threads": torch.get_num_threads(),
-                "deterministic": torch.are_deterministic_algorithms_enabled(),
-                "cuda": torch.version.cuda if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
-            }
+        facts = {"platform": self._manifest["platform"], "loaded": loaded_libraries(), **surroundings.facts()}
         write_json(self.folder.path / "environment.json", facts)
         self._extend()
 

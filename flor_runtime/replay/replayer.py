@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
+from flor_runtime import surroundings
 from flor_runtime.errors import CheckpointError, ReplayError, RestoreError
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, process, rng
+from flor_runtime.state.compare import NOWHERE, Origin, compare
+from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
 from flor_runtime.state.liveness import Stretch, block_stretch, loop_stretch
 from flor_runtime.store.checkpoints import Entry, Key, Reader, ambient_digest
@@ -19,6 +23,8 @@ WEAK, STRONG, SERIAL = (
     "strong",
     "serial",
 )  # start at a checkpoint; step through with blocks skipped; run everything
+
+_LEEWAY = 1200.0  # seconds: `then.clock` begins well before the recording
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,12 @@ class Goal:
 
 @dataclass
 class Outcome:
-    """What a worker found out on the way. `same` and `different` count comparisons of states with recorded digests."""
+    """What a worker found out on the way.
+
+    Attributes:
+        same, different: comparisons of states with recorded ones.
+        doubts: what was not as it was recorded, and need not be wrong: what a clock may have given; the surroundings.
+    """
 
     same: int = 0
     different: int = 0
@@ -51,6 +62,7 @@ class Outcome:
     blocks_run: int = 0
     blocks_skipped: int = 0
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
 
 class Replayer:
@@ -58,6 +70,8 @@ class Replayer:
 
     Args:
         finish: ends the process; called as soon as nothing more is wanted.
+        then: the recorded process. now: this one.
+        facts: what the recorded one computed with (`surroundings.facts`).
     """
 
     def __init__(
@@ -67,12 +81,18 @@ class Replayer:
         goal: Goal,
         is_project: frames.IsProject,
         finish: Callable[[], None],
+        then: Origin = NOWHERE,
+        now: Origin = NOWHERE,
+        facts: dict[str, Any] | None = None,
     ) -> None:
         self._session = session
         self._reader = reader
         self._goal = goal
         self._is_project = is_project
         self._finish = finish
+        self._then, self._now = then, now
+        self._facts = facts
+        self._sources: dict[int, list[Any]] = {}  # what the iterator of each main loop draws from
         self.outcome = Outcome()
         self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
         self._prepare()
@@ -93,8 +113,13 @@ class Replayer:
     # -- turns ---------------------------------------------------------------------------------------------------
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
+        if self._facts is not None:
+            self.outcome.doubts += surroundings.differences(self._facts)
+            self._facts = None
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
-        objects = (*self._session.objects, *sources(loop.iterator, self._is_project)[0])
+        if loop.turn == 0:  # as the recorder did: what an iterator holds is another thing later
+            self._sources[loop.entry] = sources(loop.iterator, self._is_project)[0]
+        objects = (*self._session.objects, *self._sources.get(loop.entry, ()))
         if loop.turn == 0 and self._goal.mode == WEAK:
             loop.anchors = self._anchors(loop, frame, objects)
         self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), f"before turn {loop.turn + 1}")
@@ -208,17 +233,46 @@ class Replayer:
         same = ambient_digest(rng.capture()) == entry.ambient
         if not same:
             self._note(f"the random state {where} is not the recorded one")
-        recorded = entry.tensors
-        if recorded and not recorded <= frames.digests(frame, stretch, objects, self._is_project, values):
+        whole = False
+        graph = self._recorded_graph(entry)
+        if graph is not None:
+            live = frames.view(frame, stretch, objects, self._is_project, values)
+            first, _ = self._then.clock
+            then = replace(self._then, clock=(first, first + entry.when + _LEEWAY))
+            now = replace(self._now, clock=(self._now.clock[0], time.perf_counter()))
+            found = compare(graph, [digest for digest, _ in entry.blobs], live, then, now)
+            if found.tensors:
+                self._note(f"tensors {where} are not the recorded ones")
+            for text in found.values:
+                self._note(f"{where}: {text}")
+            same = same and not found.tensors and not found.values
+            for text in found.doubtful:
+                self._doubt(f"{where}: {text}")
+            whole = found.whole and found.nothing
+        elif not entry.tensors <= frames.digests(frame, stretch, objects, self._is_project, values):
             self._note(f"tensors {where} are not the recorded ones")
             same = False
         if same:
             self.outcome.same += 1
-            # Random states alone don't tell what the tensors are, and before the first turn these have seen no data.
-            if entry.blobs and (key.turn or key.block):
+            # Random states alone don't tell what the rest is, and before the first turn it has seen no data.
+            if whole and (key.turn or key.block):
                 self.when_same()
         else:
             self.outcome.different += 1
+
+    def _recorded_graph(self, entry: Entry) -> Graph | None:
+        """The graph of an entry; None where only digests were kept, or not even these."""
+        if entry.graph is None:
+            return None
+        try:
+            return self._reader.graph(entry)
+        except CheckpointError as error:
+            self._note(f"plain values were not compared: {error}")
+            return None  # what was kept of it in the index remains
+
+    def _doubt(self, text: str) -> None:
+        if len(self.outcome.doubts) < 20:
+            self.outcome.doubts.append(text)
 
     def _note(self, text: str) -> None:
         if text not in self.outcome.notes and len(self.outcome.notes) < 20:

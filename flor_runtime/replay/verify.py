@@ -20,8 +20,8 @@ class Verdict:
         recovered: the new values.
         checked: values and states that were compared with recorded ones; `mismatched` of them were different.
         label: EXACT: every state and value that could be compared is the recorded one, bit for bit. VERIFIED: every
-            state is, but a value that the script logs is not (a clock, say). INEXACT: a state is not, or nothing could
-            be compared.
+            state is, but a value that the script logs, a number that a clock may have given, or what the run computed
+            with (threads, versions) is not. INEXACT: a state is not, or nothing could be compared.
         notes: what was different.
     """
 
@@ -71,8 +71,10 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     for outcome in outcomes:
         verdict.notes += [note for note in outcome.get("notes", []) if note not in verdict.notes]
     values_checked = verdict.checked - states_same - states_different
+    doubts = list(dict.fromkeys(doubt for outcome in outcomes for doubt in outcome.get("doubts", [])))
+    verdict.notes += doubts
     if not states_different and not verdict.mismatched and verdict.checked:
-        verdict.label = EXACT if states_same else VERIFIED
+        verdict.label = EXACT if states_same and not doubts else VERIFIED
     elif not states_different and states_same and values_checked:
         verdict.label = VERIFIED
     verdict.mismatched += states_different

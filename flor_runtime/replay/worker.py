@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
 import sys
+import time
 import traceback
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from flor_runtime import secrets
+from flor_runtime import secrets, surroundings
 from flor_runtime import session as sessions
 from flor_runtime.errors import ReplayError
 from flor_runtime.importing import when_imported
@@ -21,6 +23,7 @@ from flor_runtime.literals import orders_of
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
+from flor_runtime.state.compare import Origin
 from flor_runtime.store.checked import read_bytes
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import RunFolder
@@ -28,6 +31,7 @@ from flor_runtime.store.runlog import RunLog, keyed, read
 
 OUTCOME = "outcome.json"
 FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
+_PREAMBLE = 600.0  # seconds that a program may have taken to come to its main loop
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,7 @@ class _Worker:
     def run(self) -> NoReturn:
         from flor_runtime.recording import Project
         from flor_runtime.replay import guard
+        from flor_runtime.replay.plan import read_facts
         from flor_runtime.runner import Program, execute, without_our_frames
 
         place, manifest = self._place, self._manifest
@@ -130,9 +135,14 @@ class _Worker:
         seed = {"PYTHONHASHSEED": manifest.get("hash_seed") or "random"}
         program.orders = orders_of(source, [sys.executable], {**os.environ, **seed})
         reader = Reader(self._run.ckpt, trust=self._job.trust)
-        self._replayer = Replayer(self._session, reader, self._job.goal, project, self._done)
+        facts = read_facts(self._run)
+        self._replayer = Replayer(
+            self._session, reader, self._job.goal, project, self._done, self._then(facts), self._now(), facts
+        )
         self._session.keeper = self._replayer
         self._seed()
+        surroundings.show_cores(facts)
+        when_imported("torch", partial(surroundings.use_threads, facts))
         overlay = guard.install(place, allowed=[self._folder]).overlay
         # A state that is the recorded one was not led astray by what was read before it.
         self._stale = overlay.stale
@@ -154,6 +164,15 @@ class _Worker:
             self._error = f"{type(error).__name__}: {error}"
             self._leave(3)
         self._done()
+
+    def _then(self, facts: dict[str, Any]) -> Origin:
+        """The recorded process; `clock` of the facts was read when its main loop began."""
+        clock, pid = facts.get("clock"), self._manifest.get("pid")
+        first = clock - _PREAMBLE if isinstance(clock, float) else math.inf
+        return Origin(pid if isinstance(pid, int) else 0, (first, first), str(self._manifest.get("project") or ""))
+
+    def _now(self) -> Origin:
+        return Origin(os.getpid(), (time.perf_counter(), 0.0), str(self._place.root))
 
     def _seed(self) -> None:
         """The random states that the run began with."""

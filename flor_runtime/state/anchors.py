@@ -34,6 +34,8 @@ _CONSTANT = frozenset(
         "size",
         "npscalar",
         "unchanged",
+        "jax",
+        "jaxkey",
     }
 )
 _UNCHANGING = frozenset({"kept", "unchanged", "cache", "reference"})

@@ -35,7 +35,7 @@ from weakref import WeakKeyDictionary
 
 import xxhash
 
-from flor_runtime.state import arrays, library, tables
+from flor_runtime.state import arrays, library, sets, tables
 from flor_runtime.state.graph import ATOMS, INT_BOUND, Blob, Graph, Value
 from flor_runtime.state.liveness import attribute_names, attribute_stores, global_loads, global_stores
 from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, kin, qualified
@@ -153,7 +153,7 @@ class Capture:
             kind, _, rest = key.partition(":")
             module, _, name = rest.rpartition(":")
             if kind == "G" and type(value) is not list and (module, name) not in self._stored_globals:
-                del self.graph.roots[key]  # a constant
+                self.graph.roots["C:" + key] = self.graph.roots.pop(key)
         # They are bound to this walk: as a circle, it would hold the program's objects until the next collection.
         self._handlers.clear()
         return self.graph
@@ -236,6 +236,11 @@ class Capture:
             _chosen[kind] = handler.__func__
         return handler
 
+    def _positioned(self, obj: Any) -> Value:
+        if library.has_persistent_workers(obj):
+            return self._problem(obj, library.PERSISTENT)
+        return self._problem(obj, "its position can only be reached by running the code again")
+
     def _handler(self, kind: type) -> Handler:
         """Choose once for each type; the order matters: the special before the general."""
         exact: dict[type, Handler] = {
@@ -279,8 +284,8 @@ class Capture:
         if issubclass(kind, io.IOBase):
             return self._stream
         if library.is_positioned(kind):
-            return self._refused("its position can only be reached by running the code again")
-        special = self._torch_handler(kind) or self._numpy_handler(kind)
+            return self._positioned
+        special = self._torch_handler(kind) or self._numpy_handler(kind) or self._jax_handler(kind)
         if special is not None:
             return special
         if library.only_fields(kind) is not None:
@@ -340,6 +345,14 @@ class Capture:
             return self._numpy_random
         return None
 
+    def _jax_handler(self, kind: type) -> Handler | None:
+        jax: Any = sys.modules.get("jax")
+        if jax is None or not hasattr(jax, "Array"):
+            return None
+        if issubclass(kind, jax.Array):
+            return self._jax_array
+        return self._compiled if library.is_compiled_function(kind) else None
+
     # -- builtin containers --------------------------------------------------------------------------------------
 
     def _values(self, items: Iterable[Any]) -> list[Value]:
@@ -389,11 +402,10 @@ class Capture:
         items = list(base.__iter__(obj))
         if len(items) > 1 and any(_hashed_by_place(item) for item in items):
             self.graph.problems.append(f"{base.__name__}: its order hangs on where its elements lie in memory")
-        again = base(items)
-        sizes = base.__sizeof__(again), base.__sizeof__(obj)
-        if list(again) != items or sizes[0] != sizes[1] or _set_history(obj) != _set_history(again):
+        ordered = sets.insertion_order(obj)
+        if ordered is None:
             self.graph.problems.append(f"{base.__name__}: its order hangs on elements that it doesn't hold any more")
-        return self._values(items)
+        return self._values(items if ordered is None else ordered)
 
     def _deque(self, obj: deque[Any]) -> Value:
         node: list[Any] = ["deque", None, obj.maxlen]
@@ -728,6 +740,35 @@ class Capture:
             return self._problem(obj, "a generator of a kind of its own")
         return self._node(obj, ["nprandom", [], name, arrays.plain(state)])
 
+    # -- jax -----------------------------------------------------------------------------------------------------
+
+    def _jax_array(self, obj: Any) -> Value:
+        """An array that nothing can change: a value, whose bytes are where they are."""
+        jax: Any = sys.modules["jax"]
+        if obj.is_deleted():
+            return self._problem(obj, "an array whose memory was given away")
+        if jax.dtypes.issubdtype(obj.dtype, jax.dtypes.prng_key):
+            node: list[Any] = ["jaxkey", [], str(jax.random.key_impl(obj))]
+            reference = self._node(obj, node)
+            node[1] = [self.value(jax.random.key_data(obj))]
+            return reference
+        if len(obj.devices()) != 1 or (obj.weak_type and obj.shape):
+            return self._problem(obj, "an array of a kind of its own")
+        host = self._numpy.asarray(obj) if self._looks_at_memory else None
+        blob = len(self.graph.blobs)
+        start = 0 if host is None or not host.size else int(host.__array_interface__["data"][0])
+        self.graph.blobs.append(Blob(int(obj.nbytes), start, host))
+        self.holders.append(len(self.objects))
+        (device,) = obj.devices()
+        return self._node(obj, ["jax", blob, str(obj.dtype), list(obj.shape), bool(obj.weak_type), str(device)])
+
+    def _compiled(self, obj: Any) -> Value:
+        """A function that jax compiles: what it wraps is code like other code."""
+        node: list[Any] = ["cache", [], []]
+        reference = self._node(obj, node)
+        node[1] = [self.value(obj.__wrapped__)]
+        return reference
+
     # -- torch ---------------------------------------------------------------------------------------------------
 
     def _torch_name(self, obj: Any) -> Value:
@@ -833,15 +874,3 @@ def _hashed_by_place(obj: Any) -> bool:
         or kind.__module__.startswith("torch")
         or isinstance(obj, type | FunctionType | BuiltinFunctionType)
     )
-
-
-def _set_history(obj: Any) -> tuple[int, int]:
-    """(slots in use, those of removed elements included; where `pop` goes on) of a set, from its C structure."""
-    if sys.implementation.name != "cpython":
-        return 0, 0
-    word = ctypes.sizeof(ctypes.c_ssize_t)
-    start = id(obj) + object.__basicsize__
-    # fill, used, mask, table, hash, finger
-    fill, _, _, _, _, finger = (ctypes.c_ssize_t * 6).from_address(start)
-    assert word == 8
-    return fill, finger if isinstance(obj, set) else 0

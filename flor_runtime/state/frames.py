@@ -129,6 +129,8 @@ def _roots(
                 walk.root(prefix + name, bound[name])
             elif walk.is_finalized(type(bound[name])):
                 walk.root(prefix + name, bound[name])  # it is needed: it is dropped when its name is bound again
+            elif not entering and not stored:
+                walk.root("C:" + prefix + name, bound[name])
         for name in sorted(names.globals):
             if name in frame.f_globals:
                 walk.root(f"G:{frame.f_globals.get('__name__', '')}:{name}", frame.f_globals[name])
@@ -223,6 +225,13 @@ def digests(
 ) -> set[str]:
     """The digests of all tensors and arrays of the state at the end of a stretch: what `Entry.tensors` of a checkpoint
     has."""
+    return {blob.digest() for blob in view(frame, stretch, objects, is_project, values).blobs}
+
+
+def view(
+    frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, values: Iterable[str] = ()
+) -> Graph:
+    """The state at the end of a stretch, to compare it: `capture` without a beginning."""
     walk = Capture(is_project)
     _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
-    return {blob.digest() for blob in walk.finish().blobs}
+    return walk.finish()

@@ -144,6 +144,9 @@ POSITIONED_NAMES = (
     "pettingzoo",
 )
 
+#: Workers of a loader that outlive a turn: the random states in them go on, out of reach.
+PERSISTENT = "the workers of this loader are persistent: what goes on in them can't be restored"
+
 # Tables of hooks: left out while they are empty, which they nearly always are; there are a dozen in every module.
 SKIPPED_FIELDS: dict[str, frozenset[str]] = {
     "torch.nn.modules.module.Module": frozenset(
@@ -294,6 +297,16 @@ def refused(obj: Any) -> str:
     if type_name(type(obj)).startswith("torch.amp.grad_scaler.") and vars(obj).get("_per_optimizer_states"):
         return "its update has not been called since the last step"
     return ""
+
+
+def is_compiled_function(kind: type) -> bool:
+    """True for what `jax.jit` gives."""
+    return type_name(kind) in ("jaxlib._jax.PjitFunction", "jaxlib.xla_extension.PjitFunction")
+
+
+def has_persistent_workers(iterator: object) -> bool:
+    """True for the iterator that a loader keeps, with workers that go on from turn to turn."""
+    return bool(getattr(iterator, "__dict__", {}).get("_persistent_workers"))
 
 
 def is_open_for_reading(stream: io.IOBase) -> bool:

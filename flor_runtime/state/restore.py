@@ -23,7 +23,7 @@ from types import BuiltinFunctionType, CellType, FunctionType, MethodType, Metho
 from typing import Any
 
 from flor_runtime.errors import ReplayError, RestoreError
-from flor_runtime.state import arrays, library, pickles, tables, wellformed
+from flor_runtime.state import arrays, library, pickles, sets, tables, wellformed
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, reached_nodes
 from flor_runtime.state.names import MISSING, attribute, find, functions_of, kin, qualified, slots
 
@@ -49,7 +49,9 @@ _TYPES: dict[str, Any] = {
     "event": threading.Event,
 }
 #: Made anew, whatever is there: nothing can tell one from another of the same value.
-_VALUES = frozenset({"int", "complex", "range", "slice", "scalar", "enum", "torch", "size", "npscalar"})
+_VALUES = frozenset(
+    {"int", "complex", "range", "slice", "scalar", "enum", "torch", "size", "npscalar", "jax", "jaxkey"}
+)
 
 
 def locate(paths: list[tuple[int, Step]], roots: Mapping[str, Any]) -> list[Any]:
@@ -82,7 +84,7 @@ def _element(obj: Any, n: int) -> Any:
             return base.__getitem__(obj, n)
     if isinstance(obj, set | frozenset):
         kind: Any = set if isinstance(obj, set) else frozenset
-        return list(kind.__iter__(obj))[n]
+        return (sets.insertion_order(obj) or list(kind.__iter__(obj)))[n]
     return obj.reshape(-1)[n]
 
 
@@ -103,7 +105,7 @@ def _part(obj: Any, n: int) -> Any:
         return obj.cell_contents
     if hasattr(obj, "bit_generator"):
         return obj.bit_generator
-    return obj.__wrapped__ if hasattr(obj, "cache_info") else obj.__self__
+    return obj.__wrapped__ if hasattr(obj, "__wrapped__") else obj.__self__
 
 
 _PARTS: dict[str, Callable[[Any, Any], Any]] = {
@@ -442,9 +444,21 @@ class Restore:
             return find(node[1])[node[2]] if isinstance(node[2], str) else find(node[1])(node[2])
         if kind == "npscalar":
             return self._numpy.frombuffer(node[2], dtype=self._numpy.dtype(node[1]))[0]
+        if kind in ("jax", "jaxkey"):
+            return self._jax_array(node)
         if kind == "torch":
             return torch.device(node[1]) if node[2] == "device" else getattr(torch, node[1])
         return torch.Size(node[1])
+
+    def _jax_array(self, node: Node) -> Any:
+        jax: Any = sys.modules["jax"]
+        if node[0] == "jaxkey":
+            return jax.random.wrap_key_data(self._resolve(node[1][0]), impl=node[2])
+        data = self._numpy.frombuffer(bytes(self._blob(node[1])), jax.numpy.dtype(node[2])).reshape(node[3])
+        if node[4]:
+            return jax.numpy.asarray(data.item())  # a plain number's type
+        device = next((d for d in jax.devices() if str(d) == node[5]), None)
+        return jax.device_put(data, device)
 
     # -- filling -------------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ def _check(graph: Graph) -> None:
     for node in graph.nodes:
         _demand(type(node) is list and bool(node) and type(node[0]) is str, "a node")
         _demand(all(_within(child, count) for _, child in edges(node)), "a node")
-        if node[0] in ("tensor", "array"):
+        if node[0] in ("tensor", "array", "jax"):
             _demand(_within(node[1], len(graph.blobs)), "a blob")
         elif node[0] == "objects":
             _demand(is_shape(node[2]) and math.prod(node[2]) == len(node[1]), "a shape")

@@ -205,12 +205,23 @@ class Reader:
         own = signing.is_signed(entry.signature, "checkpoint", run, entry.signed(), packed, paths)
         if not own and not self._trust:
             raise CheckpointError("this user did not write it here: --trust uses it all the same")
-        whole = codec.unpack(packed)
-        if type(whole) is not list or list(map(type, whole)) != [bytes, dict, bytes]:
-            raise CheckpointError("a checkpoint that does not hold together")
+        whole = _unpacked(packed)
         graph = codec.unpack_graph(whole[0], [n for _, n in entry.blobs[:-1]], paths, foreign=not own)
         graph.pickle = whole[2]
         return graph, whole[1], blobs
+
+    def graph(self, entry: Entry) -> Graph:
+        """The graph of an entry that has one, without its bytes: to look at, not to restore from.
+
+        Raises:
+            CheckpointError: it is damaged or missing.
+        """
+        if entry.graph is None or not entry.blobs:
+            raise CheckpointError("only digests were kept here")
+        packed, _, _ = _unpacked(bytes(self._read(*entry.graph)))
+        digest, length = entry.blobs[-1]
+        paths = bytes(self._read(*self._places(entry).get(digest, _NOWHERE), length, digest))
+        return codec.unpack_graph(packed, [n for _, n in entry.blobs[:-1]], paths)
 
     def _blobs(self, entry: Entry) -> list[Any]:
         places = self._places(entry)
@@ -276,6 +287,14 @@ class Reader:
 
 def _kind(key: Key) -> tuple[int, str, int]:
     return key.entry, key.block, key.occurrence
+
+
+def _unpacked(packed: bytes) -> list[Any]:
+    """[graph, random states, pickle] of a checkpoint."""
+    whole = codec.unpack(packed)
+    if type(whole) is not list or list(map(type, whole)) != [bytes, dict, bytes]:
+        raise CheckpointError("a checkpoint that does not hold together")
+    return whole
 
 
 def _check_format(folder: Path) -> None:

@@ -327,7 +327,7 @@ class Checked:
         whole: programs that had all their blocks skipped.
         skipped, run: executions of blocks in the replay that wants none.
         starts, jumped: starts in mid-run that were asked for, and made.
-        inexact: replays that differed, and said so themselves.
+        inexact: replays that differed, and said so themselves. needless: those that said so, and did not differ.
         reasons: why blocks could not be skipped.
     """
 
@@ -342,6 +342,7 @@ class Checked:
     starts: int = 0
     jumped: int = 0
     inexact: int = 0
+    needless: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
 
     def __iadd__(self, other: Checked) -> Checked:
@@ -354,7 +355,7 @@ class Checked:
         return (
             f"{self.programs} programs ({self.failed} end with an exception): main loop found in {self.found}, blocks entered in {self.blocked}, "
             f"all of them skipped in {self.whole} ({self.whole / max(1, self.blocked):.1%}); executions skipped {self.skipped / blocks:.1%} of {blocks}; "
-            f"starts in mid-run made {self.jumped / starts:.1%} of {starts}; inexact and said so {self.inexact}; wrong {len(self.wrong)}"
+            f"starts in mid-run made {self.jumped / starts:.1%} of {starts}; inexact and said so {self.inexact}, needlessly {self.needless}; wrong {len(self.wrong)}"
         )
 
 
@@ -429,6 +430,9 @@ def check(source: bytes, seed: int = 0) -> Checked:
             if wrong and outcome.different and not found.trouble:
                 checked.inexact += 1
                 checked.reasons[f"inexact: {outcome.notes[0]!s:.50}"] += 1
+            if not wrong and (outcome.different or outcome.doubts):
+                checked.needless += 1
+                checked.reasons[f"needless: {[*outcome.notes, *outcome.doubts][:2]!s:.150}"] += 1
             checked.wrong += wrong
             if n == 0:
                 checked.skipped, checked.run = outcome.blocks_skipped, outcome.blocks_run

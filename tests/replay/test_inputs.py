@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from flor_runtime.inputs import came_later, changed, listing
 from tests.scripts import Project, recorded, recovered
 
@@ -103,3 +105,45 @@ def test_listing(tmp_path: Path) -> None:
     (tmp_path / "out/x/y.pt").write_text("1")
     assert {str(tmp_path / "data/new.txt"), str(tmp_path / "out")} == came_later(tmp_path, then)
     assert {str(tmp_path / "b.txt")} == changed(tmp_path, then)
+
+
+PLAIN = """
+from pathlib import Path
+
+class Optimizer:
+    def zero_grad(self): pass
+    def step(self): pass
+
+optimizer = Optimizer()
+jump = int(Path("jump.txt").read_text())
+table = [int(word) for word in Path("table.txt").read_text().split()]
+seen = 0
+for epoch in range(3):
+    for k in range(2):
+        optimizer.zero_grad()
+        optimizer.step()
+    seen += jump if WHERE == "turn" else 1
+    # probe: flor.log("value", seen * 10)
+    print(epoch, seen, sum(table) if WHERE == "table" else 0)
+"""
+
+
+@pytest.mark.parametrize(("where", "file"), [("turn", "jump"), ("table", "table")])
+def test_plain_values_are_compared(tmp_path: Path, where: str, file: str) -> None:
+    """No tensor tells that a counter, or the data that the last turn reads, is not what it was."""
+    user = Project(tmp_path, "steps.py")
+    (user.folder / user.script).write_text(PLAIN.replace("WHERE", repr(where)))
+    (user.folder / ".gitignore").write_text("*.txt\n")
+    user.commit("the script")
+    (user.folder / "jump.txt").write_text("1")
+    (user.folder / "table.txt").write_text("1 2 3")
+    assert user.run("flor", "run", "--epsilon", "1", user.script).err == ""
+    user.add_probes()
+    assert user.run("flor", "replay", "value", "--yes", "--script", user.script).code == 0
+    (user.folder / f"{file}.txt").write_text("7")
+    assert user.run("flor", "replay", "value", "--yes", "--again", "--script", user.script).code == 0
+    then, now = (replay.manifest for replay in user.runs()[0].replays())
+    assert (then["label"], then["notes"]) == ("exact", [])
+    assert now["label"] == "inexact"
+    name = {"turn": "seen", "table": "table"}[where]
+    assert any(f"{name}: " in note or f"{name}[" in note for note in now["notes"]), now["notes"]
