@@ -306,4 +306,7 @@ def plan_run(
     sites = find_sites(manifest["script"], sources, placed.lines, manifest.get("settings") or {}, reader.entries)
     cut = run.status() in ("interrupted", "killed", "alive")
     goals, estimate = make_goals(sites, reader, Timing(run, reader), slots, cut) if placed.names else ([], 0.0)
+    in_turns = (sites.turn or sites.blocks) and not sites.before
+    if cut and in_turns and goals and goals[0].counts and not any(turns for g in goals for turns in g.turns.values()):
+        raise ReplayError("it was stopped, and nothing that it left tells of a turn that was complete")
     return RunPlan(run, manifest, read_facts(run), placed, sites, goals, estimate)

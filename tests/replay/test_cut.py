@@ -41,6 +41,21 @@ def test_values_up_to_where_it_stopped(tmp_path: Path, error: str) -> None:
     assert [(("epoch", 1),), (("epoch", 2),)] == [path for path, _, _ in recovered(run)]
 
 
+def test_a_run_that_left_no_turn(tmp_path: Path) -> None:
+    """Nothing recovered is not called exact."""
+    user = Project(tmp_path, "steps.py")
+    (user.folder / user.script).write_text(
+        SCRIPT.replace("epoch == 2", "epoch == 0").replace("{error}", "KeyboardInterrupt")
+    )
+    user.commit("the script")
+    assert user.run("flor", "run", user.script).code != 0
+    user.add_probes()
+    replay = user.run("flor", "replay", "weight", "--yes", "--script", user.script)
+    (run,) = user.runs()
+    assert (1, []) == (replay.code, list(run.replays())), replay.err
+    assert "nothing that it left tells of a turn that was complete" in replay.err
+
+
 def test_a_name_that_today_s_script_does_not_log(tmp_path: Path) -> None:
     user = Project(tmp_path, "steps.py")
     assert user.run("flor", "run", user.script).code == 0
