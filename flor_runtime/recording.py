@@ -212,7 +212,7 @@ class Prepared(NamedTuple):
 def _unsigned() -> list[str]:
     if signing.can_sign():
         return []
-    return [f"no key to sign with can be had at {signing.key_path()}: a replay of this run needs --trust"]
+    return ["there is no key to sign with, and none can be made (docs/security.md): a replay of this run needs --trust"]
 
 
 def _make_room(home: Home) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from flor_runtime import recording
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state.graph import Blob, Graph
 from flor_runtime.store import signing
@@ -212,6 +213,17 @@ def test_a_pickle_that_was_planted_is_not_loaded(tmp_path: Path) -> None:
         reader.load(reader.entries[Key(0, 0)])
     graph, _, _ = (trusting := Reader(folder, trust=True)).load(trusting.entries[Key(0, 0)])
     assert graph.pickle == b"cos\nsystem\n."  # as bytes: only a restoration reads it
+
+
+def test_where_there_is_no_home_there_is_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("FLOR_KEY")
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    assert not signing.can_sign() and signing.sign("run", "r", b"a") == ""
+    (note,) = recording._unsigned()
+    assert "--trust" in note
 
 
 def test_where_there_is_no_key_the_run_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
