@@ -76,9 +76,9 @@ def kind(home: Home, path: Path) -> str:
     if path.suffix == ".bin" and path.parent.name == "ckpt":
         return "data"
     stem = path.stem.partition("-")[0]
-    return (
-        f"{stem} of a replay" if "/replays/" in name else f"{path.parent.name if len(path.parents) > 4 else ''}{stem}"
-    )
+    if "/replays/" in name:
+        return f"{stem} of a replay"
+    return stem if path.parent.parent == home.runs else f"{path.parent.name}/{stem}"
 
 
 def everything(home: Home, scratch: Path | None) -> Iterator[tuple[tuple[Any, ...], Any]]:
