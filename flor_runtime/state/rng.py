@@ -43,9 +43,12 @@ def restore(state: Ambient) -> None:
         sys.modules["numpy"].seterr(**state["numpy errors"])
     decimal = sys.modules.get("decimal")
     if decimal is not None:
-        values = state.get("decimal") or _decimal(decimal.DefaultContext)
+        *values, traps = state.get("decimal") or _decimal(decimal.DefaultContext)
+        context = decimal.getcontext()
         for name, value in zip(_DECIMAL, values, strict=True):
-            setattr(decimal.getcontext(), name, value)
+            setattr(context, name, value)
+        for signal in context.traps:
+            context.traps[signal] = signal.__name__ in traps
     torch: Any = sys.modules.get("torch")
     if torch is not None and "torch" in state:
         set_torch_state(state["torch"])
@@ -56,7 +59,10 @@ def restore(state: Ambient) -> None:
 
 
 def _decimal(context: Any) -> list[Any]:
-    return [getattr(context, name) for name in _DECIMAL]
+    return [
+        *(getattr(context, name) for name in _DECIMAL),
+        [signal.__name__ for signal, on in context.traps.items() if on],
+    ]
 
 
 def torch_state() -> bytes:

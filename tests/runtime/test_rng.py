@@ -35,6 +35,7 @@ def test_switches() -> None:
     with decimal.localcontext(), np.errstate(), torch.enable_grad():
         state = rng.capture()
         decimal.getcontext().prec = 3
+        decimal.getcontext().traps[decimal.Inexact] = True
         np.seterr(divide="raise")
         torch.set_grad_enabled(False)
         torch.set_default_dtype(torch.float64)
@@ -42,6 +43,7 @@ def test_switches() -> None:
         assert changed != state
         rng.restore(state)
         assert rng.capture() == state
+        assert not decimal.getcontext().traps[decimal.Inexact]
         assert (
             torch.get_default_dtype() == torch.float32 and torch.is_grad_enabled() and decimal.getcontext().prec == 28
         )
