@@ -13,6 +13,7 @@ from flor_runtime.frame_locals import is_module
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, library, process, rng
 from flor_runtime.state.anchors import Anchors
+from flor_runtime.state.audit import CLOSELY, FIRST, LATER, SECONDS, Audit
 from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
 from flor_runtime.state.liveness import (
@@ -38,6 +39,9 @@ class Recorder:
         is_project: tells the user's own modules by their globals.
         pickles: objects of compiled code may be kept as pickles.
         on_first_turn: called once, with its frame, when a main loop begins: what is known only then is written.
+
+    Attributes:
+        audit: looks at what checkpoints don't hold.
     """
 
     def __init__(
@@ -53,6 +57,9 @@ class Recorder:
         self._writer = writer
         self._policy = policy
         self._is_project = is_project
+        self.audit = Audit(is_project)
+        self._audited: float | None = None  # when that was done closely
+        self._apart = True  # what it costs in this turn says nothing about the next
         self._on_first_turn = on_first_turn
         self._pickles = pickles
         self._began: float | None = None
@@ -80,6 +87,8 @@ class Recorder:
             self._policy.taken(elapsed)
             problems = process.changed(self._settings)
             stretch, anchors, objects, reason = loop.anchors
+            self._allow(elapsed)
+            everything = *self._session.objects, *objects
             if reason:
                 problems.append(reason)
             with process.no_collection():
@@ -87,10 +96,11 @@ class Recorder:
                     frame,
                     stretch,
                     anchors,
-                    (*self._session.objects, *objects),
+                    everything,
                     self._is_project,
                     pickles=self._pickles,
                     beside=self._session.objects,
+                    audit=self.audit,
                 )
                 graph.problems += problems
                 saved = self._save(key, graph, clocks)
@@ -109,7 +119,7 @@ class Recorder:
                 reason = "a `while` loop with `break` and `continue`: nothing tells when it is entered again"
         return (
             stretch,
-            frames.survey(frame, stretch, (*self._session.objects, *objects), self._is_project),
+            frames.survey(frame, stretch, (*self._session.objects, *objects), self._is_project, self.audit),
             objects,
             reason,
         )
@@ -123,8 +133,9 @@ class Recorder:
                 return True
             settings = process.settings()
             with process.no_collection():
-                block.anchors = stretch, frames.survey(frame, stretch, (), self._is_project), settings
-            self._policy.paid(clocks.passed())
+                anchors = frames.survey(frame, stretch, (), self._is_project, self.audit)
+                block.anchors = stretch, anchors, settings
+            self._book(clocks.passed())
         return True
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
@@ -144,6 +155,7 @@ class Recorder:
                     values,
                     pickles=self._pickles,
                     beside=self._session.objects,
+                    audit=self.audit,
                 )
                 graph.problems += problems
                 self._save(Key(loop.entry, loop.turn - 1, block.name, block.occurrence), graph, clocks)
@@ -153,8 +165,24 @@ class Recorder:
             self._told = True
             warn("persistent_workers=True: the random states in workers can't be kept, so a replay runs from the start")
         saved = self._writer.save(key, clocks.wall - self._start, rng.capture(), graph)
-        self._policy.paid(clocks.passed(waits=self._writer.waited))
+        self._book(clocks.passed(waits=self._writer.waited))
         return saved
+
+    def _allow(self, elapsed: float) -> None:
+        """Decide how closely the checkpoints of this turn are audited: more in the first turn, and now and then as
+        closely as it gets."""
+        first, self._audited = self._audited is None, self._audited or 0.0
+        closely = not first and elapsed >= 2 * self._audited and self._policy.affords(SECONDS, elapsed)
+        if closely:
+            self._audited = elapsed
+        self.audit.allowance = CLOSELY if closely else FIRST if first else LATER
+        self._apart = first or closely
+
+    def _book(self, seconds: float) -> None:
+        """A close audit is rare: it says nothing about what the next checkpoint will cost."""
+        audit = self.audit.seconds_spent() if self._apart else 0.0
+        self._policy.audited(min(audit, seconds))
+        self._policy.paid(seconds - min(audit, seconds))
 
 
 class _Clocks:

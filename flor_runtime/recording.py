@@ -245,7 +245,7 @@ class Recording:
         epsilon = float(self._manifest["epsilon"])
         self._writer = Writer(self.folder.ckpt, patient=epsilon >= 1, budget=retention.run_budget(self.folder.path))
         self._policy = Policy(epsilon)
-        self.session.keeper = Recorder(
+        self._recorder = Recorder(
             self.session,
             self._writer,
             self._policy,
@@ -253,6 +253,7 @@ class Recording:
             self._first_turn,
             bool(self._manifest["pickles"]),
         )
+        self.session.keeper = self._recorder
         write_bytes(self.folder.path / "random.bin", codec.pack(rng.capture()["python"]))
         for module, read, _ in rng.SELF_SEEDED:
             when_imported(module, partial(self._seeded, module, read))
@@ -324,6 +325,7 @@ class Recording:
             "seconds": round(self._policy.spent, 6), "behind": round(writer.cpu_behind, 6),
             "skipped": writer.skipped, "dropped": writer.dropped,
             "direct": writer.direct, "unfinished": not writer.closed,
+            "audited": round(self._recorder.audit.seconds, 6), "unaudited": sorted(self._recorder.audit.missed)[:20],
         }  # fmt: skip
         write_json(self.folder.ckpt / "turns.json", {"entries": self.session.entries, "checkpoints": account})
 

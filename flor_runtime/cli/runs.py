@@ -198,7 +198,14 @@ def _print_reasons(facts: dict[str, Any], folder: Path) -> None:
 
 
 def _planned(folder: Path) -> Iterator[str]:
-    """What the instrumentation refused, from the plans in the manifest."""
+    """What the instrumentation refused."""
+    for file, entry in _plans(folder):
+        if entry.get("code"):
+            yield f"{file}:{entry.get('start')}: {entry['code']} {entry.get('reason', '')}"
+
+
+def _plans(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(file, what is known of a loop or block) from the plans in the manifest."""
     from flor_runtime.store.layout import RunFolder
 
     plans = RunFolder(folder).manifest().get("plans")
@@ -209,9 +216,7 @@ def _planned(folder: Path) -> Iterator[str]:
         if not isinstance(plan, dict):
             continue
         lists = [found for key in ("loops", "blocks") if isinstance(found := plan.get(key), list)]
-        for entry in [entry for found in lists for entry in found]:
-            if isinstance(entry, dict) and entry.get("code"):
-                yield f"{file}:{entry.get('start')}: {entry['code']} {entry.get('reason', '')}"
+        yield from ((str(file), entry) for found in lists for entry in found if isinstance(entry, dict))
 
 
 def _turns(folder: Path) -> bool:
@@ -223,16 +228,35 @@ def _turns(folder: Path) -> bool:
 
 
 def _met(folder: Path) -> Iterator[str]:
-    """What could not be saved while the run went on."""
+    """What could not be saved while the run went on, and what was not looked at."""
+    from flor_runtime.errors import StoreError
     from flor_runtime.store.checked import read_lines
+    from flor_runtime.store.layout import read_json
 
     try:
         lines = read_lines(folder / "ckpt" / "index.jsonl").values
     except OSError:
         return
+    places = {"": "a turn of the main loop"}
+    for file, entry in _plans(folder):
+        if not entry.get("code"):
+            block = "" if entry.get("role") == "main" else str(entry.get("name"))
+            places[block] = f"{file}:{entry.get('start')}: {block or 'the main loop'}"
+    turns: dict[str, list[int]] = {}
     for data in lines:
-        if not isinstance(data, dict):
+        key = data.get("key") if isinstance(data, dict) else None
+        number = key.get("turn") if isinstance(key, dict) else None
+        if not isinstance(data, dict) or not isinstance(key, dict) or not isinstance(number, int):
             continue
-        for key, what in (("problems", "{}"), ("pickled", "{}: kept as a pickle, signed")):
-            found = data.get(key)
-            yield from (what.format(item) for item in (found if isinstance(found, list) else []))
+        where = places.get(str(key.get("block")), str(key.get("block")))
+        for field, what in (("problems", "{}"), ("pickled", "{}: kept as a pickle, signed")):
+            found = data.get(field)
+            for item in found if isinstance(found, list) else []:
+                turns.setdefault(f"{where}: {what.format(item)}", []).append(number + 1)
+    for text, numbers in turns.items():
+        yield f"{text} (turn {numbers[0]}{f' and {len(numbers) - 1} more' if len(numbers) > 1 else ''})"
+    with contextlib.suppress(StoreError):
+        account = (read_json(folder / "ckpt" / "turns.json") or {}).get("checkpoints")
+        missed = account.get("unaudited") if isinstance(account, dict) else None
+        for path in missed if isinstance(missed, list) else ():
+            yield f"{path}: too large to be looked at in the time that a recording may take; it should not change"

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Collection, Iterable
 from typing import Any
 
+from flor_runtime.state.beyond import Looks, path_of
 from flor_runtime.state.capture import Capture, storage_digest
 from flor_runtime.state.graph import FROZEN, Graph, Node, Step, brought, edges
 from flor_runtime.state.names import MISSING, find
@@ -38,7 +39,7 @@ _CONSTANT = frozenset(
         "jaxkey",
     }
 )
-_UNCHANGING = frozenset({"kept", "unchanged", "cache", "reference"})
+_UNCHANGING = frozenset({"kept", "unchanged", "cache", "reference", "holder"})
 
 
 class Anchors:
@@ -51,10 +52,12 @@ class Anchors:
     Attributes:
         paths: as in `Graph`.
         roots: names of the roots.
+        looks: what was there and would not be in a checkpoint.
     """
 
-    def __init__(self, walk: Capture, unreal: Collection[str]) -> None:
+    def __init__(self, walk: Capture, unreal: Collection[str], looks: Looks | None = None) -> None:
         graph = walk.graph
+        self.looks = looks
         self.roots = frozenset(graph.roots)
         self.unreal = unreal
         self.paths, places, counts = _places(graph, unreal)
@@ -182,7 +185,8 @@ def _places(graph: Graph, unreal: Collection[str]) -> tuple[list[tuple[int, Step
                 order.append(n)
     for n in order:  # grows
         node = nodes[n]
-        real = node[0] != "module"  # the globals of a module are roots as well
+        # The globals of a module are roots as well; a weak reference is none.
+        real = node[0] != "module" and not (node[0] == "holder" and node[2].startswith("weakref."))
         for step, child in edges(node):
             counts[child] += real
             if places[child] < 0:
@@ -233,7 +237,7 @@ def settle(walk: Capture, anchors: Anchors, *, pickles: bool = False, beside: tu
     for n, node in enumerate(graph.nodes):
         reason = "" if n in code else _trouble(graph, n, node, anchors)
         if reason:
-            graph.problems.append(reason)
+            graph.problems.append(f"{path_of(graph, n)}: {reason}")
     _check_memory(walk, graph)
     if any(origin < 0 and anchors.recast(obj) for obj, origin in zip(walk.objects, graph.origins, strict=True)):
         graph.problems.append("the class of an object was changed")
@@ -268,7 +272,7 @@ def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
         if kind in _UNCHANGING and not anchors.unchanged(origin, node[2:]):
             if kind == "reference":
                 return f"{node[1]}: the program has set an attribute of it"
-            return f"{node[1] if kind != 'cache' else 'a cached function'}: it has changed, and can't be restored"
+            return f"{_called(node)}: it has changed, and can't be restored"
         if kind == "array" and anchors.moved(origin, graph.storages[node[1]]) and graph.blobs[node[1]].nbytes:
             return "an array that was resized"
         if kind == "tensor" and node[10] and not anchors.unchanged(origin, graph.blobs[node[1]].digest()):
@@ -276,6 +280,8 @@ def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
         return ""
     if kind in ("kept", "unchanged"):
         return f"{node[1]}: it was made by code that a replay skips"
+    if kind == "holder":
+        return f"{node[2]}: it was made by code that a replay skips"
     if kind == "cache":
         return "a cached function that was made by code that a replay skips"
     if kind in ("reference", "function", "class", "module") and not node[1]:
@@ -283,6 +289,10 @@ def _trouble(graph: Graph, n: int, node: Node, anchors: Anchors) -> str:
     if kind in ("object", "container") and node[3 if kind == "object" else 5] is None and find(node[1]) is MISSING:
         return f"a class made at run time: {node[1]}"
     return ""
+
+
+def _called(node: Node) -> str:
+    return "a cached function" if node[0] == "cache" else str(node[2] if node[0] == "holder" else node[1])
 
 
 def _check_memory(walk: Capture, graph: Graph) -> None:

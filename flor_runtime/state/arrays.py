@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import ctypes
 import sys
 from typing import Any
 
@@ -33,6 +34,11 @@ def byte_bounds(array: Any) -> tuple[int, int]:
         else:
             high += (size - 1) * stride
     return low, high + int(array.itemsize)
+
+
+def digest_at(address: int, nbytes: int) -> bytes:
+    """Of bytes in the memory of the process."""
+    return xxhash.xxh3_64_digest((ctypes.c_char * nbytes).from_address(address)) if nbytes else b""
 
 
 def plain(state: Any) -> Any:

@@ -16,7 +16,7 @@ import random
 import sys
 import threading
 from collections import Counter, OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from types import (
     BuiltinFunctionType,
@@ -24,7 +24,6 @@ from types import (
     CodeType,
     FunctionType,
     GenericAlias,
-    MappingProxyType,
     MethodType,
     MethodWrapperType,
     ModuleType,
@@ -37,18 +36,14 @@ import xxhash
 
 from flor_runtime.state import arrays, library, sets, tables
 from flor_runtime.state.graph import ATOMS, INT_BOUND, Blob, Graph, Value
-from flor_runtime.state.liveness import attribute_names, attribute_stores, global_loads, global_stores
-from flor_runtime.state.names import fields, find, functions_of, has_hidden_state, kin, qualified
+from flor_runtime.state.liveness import attribute_names, attribute_stores, global_loads, global_stores, imported
+from flor_runtime.state.names import HOLDERS, fields, find, functions_of, has_hidden_state, kin, parts, qualified
 
 Handler = Callable[[Any], Value]
 _REFERENCES = (
     CodeType,
-    MappingProxyType,
     GenericAlias,
     UnionType,
-    property,
-    staticmethod,
-    classmethod,
     TypeVar,
     TypeVarTuple,
     ParamSpec,
@@ -83,6 +78,8 @@ class Capture:
     Args:
         is_project: tells from a module's globals whether it is the user's own code, whose globals are followed.
         memory: False for a walk that is after the objects only; blobs then don't say where their bytes are.
+        opened: `id`s of what is taken although it is the bulk of a data set.
+        whole: take the bulk of all data sets.
 
     Attributes:
         objects: the object of each node.
@@ -91,7 +88,14 @@ class Capture:
         tables: (lowest address, end) of the memory of tables.
     """
 
-    def __init__(self, is_project: Callable[[dict[str, Any]], bool], *, memory: bool = True) -> None:
+    def __init__(
+        self,
+        is_project: Callable[[dict[str, Any]], bool],
+        *,
+        memory: bool = True,
+        opened: Collection[int] = (),
+        whole: bool = False,
+    ) -> None:
         self.graph = Graph()
         self.objects: list[Any] = []  # a memo by id() is only sound while its objects live
         self.memo: dict[int, Value] = {}
@@ -108,6 +112,7 @@ class Capture:
         self._pending: list[tuple[dict[str, Any], Iterable[str]]] = []
         self._functions: set[int] = set()
         self._stored_globals: set[tuple[str, str]] = set()
+        self._imported: dict[str, ModuleType] = {}
         self._modules: list[tuple[ModuleType, list[Any]]] = []
         self._attributes: set[str] = set()
         self._set_attributes: set[str] = set()
@@ -116,6 +121,8 @@ class Capture:
         self._torch: Any = sys.modules.get("torch")
         self._numpy: Any = sys.modules.get("numpy")
         self._shallow = 0  # > 0 inside a data set
+        self._opened = opened
+        self._whole = whole
 
     # -- roots ---------------------------------------------------------------------------------------------------
 
@@ -132,6 +139,8 @@ class Capture:
         """Follow the globals that the functions met so far may read, and hand the graph over."""
         done = self._done
         while True:
+            while self._imported:
+                self.root(*self._imported.popitem())
             while self._pending:
                 namespace, names = self._pending.pop()
                 module = namespace.get("__name__", "")
@@ -144,7 +153,7 @@ class Capture:
                     if (id(node), name) not in done:
                         done.add((id(node), name))
                         node += [name, self.value(namespace[name])]
-            if not self._pending:
+            if not self._pending and not self._imported:
                 break
         for place, node in self._foreign_places:
             namespace = vars(place)
@@ -162,30 +171,35 @@ class Capture:
         """Say that a plain global is rebound by code, so that its value belongs to the state."""
         self._stored_globals.add((namespace.get("__name__", ""), name))
 
-    def use_attributes(self, code: CodeType) -> None:
-        """Say that `code` may run: it decides which attributes of modules are looked at."""
+    def use_attributes(self, code: CodeType, namespace: dict[str, Any]) -> None:
+        """Say that `code` may run: it decides which attributes of modules are looked at, and of which modules."""
         self._attributes |= attribute_names(code)
         self._set_attributes |= attribute_stores(code)
+        for name in imported(code, namespace.get("__package__") or ""):
+            module = sys.modules.get(name)
+            if module is not None and id(module) not in self.memo and self._is_project(getattr(module, "__dict__", {})):
+                self._imported[f"M:{name}"] = module
 
     def follow(self, code: CodeType, namespace: dict[str, Any]) -> None:
         """Take what `code` may read from its globals into the walk."""
         self._pending.append((namespace, sorted(global_loads(code))))
-        self.use_attributes(code)
+        self.use_attributes(code, namespace)
         self._stored_globals |= {(namespace.get("__name__", ""), name) for name in global_stores(code)}
 
     def is_finalized(self, kind: type) -> bool:
         """True if instances of a class have a `__del__` that is the user's own code."""
         if not hasattr(kind, "__del__"):
             return False
-        return self._owns(next(base for base in kind.__mro__ if "__del__" in vars(base)))
+        return self.owns(next(base for base in kind.__mro__ if "__del__" in vars(base)))
 
     def is_own(self, obj: Any) -> bool:
         """True for a function of the user's, or an object of a class that is."""
-        if isinstance(obj, MethodType):
+        if type(obj) is MethodType:
             obj = obj.__func__
-        return self._is_project(obj.__globals__) if isinstance(obj, FunctionType) else self._owns(type(obj))
+        return self._is_project(obj.__globals__) if type(obj) is FunctionType else self.owns(type(obj))
 
-    def _owns(self, kind: type) -> bool:
+    def owns(self, kind: type) -> bool:
+        """True for a class of the user's own."""
         owns = self._owned.get(kind)
         if owns is None:
             owns = self._owned[kind] = self._is_project(getattr(sys.modules.get(kind.__module__), "__dict__", {}))
@@ -196,6 +210,11 @@ class Capture:
         """True if the global of a root `G:module:name` is bound now."""
         module, _, name = key[2:].rpartition(":")
         return module not in sys.modules or name in vars(sys.modules[module])
+
+    @property
+    def attributes(self) -> frozenset[str]:
+        """Names of attributes that the code met so far may use."""
+        return frozenset(self._attributes)
 
     # -- values --------------------------------------------------------------------------------------------------
 
@@ -281,6 +300,8 @@ class Capture:
             return self._module
         if issubclass(kind, _REFERENCES):
             return self._reference
+        if issubclass(kind, HOLDERS):
+            return self._holder
         if issubclass(kind, io.IOBase):
             return self._stream
         if library.is_positioned(kind):
@@ -288,7 +309,7 @@ class Capture:
         special = self._torch_handler(kind) or self._numpy_handler(kind) or self._jax_handler(kind)
         if special is not None:
             return special
-        if library.only_fields(kind) is not None:
+        if library.ignored_fields(kind) is not None:
             return self._object
         if library.type_name(kind) == "functools._lru_cache_wrapper":
             return self._cache
@@ -367,7 +388,11 @@ class Capture:
         )
 
     def _too_large(self, obj: Any) -> bool:
-        return self._shallow > 0 and len(obj) > library.SMALL
+        return len(obj) > library.SMALL and self._is_bulk(obj)
+
+    def _is_bulk(self, obj: Any) -> bool:
+        """True for a part of a data set that is left as it is, if it is large."""
+        return self._shallow > 0 and not self._whole and id(obj) not in self._opened
 
     def _list(self, obj: list[Any]) -> Value:
         if self._too_large(obj):
@@ -540,20 +565,29 @@ class Capture:
 
     def _class(self, obj: type) -> Value:
         """A class of the user's own: its data attributes are state, its functions are code that may run."""
-        if not self._owns(obj):
+        if not self.owns(obj):
             return self._reference(obj)
         node: list[Any] = ["class", _findable(obj), [], [], []]
         reference = self._node(obj, node)
-        plain = not issubclass(obj, enum.Enum)
+        enumeration = issubclass(obj, enum.Enum)
+        members: Any = vars(obj).get("_member_map_", ())
         for name, item in list(vars(obj).items()):
-            parts = functions_of(item)
-            if parts:
-                for part, function in parts.items():
+            code = functions_of(item)
+            if code:
+                for part, function in code.items():
                     value = self.value(function)
                     node[3] += [f"{name}.{part}", value]
-            elif plain and library.is_class_data(name, item):
+            elif library.is_class_data(name, item) and not (enumeration and (name.startswith("_") or name in members)):
                 node[2] += [name, self.value(item)]
         node[4] = self._values(kin(obj))
+        return reference
+
+    def _holder(self, obj: Any) -> Value:
+        """What can't be changed itself, and leads to what can."""
+        node: list[Any] = ["holder", [], library.type_name(type(obj)), 0]
+        reference = self._node(obj, node)
+        held = parts(obj)
+        node[1], node[3] = self._values(held), len(held)
         return reference
 
     def _cache(self, obj: Any) -> Value:
@@ -569,15 +603,15 @@ class Capture:
         """A reference to the class of an object where that is the user's own, or can't be found by its name; else its
         name."""
         kind = type(obj)
-        return self.value(kind) if any(map(self._owns, kind.__mro__)) else None
+        return self.value(kind) if any(map(self.owns, kind.__mro__)) else None
 
     def _fields(self, obj: Any) -> list[Value]:
         kind = type(obj)
         left_out = library.skipped_fields(kind)
-        only = library.only_fields(kind)
+        ignored = library.ignored_fields(kind)
         flat: list[Value] = []
         for name, item in fields(obj).items():
-            if (name in left_out and library.is_empty(item)) or (only is not None and name not in only):
+            if (name in left_out and library.is_empty(item)) or (ignored is not None and ignored(name)):
                 continue
             flat += [name, self.value(item)]
         return flat
@@ -621,7 +655,7 @@ class Capture:
         return reference
 
     def _data_set(self, obj: Any) -> Value:
-        if not type(obj).__module__.startswith("torch") and not self._owns(type(obj)):
+        if not type(obj).__module__.startswith("torch") and not self.owns(type(obj)):
             return self._kept_data(obj)
         self._shallow += 1
         try:
@@ -664,10 +698,10 @@ class Capture:
         from flor_runtime.state import pickles
 
         kind = type(obj)
-        if any(map(self._owns, kind.__mro__)):
+        if any(map(self.owns, kind.__mro__)):
             return self._problem(obj, "a class that extends a compiled one")
         try:
-            digest = xxhash.xxh3_128_hexdigest(pickles.dumps(obj, self._owns))
+            digest = xxhash.xxh3_128_hexdigest(pickles.dumps(obj, self.owns))
         except Exception:
             return self._problem(obj, "a compiled object that can't be looked into")
         return self._node(obj, ["unchanged", library.type_name(kind), digest])
@@ -676,13 +710,13 @@ class Capture:
         """Keep the objects of some nodes as pickles; gives the reason if they can't be."""
         from flor_runtime.state import pickles
 
-        return pickles.take(self.graph, self.objects, self.memo, which, self._owns, held)
+        return pickles.take(self.graph, self.objects, self.memo, which, self.owns, held)
 
     # -- numpy ---------------------------------------------------------------------------------------------------
 
     def _array(self, obj: Any) -> Value:
         numpy = self._numpy
-        if self._shallow and obj.nbytes > library.SMALL:
+        if obj.nbytes > library.SMALL and self._is_bulk(obj):
             return self._kept_data(obj)
         descr = arrays.descr(obj.dtype)
         if obj.dtype == object:
@@ -790,7 +824,7 @@ class Capture:
             return self._problem(obj, "a sparse, quantized, lazy or meta tensor")
         storage = obj.untyped_storage()
         nbytes = storage.nbytes()
-        if self._shallow and nbytes > library.SMALL:
+        if nbytes > library.SMALL and self._is_bulk(obj):
             return self._kept_data(obj)
         blob = self._memory(storage.data_ptr() if nbytes else 0, nbytes, storage, far=device != "cpu")
         leaf = obj.is_leaf

@@ -303,7 +303,7 @@ _SHARED = (SEQUENCES | MAPPINGS | {"object", "container", "tensor", "array", "ob
 _COMPARED: dict[str, Callable[[_Comparison, str, Node, Node], None]] = {
     **dict.fromkeys([*SEQUENCES, "objects"], _Comparison._sequence),
     **dict.fromkeys(MAPPINGS, _Comparison._mapping),
-    **dict.fromkeys(["method", "partial", "cell", "jaxkey", "cache", "wrapper"], _Comparison._parts),
+    **dict.fromkeys(["method", "partial", "cell", "jaxkey", "cache", "wrapper", "holder"], _Comparison._parts),
     **dict.fromkeys(["random", "nprandom", "generator"], _Comparison._random),
     "object": _Comparison._object,
     "container": _Comparison._container,

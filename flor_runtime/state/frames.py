@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from io import StringIO
 from types import FrameType
 from typing import Any
 
@@ -19,6 +20,7 @@ from flor_runtime.errors import RestoreError
 from flor_runtime.frame_locals import is_module, kept, put_back, read_locals
 from flor_runtime.state import process
 from flor_runtime.state.anchors import Anchors, settle
+from flor_runtime.state.audit import Audit
 from flor_runtime.state.capture import Capture
 from flor_runtime.state.graph import Graph, Step
 from flor_runtime.state.liveness import Stretch, handed_back, inner_loads, live_at, names_in
@@ -49,15 +51,17 @@ def write_locals(frame: FrameType, values: dict[str, Any]) -> None:
         put_back(view, before)
 
 
-def survey(frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject) -> Anchors:
-    """Where everything is that a stretch of code may change, before it runs. `objects` and `is_project` as for
-    `capture`."""
-    walk = Capture(is_project, memory=False)
+def survey(
+    frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, audit: Audit | None = None
+) -> Anchors:
+    """Where everything is that a stretch of code may change, before it runs. The arguments are those of `capture`."""
+    walk = Capture(is_project, memory=False, opened=audit.opened if audit else ())
     code = frame.f_code
     _roots(walk, frame, stretch, stretch.entry, objects, (), entering=True)
     walk.finish()
+    looks = audit.look(walk, frame, stretch) if audit else None
     hidden = set(code.co_cellvars) | set(code.co_freevars)
-    return Anchors(walk, {f"L:{name}" for name in hidden})
+    return Anchors(walk, {f"L:{name}" for name in hidden}, looks)
 
 
 def capture(
@@ -70,6 +74,7 @@ def capture(
     *,
     pickles: bool = False,
     beside: tuple[Any, ...] = (),
+    audit: Audit | None = None,
 ) -> Graph:
     """The state that a stretch of code may have changed, as it is needed where that ends.
 
@@ -80,11 +85,15 @@ def capture(
         values: names that are needed whatever the code says.
         pickles: objects of compiled code may be kept as pickles.
         beside: objects that the session holds as well, and gets anew when they are replaced.
+        audit: looks at what is not captured.
     """
-    walk = Capture(is_project)
+    walk = Capture(is_project, opened=audit.opened if audit else ())
     try:
         _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
-        return settle(walk, anchors, pickles=pickles, beside=beside)
+        graph = settle(walk, anchors, pickles=pickles, beside=beside)
+        if audit is not None and anchors.looks is not None:
+            graph.problems += audit.compare(anchors.looks, walk, frame, stretch)
+        return graph
     except RecursionError:
         return Graph(problems=["objects are nested too deeply"])
 
@@ -140,9 +149,9 @@ def _roots(
             walk.root(f"O:{n}", obj)
         walk.root("P:os.environ", os.environ)
         for name, obj in process.called():
-            if walk.is_own(obj):
+            if walk.is_own(obj) or type(obj) in (list, StringIO):
                 walk.root(f"P:{name}", obj)
-        walk.use_attributes(frame.f_code)
+        walk.use_attributes(frame.f_code, frame.f_globals)
     finally:
         bound.clear()  # it would count as a holder of everything
 
@@ -166,6 +175,8 @@ def find(frame: FrameType, paths: list[tuple[int, Step]], objects: Iterable[Any]
                 namespace, name = _global(frame, rest)
                 if name in namespace:
                     roots[key] = namespace[name]
+            elif kind == "M" and rest in sys.modules:
+                roots[key] = sys.modules[rest]
     return locate(paths, roots)
 
 
@@ -221,17 +232,29 @@ def _global(frame: FrameType, rest: str) -> tuple[dict[str, Any], str]:
 
 
 def digests(
-    frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, values: Iterable[str] = ()
+    frame: FrameType,
+    stretch: Stretch,
+    objects: Iterable[Any],
+    is_project: IsProject,
+    values: Iterable[str] = (),
+    *,
+    whole: bool = False,
 ) -> set[str]:
     """The digests of all tensors and arrays of the state at the end of a stretch: what `Entry.tensors` of a checkpoint
-    has."""
-    return {blob.digest() for blob in view(frame, stretch, objects, is_project, values).blobs}
+    has. `whole`: of those in data sets, too."""
+    return {blob.digest() for blob in view(frame, stretch, objects, is_project, values, whole=whole).blobs}
 
 
 def view(
-    frame: FrameType, stretch: Stretch, objects: Iterable[Any], is_project: IsProject, values: Iterable[str] = ()
+    frame: FrameType,
+    stretch: Stretch,
+    objects: Iterable[Any],
+    is_project: IsProject,
+    values: Iterable[str] = (),
+    *,
+    whole: bool = False,
 ) -> Graph:
-    """The state at the end of a stretch, to compare it: `capture` without a beginning."""
-    walk = Capture(is_project)
+    """The state at the end of a stretch, to compare it: `capture` without a beginning. `whole`: data sets, too."""
+    walk = Capture(is_project, whole=whole)
     _roots(walk, frame, stretch, stretch.exit, objects, values, entering=False)
     return walk.finish()

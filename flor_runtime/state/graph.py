@@ -70,10 +70,10 @@ class Graph:
     """State reached from named roots.
 
     Attributes:
-        roots: `L:name` is a local of the frame, `G:module:name` a global, `O:n` the n-th object given by hand, `X:n` an
-            object that was there at the beginning (`paths[n]`), that no name leads to any more, and that something else
-            still holds. `C:` before `L:` or `G:` says that it is a plain value which is only read: it is compared,
-            never restored.
+        roots: `L:name` is a local of the frame, `G:module:name` a global, `M:name` a module of the project that code
+            imports when it runs, `O:n` the n-th object given by hand, `P:...` what the process calls, `X:n` an object
+            that was there at the beginning (`paths[n]`), that no name leads to any more, and that something else holds.
+            `C:` before `L:` or `G:` says that it is a plain value which is only read: it is compared, never restored.
         origins: for each node the entry of `paths` where its object was at the beginning; -1: it was made since.
         storages: for each blob the entry of `paths` whose memory it is; -1: it was allocated since.
         paths: where objects were at the beginning: [entry of the object that leads to it or -1, step or name of the
@@ -142,7 +142,7 @@ def edges(node: Node) -> Iterator[tuple[Step, int]]:
     elif kind == "function":
         yield from ((["closure", i], value[0]) for i, value in enumerate(node[2]))
         yield from ((["part", i], value[0]) for i, value in enumerate(node[3]) if type(value) is list)
-    elif kind in ("method", "partial", "cell", "nprandom", "wrapper", "cache", "jaxkey"):
+    elif kind in ("method", "partial", "cell", "nprandom", "wrapper", "cache", "jaxkey", "holder"):
         yield from ((["part", i], value[0]) for i, value in enumerate(node[1]) if type(value) is list)
 
 

@@ -14,6 +14,7 @@ from functools import wraps
 from types import (
     AsyncGeneratorType,
     CoroutineType,
+    FunctionType,
     GeneratorType,
     GetSetDescriptorType,
     MemberDescriptorType,
@@ -66,8 +67,6 @@ INERT = (
     "selectors",
     "ssl",
     "re",
-    "weakref",
-    "_weakref",
     "typing",
     "abc",
     "_abc",
@@ -87,13 +86,21 @@ INERT = (
     "builtins.traceback",
     "builtins.frame",
     "string.Template",
-    "torchvision.transforms",
     "torch._ops",
     "torch._jit_internal",
     "cv2",
     "torch._C._distributed_c10d",
     "torch._C._dynamo",
     "_io",
+)
+
+# Of those packages, but plain state all the same.
+PLAIN = (
+    "threading.Semaphore",
+    "threading.BoundedSemaphore",
+    "asyncio.queues",
+    "asyncio.locks",
+    "concurrent.futures._base.Future",
 )
 
 # A position that only running the code again can reach.
@@ -176,8 +183,12 @@ SKIPPED_FIELDS: dict[str, frozenset[str]] = {
     ),
 }
 
-# Of these only some fields are looked at: the rest is for the eye.
-ONLY_FIELDS: dict[str, frozenset[str]] = {"tqdm.std.tqdm": frozenset({"iterable", "n", "total", "desc", "postfix"})}
+# Of these only some fields are looked at, and what the program has added: the rest is for the eye, or a compiler's.
+ONLY_FIELDS: dict[str, frozenset[str]] = {
+    "tqdm.std.tqdm": frozenset({"iterable", "n", "total", "desc", "postfix"}),
+    "torch._dynamo.eval_frame.OptimizedModule": frozenset({"_modules", "_parameters", "_buffers", "training"}),
+}
+_COMPILER = ("_torchdynamo", "get_compiler_config", "dynamo_ctx")
 
 # Hold state where nobody can look; before INERT.
 STATEFUL = (
@@ -187,6 +198,8 @@ STATEFUL = (
     "multiprocessing.managers",
     "multiprocessing.synchronize",
     "multiprocessing.shared_memory",
+    "multiprocessing.connection",
+    "multiprocessing.queues",
     "ctypes",
     "_ctypes",
     "weakref.WeakKeyDictionary",
@@ -237,7 +250,7 @@ def _derives(kind: type, names: tuple[str, ...]) -> bool:
 @_by_type
 def is_inert(kind: type) -> bool:
     """True for objects that are left alone: see `INERT`. A class of the user's own is not, whatever it derives from."""
-    return _named(kind, INERT)
+    return _named(kind, INERT) and not _named(kind, PLAIN)
 
 
 @_by_type
@@ -277,9 +290,17 @@ def skipped_fields(kind: type) -> frozenset[str]:
 
 
 @_by_type
-def only_fields(kind: type) -> frozenset[str] | None:
-    """Names of the only fields that a checkpoint looks at; None: all."""
-    return next((ONLY_FIELDS[type_name(base)] for base in kind.__mro__ if type_name(base) in ONLY_FIELDS), None)
+def ignored_fields(kind: type) -> Callable[[str], bool] | None:
+    """Tells the fields that are the library's own affair; None: there are none."""
+    base = next((base for base in kind.__mro__ if type_name(base) in ONLY_FIELDS), None)
+    if base is None:
+        return None
+    only, package = ONLY_FIELDS[type_name(base)], base.__module__.partition(".")[0] + "."
+    theirs: set[str] = set()
+    for each in kind.__mro__:
+        if f"{each.__module__}.".startswith(package):
+            theirs.update(*(f.__code__.co_names for f in vars(each).values() if isinstance(f, FunctionType)))
+    return lambda name: name not in only and (name in theirs or name.startswith(_COMPILER))
 
 
 def is_empty(item: Any) -> bool:

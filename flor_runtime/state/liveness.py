@@ -346,10 +346,51 @@ _UNPACKING = (
 def attribute_names(code: CodeType) -> frozenset[str]:
     """Names of attributes that `code`, or a function defined in it, may use."""
     names = set(code.co_names)
+    if not _BY_NAME.isdisjoint(names):
+        names |= {constant for constant in code.co_consts if isinstance(constant, str) and constant.isidentifier()}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             names |= attribute_names(constant)
     return frozenset(names)
+
+
+#: What takes the name of an attribute as a string.
+_BY_NAME = frozenset(
+    {"getattr", "setattr", "delattr", "hasattr", "vars", "globals", "__dict__", "attrgetter", "methodcaller"}
+)
+
+
+def imported(code: CodeType, package: str) -> frozenset[str]:
+    """Names of the modules that `code`, or a function defined in it, may import or look up; it belongs to `package`."""
+    return frozenset(_absolute(name, level, package) for name, level in _imports(code))
+
+
+@_cached
+def _imports(code: CodeType) -> frozenset[tuple[str, int]]:
+    """(name, level) of each import statement, and of what may be given to `import_module` or looked for in
+    `sys.modules`."""
+    found: set[tuple[str, int]] = set()
+    instructions = _instructions(code)
+    for n, i in enumerate(instructions):
+        if i.opname == "IMPORT_NAME":
+            level = next((c.argval for c in reversed(instructions[max(n - 4, 0) : n]) if type(c.argval) is int), 0)
+            found.add((str(i.argval), level))
+    if not _BY_MODULE.isdisjoint(code.co_names):
+        found |= {(constant, 0) for constant in code.co_consts if isinstance(constant, str)}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            found |= _imports(constant)
+    return frozenset(found)
+
+
+_BY_MODULE = frozenset({"import_module", "__import__", "modules"})
+
+
+def _absolute(name: str, level: int, package: str) -> str:
+    if not level:
+        return name
+    base = package.rsplit(".", level - 1)[0]
+    return f"{base}.{name}" if name else base
 
 
 @_cached

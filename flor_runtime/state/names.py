@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import sys
+import weakref
 from functools import cached_property
-from types import FunctionType, ModuleType
+from types import FunctionType, MappingProxyType, ModuleType
 from typing import Any
 
 MISSING: Any = object()
@@ -93,13 +96,45 @@ def kin(kind: type) -> list[type]:
     return [base for base in (*kind.__bases__, type(kind)) if base not in (object, type)]
 
 
-def functions_of(item: Any) -> dict[str, FunctionType]:
-    """The functions in what a class body holds: a function, a static or class method, a property."""
-    parts = {"": item}
+def functions_of(item: Any) -> dict[str, Any]:
+    """What a class calls of what its body holds: a function, what a static or class method or a property wraps."""
+    if isinstance(item, FunctionType):
+        return {"": item}
     if isinstance(item, staticmethod | classmethod):
-        parts = {"": item.__func__}
-    elif isinstance(item, property):
+        return {"": item.__func__}
+    if isinstance(item, property):
         parts = {"get": item.fget, "set": item.fset, "del": item.fdel}
-    elif isinstance(item, cached_property):
-        parts = {"": item.func}
-    return {part: function for part, function in parts.items() if isinstance(function, FunctionType)}
+        return {part: function for part, function in parts.items() if function is not None}
+    return {"": item.func} if isinstance(item, cached_property) else {}
+
+
+HOLDERS: tuple[Any, ...] = (
+    MappingProxyType,
+    property,
+    staticmethod,
+    classmethod,
+    weakref.ref,
+    weakref.ProxyType,
+    weakref.CallableProxyType,
+)
+
+
+def parts(obj: Any) -> list[Any]:
+    """What one of `HOLDERS` leads to."""
+    kind = type(obj)  # a weak proxy, asked for its class, asks its object
+    if issubclass(kind, weakref.ref):
+        found = [weakref.ref.__call__(obj), obj.__callback__]
+    elif kind in weakref.ProxyTypes:
+        found = [_behind(obj)]
+    elif kind is MappingProxyType:
+        found = gc.get_referents(obj)
+    else:
+        found = list(functions_of(obj).values())
+    return [part for part in found if part is not None]
+
+
+def _behind(proxy: Any) -> Any:
+    """The object of a weak proxy, which hands all that is asked of it on."""
+    get = ctypes.pythonapi.PyWeakref_GetObject
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object]
+    return ctypes.cast(get(proxy), ctypes.py_object).value

@@ -25,7 +25,7 @@ from typing import Any
 from flor_runtime.errors import ReplayError, RestoreError
 from flor_runtime.state import arrays, library, pickles, sets, tables, wellformed
 from flor_runtime.state.graph import FROZEN, MAPPINGS, Graph, Node, Step, Value, brought, reached_nodes
-from flor_runtime.state.names import MISSING, attribute, find, functions_of, kin, qualified, slots
+from flor_runtime.state.names import HOLDERS, MISSING, attribute, find, functions_of, kin, parts, qualified, slots
 
 _BUILTIN: dict[str, Any] = {
     "list": list,
@@ -103,6 +103,8 @@ def _part(obj: Any, n: int) -> Any:
         return (obj.func, obj.args, obj.keywords)[n]
     if kind is CellType:
         return obj.cell_contents
+    if issubclass(kind, HOLDERS):
+        return parts(obj)[n]
     if hasattr(obj, "bit_generator"):
         return obj.bit_generator
     return obj.__wrapped__ if hasattr(obj, "__wrapped__") else obj.__self__
@@ -309,7 +311,7 @@ class Restore:
 
     def _can_make(self, node: Node) -> None:
         kind = node[0]
-        if kind in ("kept", "unchanged", "cache"):
+        if kind in ("kept", "unchanged", "cache", "holder"):
             raise RestoreError(f"{_title(node)} was made by code that did not run")
         if kind in ("function", "reference", "class", "module") and (not node[1] or find(node[1]) is MISSING):
             raise RestoreError(f"a {kind} made at run time {node[1]}")
@@ -540,7 +542,7 @@ class Restore:
 
     def _write_fields(self, flat: list[Value], obj: Any) -> None:
         kind = type(obj)
-        left_out, only = library.skipped_fields(kind), library.only_fields(kind)
+        left_out, whole = library.skipped_fields(kind), library.ignored_fields(kind) is None
         items = dict(zip(flat[::2], self._all(flat[1::2]), strict=True))
         dictionary: dict[str, Any] = object.__getattribute__(obj, "__dict__") if kind.__dictoffset__ else {}
         for name in slots(kind):
@@ -548,9 +550,9 @@ class Restore:
                 item = items.pop(name)
                 if attribute(obj, name) is not item:
                     object.__setattr__(obj, name, item)
-            elif only is None and attribute(obj, name) is not MISSING:
+            elif whole and attribute(obj, name) is not MISSING:
                 object.__delattr__(obj, name)
-        if only is None:
+        if whole:
             for name in sorted(left_out - items.keys()):
                 hooks = dictionary.get(name)
                 if hooks is None:

@@ -48,6 +48,14 @@ class Policy:
         """Whether the digest of the random states can be had."""
         return self._saved(elapsed) >= self._note
 
+    def affords(self, seconds: float, elapsed: float) -> bool:
+        """Whether so much can be spent on something rare; what has lapsed counts, too."""
+        return self._epsilon * elapsed - self._spent >= seconds
+
+    def audited(self, seconds: float) -> None:
+        """Book what is no part of a checkpoint, and rare."""
+        self._spent += seconds
+
     def taken(self, elapsed: float) -> None:
         """Say that the turn which begins now gets its checkpoints."""
         self._mean, self._turn = self._expected(), 0.0

@@ -293,16 +293,23 @@ class TestRuns:
 
     def test_explain(self, home):
         block = {"name": "train", "start": 12, "code": "FLR201", "reason": "the loop returns"}
-        plan = {"format": 1, "file": "train.py", "loops": [], "blocks": [block, {"name": "ok", "start": 3, "code": ""}]}
-        run = make_run(home, name="a", plans={"train.py": json.dumps(plan), "b.py": plan, "c.py": "torn {"})
+        main = {"name": "epoch", "start": 2, "code": "", "role": "main"}
+        good = {"name": "ok", "start": 3, "code": "", "role": "train"}
+        plan = {"format": 1, "file": "train.py", "loops": [main], "blocks": [block, good]}
+        run = make_run(home, name="a", plans={"b.py": plan, "train.py": json.dumps(plan), "c.py": "torn {"})
         run.ckpt.mkdir()
-        lines = line({"problems": ["model: a lock can't be saved"]}), line({"problems": []}), b"torn"
+        keys = [{"entry": 0, "turn": turn, "block": block} for turn in (0, 1) for block in ("", "ok")]
+        found = [["seen: it was changed"], ["model: a lock can't be saved"], ["seen: it was changed"], []]
+        lines = [line({"key": key, "problems": texts}) for key, texts in zip(keys, found, strict=True)] + [b"torn"]
+        write_json(run.ckpt / "turns.json", {"checkpoints": {"unaudited": ["train_set.data"]}})
         (run.ckpt / "index.jsonl").write_bytes(b"".join(lines))
         said = flor(home, "runs", "a", "--explain").stdout.splitlines()
         assert said[1:] == [
-            "  train.py:12: FLR201 the loop returns",
             "  b.py:12: FLR201 the loop returns",
-            "  model: a lock can't be saved",
+            "  train.py:12: FLR201 the loop returns",
+            "  train.py:2: the main loop: seen: it was changed (turn 1 and 1 more)",
+            "  train.py:3: ok: model: a lock can't be saved (turn 1)",
+            "  train_set.data: too large to be looked at in the time that a recording may take; it should not change",
         ]
         clean = make_run(home, name="clean")
         clean.ckpt.mkdir()

@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import io
 import linecache
+import os
 import random
 import re
 import sys
@@ -28,6 +29,7 @@ from flor_runtime.record import Recorder
 from flor_runtime.relocate import compile_as_source
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal, Replayer
 from flor_runtime.session import Block, Keeper, MainLoop, Session
+from flor_runtime.state.frames import IsProject
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
@@ -116,6 +118,9 @@ def _as_main(path: Path, tape: Tape) -> Iterator[types.ModuleType]:
             warnings.showwarning = _show_warning
             yield module
     finally:
+        for name, other in list(sys.modules.items()):
+            if str(getattr(other, "__file__", None) or "").startswith(f"{path.parent}{os.sep}"):
+                del sys.modules[name]
         sys.modules["__main__"], sys.path[:], trace, sys.excepthook, limit = before
         sys.settrace(trace)
         sys.setrecursionlimit(limit)
@@ -162,10 +167,15 @@ def _shown(problem: BaseException, path: str) -> str:
 
 
 class Ways:
-    """One program, in a folder of its own, beside what it was instrumented to."""
+    """One program, in a folder of its own, beside what it was instrumented to.
 
-    def __init__(self, folder: Path, source: bytes, result: Result) -> None:
+    Args:
+        is_project: tells the program's own modules by their globals.
+    """
+
+    def __init__(self, folder: Path, source: bytes, result: Result, is_project: IsProject | None = None) -> None:
         self.folder = folder
+        self._is_project = is_project or _is_main
         self.path = folder / "train.py"
         self.path.write_bytes(source)
         with warnings.catch_warnings():
@@ -179,7 +189,7 @@ class Ways:
         errors: list[Exception] = []
         session = Session(RunLog(self.folder / "log"), errors.append)
         writer = Writer(self.folder / "ckpt", patient=True)
-        keeper = Recorder(session, writer, Policy(1e9), _is_main, lambda _: None)
+        keeper = Recorder(session, writer, Policy(1e9), self._is_project, lambda _: None)
         way = run(self._code, self.path, session, keeper)
         writer.close()
         way.trouble, way.entries = [repr(e) for e in errors], session.entries
@@ -188,7 +198,7 @@ class Ways:
     def replay(self, name: str, goal: Goal) -> Way:
         errors: list[Exception] = []
         session = Session(RunLog(self.folder / name), errors.append)
-        replayer = Replayer(session, Reader(self.folder / "ckpt"), goal, _is_main, _stop)
+        replayer = Replayer(session, Reader(self.folder / "ckpt"), goal, self._is_project, _stop)
         way = run(self._code, self.path, session, replayer)
         way.trouble, way.outcome, way.notes = [repr(e) for e in errors], replayer.outcome, replayer.outcome.notes
         return way

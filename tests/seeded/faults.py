@@ -314,7 +314,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "the time that a checkpoint takes is not booked",
         "flor_runtime/record.py",
-        "        self._policy.paid(clocks.passed(waits=self._writer.waited))\n",
+        "        self._book(clocks.passed(waits=self._writer.waited))\n",
         "",
         ("tests/runtime/test_booking.py::test_all_that_it_takes_is_booked",),
     ),
