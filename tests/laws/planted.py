@@ -120,11 +120,10 @@ CASES: dict[str, Planted] = {
         "data.seen, data.cache",
     ),
     "a set of a data set": Planted(
-        "run",
+        "later",
         _data_set("self.xs = set(range(1500))", "self.xs.add(min(self.xs) - 1)"),
         _DRAW,
         "min(data.xs)",
-        "loader.dataset.xs",
     ),
     "a large table": Planted(
         "run",
