@@ -92,6 +92,8 @@ class _Comparison:
         for key, value in self._recorded.roots.items():
             missed = missed or key.startswith("X:")  # what follows was found by knowing what had been there
             self._constant = key.startswith("C:")
+            if key.startswith("M:") and key not in self._live.roots:
+                continue  # other code may run that imports other modules
             if key.startswith("P:") or (missed if not self._constant else key not in self._live.roots):
                 continue
             name = key.rpartition(":")[2]

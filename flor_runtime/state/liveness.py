@@ -383,7 +383,7 @@ def _imports(code: CodeType) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
-_BY_MODULE = frozenset({"import_module", "__import__", "modules"})
+_BY_MODULE = frozenset({"import_module", "modules"})  # `__import__` is in what `flor run` puts round a script
 
 
 def _absolute(name: str, level: int, package: str) -> str:
