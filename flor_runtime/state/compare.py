@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flor_runtime.state.graph import FROZEN, MAPPINGS, SEQUENCES, Graph, Node, Value
+from flor_runtime.state.library import BY_CLOCK
 
 _LIMIT = 8  # differences of a kind that are told
 _TEN_YEARS = 3e8  # seconds
@@ -225,7 +226,8 @@ class _Comparison:
             self._differ(self._found.values, where, f"{a[1]} then, {b[1]} now")
             return
         self._value(f"{where}'s class", a[3], b[3])
-        self._fields(where, a[2], b[2])
+        timed = BY_CLOCK.get(a[1].partition(".")[0], frozenset())
+        self._fields(where, _without(timed, a[2]), _without(timed, b[2]))
 
     def _container(self, where: str, a: Node, b: Node) -> None:
         if (a[1], a[2]) != (b[1], b[2]):
@@ -282,6 +284,13 @@ class _Comparison:
         if (a, b) not in self._same:
             self._same[a, b] = self._digests[a] == self._live.blobs[b].digest()
         return self._same[a, b]
+
+
+def _without(names: frozenset[str], fields: list[Value]) -> list[Value]:
+    if not names:
+        return fields
+    pairs = zip(fields[::2], fields[1::2], strict=True)
+    return [part for pair in pairs if pair[0] not in names for part in pair]
 
 
 def _is_date(number: float) -> bool:

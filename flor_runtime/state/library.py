@@ -188,6 +188,8 @@ ONLY_FIELDS: dict[str, frozenset[str]] = {
     "tqdm.std.tqdm": frozenset({"iterable", "n", "total", "desc", "postfix"}),
     "torch._dynamo.eval_frame.OptimizedModule": frozenset({"_modules", "_parameters", "_buffers", "training"}),
 }
+# What a clock decides about objects of these packages: a progress bar's count is brought up to date when it is drawn.
+BY_CLOCK: dict[str, frozenset[str]] = {"tqdm": frozenset({"n"})}
 _COMPILER = ("_torchdynamo", "get_compiler_config", "dynamo_ctx")
 
 # Hold state where nobody can look; before INERT.

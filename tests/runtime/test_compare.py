@@ -127,3 +127,15 @@ def test_what_belongs_to_a_process_does_not_count() -> None:
         assert difference([recorded], [live], then, now).nothing, (recorded, live)
     assert not difference([12], [13], then, now).nothing
     assert not difference(["a"], ["b"], then, now).nothing
+
+
+def test_what_a_progress_bar_shows_hangs_on_the_clock() -> None:
+    import tqdm
+
+    def bar(n: int, total: int = 9) -> tqdm.tqdm[int]:
+        made = tqdm.tqdm(total=total, disable=True)
+        made.n = n
+        return made
+
+    assert difference(bar(1), bar(2)).nothing
+    assert difference(bar(1), bar(1, total=8)).values
