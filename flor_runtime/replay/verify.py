@@ -20,8 +20,9 @@ class Verdict:
         recovered: the new values.
         checked: values and states that were compared with recorded ones; `mismatched` of them were different.
         label: EXACT: every state and value that could be compared is the recorded one, bit for bit. VERIFIED: every
-            state is, but a value that the script logs, a number that a clock may have given, or what the run computed
-            with (threads, versions) is not. INEXACT: a state is not, or nothing could be compared.
+            state is, but a value that the script logs, a number that a clock may have given, what the run computed with
+            (threads, versions), or a file that was read before is not. INEXACT: a state is not, or nothing could be
+            compared.
         notes: what was different.
     """
 

@@ -31,6 +31,7 @@ from flor_runtime.store.runlog import RunLog, keyed, read
 
 OUTCOME = "outcome.json"
 FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
+_SHORTEST = 3  # of a given secret that is masked: `x` would be in every word
 _PREAMBLE = 600.0  # seconds that a program may have taken to come to its main loop
 
 
@@ -114,9 +115,10 @@ class _Worker:
         )
         masked = self._manifest.get("masked")
         self._argv = secrets.unmask_arguments(self._manifest["argv"], masked, os.environ)
-        for name in [name for name in os.environ if name.startswith(secrets.VARIABLE)]:
-            del os.environ[name]
+        given = [os.environ.pop(name) for name in list(os.environ) if name.startswith(secrets.VARIABLE)]
+        self._given = sorted((value for value in given if len(value) >= _SHORTEST), key=len, reverse=True)
         self._stale: set[str] = set()
+        self._outlived: set[str] = set()  # files that have changed, and led the state at a boundary nowhere else
         self._log = RunLog(self._folder / "log")
         self._session = Session(self._log, self._failed, _parameters(run))
         self._replayer: Replayer | None = None
@@ -144,9 +146,8 @@ class _Worker:
         surroundings.show_cores(facts)
         when_imported("torch", partial(surroundings.use_threads, facts))
         overlay = guard.install(place, allowed=[self._folder]).overlay
-        # A state that is the recorded one was not led astray by what was read before it.
         self._stale = overlay.stale
-        self._replayer.when_same = overlay.stale.clear
+        self._replayer.when_same = self._outlive
         sessions.use(self._session)
         try:
             typed = manifest["typed"]
@@ -169,7 +170,12 @@ class _Worker:
         """The recorded process; `clock` of the facts was read when its main loop began."""
         clock, pid = facts.get("clock"), self._manifest.get("pid")
         first = clock - _PREAMBLE if isinstance(clock, float) else math.inf
-        return Origin(pid if isinstance(pid, int) else 0, (first, first), str(self._manifest.get("project") or ""))
+        return Origin(
+            pid if isinstance(pid, int) else 0,
+            (first, first),
+            str(self._manifest.get("project") or ""),
+            bool(self._manifest.get("masked")),
+        )
 
     def _now(self) -> Origin:
         return Origin(os.getpid(), (time.perf_counter(), 0.0), str(self._place.root))
@@ -191,6 +197,18 @@ class _Worker:
     def _done(self) -> NoReturn:
         self._leave(0)
 
+    def _outlive(self) -> None:
+        """A state that is the recorded one was not led astray by what was read before it. What of that is in names that
+        the loop has nothing to do with, nobody has compared: a doubt remains."""
+        self._outlived |= self._stale
+        self._stale.clear()
+
+    def _shown(self, text: str) -> str:
+        """A text for the user, without the secrets that this worker was given."""
+        for value in self._given:
+            text = text.replace(value, secrets.MASK)
+        return secrets.mask_text(text)
+
     def _leave(self, code: int) -> NoReturn:
         """End here and now: nothing of the program that is left may run."""
         sessions.use(None)
@@ -198,8 +216,15 @@ class _Worker:
         self._log.close()
         sys.stdout.flush()
         sys.stderr.flush()
-        stale = sorted(self._stale)
-        text = json.dumps({**asdict(self._replayer.outcome), "stale": stale, "error": self._error})
+        outcome = self._replayer.outcome
+        for path in sorted(self._outlived - self._stale):
+            outcome.doubts.append(
+                f"{path}: was read, and has changed since the run; the loop's state is the recorded one"
+            )
+        outcome.notes = list(map(self._shown, outcome.notes))
+        outcome.doubts = list(map(self._shown, outcome.doubts))
+        error = self._error and self._shown(self._error)
+        text = json.dumps({**asdict(outcome), "stale": sorted(self._stale), "error": error})
         descriptor = os.open(self._folder / OUTCOME, os.O_WRONLY | os.O_CREAT, 0o600)
         os.write(descriptor, text.encode())
         os._exit(code)

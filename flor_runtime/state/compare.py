@@ -16,12 +16,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from flor_runtime import secrets
 from flor_runtime.state.graph import FROZEN, MAPPINGS, SEQUENCES, Graph, Node, Value
 from flor_runtime.state.library import BY_CLOCK
 
 _LIMIT = 8  # differences of a kind that are told
 _TEN_YEARS = 3e8  # seconds
 _MANY_DIGITS = re.compile(r"\d[\d:_ -]{3,}\d")  # as in the name of a folder that says when it was made
+_POSITIONS = re.compile(r"\[\d+\]")  # in the path of a value: they are no part of its name
+_NUMBERS = frozenset({type(None), bool, float})
 # What nobody can look into, or what is not state: only its kind is compared.
 _BY_NAME = frozenset({"unchanged", "reference"})
 
@@ -34,11 +37,13 @@ class Origin:
         pid: of the process.
         clock: from and up to which readings of `time.perf_counter` may be its own.
         folder: where its project lies.
+        secretive: its command line held secrets, which may be anywhere by now: only what differs is told, not how.
     """
 
     pid: int = 0
     clock: tuple[float, float] = (math.inf, 0.0)
     folder: str = ""
+    secretive: bool = False
 
 
 NOWHERE = Origin()
@@ -117,7 +122,7 @@ class _Comparison:
         elif type(a) is list or type(b) is list:
             self._differ(self._found.values, where, "another kind of thing")
         elif type(a) is not type(b):
-            self._differ(self._found.values, where, f"{_short(a)} then, {_short(b)} now")
+            self._differ(self._found.values, where, self._then_and_now(where, a, b))
         elif a != b or (type(a) is float and struct.pack("d", a) != struct.pack("d", b)):
             self._atoms(where, a, b)
 
@@ -133,7 +138,20 @@ class _Comparison:
             return
         doubtful = type(a) is str and (self._constant or _MANY_DIGITS.sub("", a) == _MANY_DIGITS.sub("", b))
         which = self._found.doubtful if doubtful else self._found.values
-        self._differ(which, where, f"{_short(a)} then, {_short(b)} now")
+        self._differ(which, where, self._then_and_now(where, a, b))
+
+    def _then_and_now(self, where: str, a: Any, b: Any) -> str:
+        """Two values in words; a secret must not get into what is printed, nor a piece of one."""
+        name = _POSITIONS.sub("", where)
+        hidden = self._then.secretive and not _NUMBERS.issuperset((type(a), type(b)))
+        if hidden or any(_looks_secret(name, value) for value in (a, b)):
+            return "another value"
+        return f"{_short(a)} then, {_short(b)} now"
+
+    def _key(self, key: Value, n: int) -> str:
+        if type(key) is list or (type(key) is not bool and (self._then.secretive or _looks_secret("key", key))):
+            return f"entry {n}"
+        return _short(key)
 
     @staticmethod
     def _of_clock(number: float, process: Origin) -> bool:
@@ -175,7 +193,7 @@ class _Comparison:
 
     def _plainly(self, where: str, a: Node, b: Node) -> None:
         if a != b and not (a[0] == "scalar" and a[1] == b[1] and self._of_process(a[1], a[2], b[2])):
-            self._differ(self._found.values, where, f"{_short(a[1:])} then, {_short(b[1:])} now")
+            self._differ(self._found.values, where, self._then_and_now(where, a[1:], b[1:]))
 
     def _of_process(self, kind: str, a: str, b: str) -> bool:
         if kind == "datetime:datetime":
@@ -205,7 +223,7 @@ class _Comparison:
             self._differ(self._found.values, where, f"{len(a) // 2} entries then, {len(b) // 2} now")
             return
         for n in range(0, len(a), 2):
-            key = _short(a[n]) if type(a[n]) is not list else f"entry {n // 2}"
+            key = self._key(a[n], n // 2)
             self._value(f"{where}[{key}]'s key", a[n], b[n])
             self._value(f"{where}[{key}]", a[n + 1], b[n + 1])
 
@@ -295,6 +313,10 @@ def _without(names: frozenset[str], fields: list[Value]) -> list[Value]:
 
 def _is_date(number: float) -> bool:
     return abs(number - time.time()) < _TEN_YEARS
+
+
+def _looks_secret(name: str, value: Any) -> bool:
+    return bool(secrets.mask(name, value) != value or secrets.mask("key", value) != value)
 
 
 def _short(value: Any) -> str:

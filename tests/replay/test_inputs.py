@@ -66,19 +66,39 @@ def test_what_came_later_is_hidden_and_what_the_script_wrote_in_skipped_turns_is
     assert expected == list(recovered(first).values())
 
 
-def test_data_that_has_changed_does_not_matter_where_all_that_came_of_it_is_restored(tmp_path: Path) -> None:
+#: what the script does with the file: the loop reads it, or nothing does any more, or only the new statement does
+SHIFTS = SCRIPT
+FORGETS = SCRIPT.replace("shift =", "total =").replace(" + shift", "")
+SCALES = (
+    SCRIPT.replace("x = torch", "scale = shift * 2\nx = torch")
+    .replace(" + shift", "")
+    .replace("model.weight.sum().item())\nprint", "scale)\nprint")
+)
+
+
+@pytest.mark.parametrize(
+    ("script", "label", "right"), [(SHIFTS, "inexact", False), (FORGETS, "verified", True), (SCALES, "verified", False)]
+)
+def test_a_replay_over_data_that_has_changed_is_not_called_exact(
+    tmp_path: Path, script: str, label: str, right: bool
+) -> None:
     user = project(tmp_path)
+    (user.folder / user.script).write_text(script + "# as it is\n")
+    user.commit("what becomes of the data")
     assert user.run("flor", "run", "--epsilon", "1", user.script).code == 0
     (user.folder / "shift.txt").write_text("0.25")
     user.add_probes()
-    assert user.run("flor", "replay", "best_weight", "--yes", "--script", user.script).code == 0
+    replay = user.run("flor", "replay", "best_weight", "--yes", "--script", user.script)
+    assert replay.code == 0
     first = user.runs()[0]
-    assert ["exact"] == [r.manifest["label"] for r in first.replays()]
+    (manifest,) = (r.manifest for r in first.replays())
+    assert manifest["label"] == label, replay.err
+    assert any("shift.txt" in note for note in manifest["notes"])
     (user.folder / "shift.txt").write_text("0.5")
     (user.folder / "resume.pt").unlink()
     assert user.run("flor", "run", user.script).code == 0
     expected = [v for (_, name, _), v in recorded(user.runs()[-1]).items() if name == "best_weight"]
-    assert expected == list(recovered(first).values())
+    assert (expected == list(recovered(first).values())) is right
 
 
 def test_data_that_has_changed_is_noticed(tmp_path: Path) -> None:

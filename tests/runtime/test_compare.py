@@ -110,6 +110,31 @@ def test_numbers_and_arrays_are_told_apart() -> None:
     assert difference(np.zeros(3), np.zeros(4)).tensors == ["x: other numbers"]
 
 
+def test_secrets_are_not_told() -> None:
+    """Nor pieces of them, nor what stands in the place of one now."""
+    random = "canary0QwErTy0123456789zxcv"
+    url = "https://someone:hunter2@host.example/a/long/path/to/something"
+    for recorded, live in [
+        ({"password": "hunter2"}, {"password": "other"}),
+        ({"pins": {"db_password": 1234}}, {"pins": {"db_password": 99}}),
+        ([random], ["other"]),
+        (["other"], [random]),
+        ([url], ["other"]),
+        ([Path(f"/{random}")], [Path("/other")]),
+        ({random: 1}, {"other": 1}),
+        ({random: 1}, {random: 2}),
+    ]:
+        found = difference(recorded, live)
+        told = found.values + found.doubtful
+        assert told != []
+        for piece in (random[:6], random[-6:], "hunter2", "1234", "99 now", "'other'"):
+            assert not any(piece in text for text in told), told
+    held = Origin(secretive=True)
+    assert difference(["word"], ["text"], then=held).values == ["x[0]: another value"]
+    assert difference({"word": 17}, {"word": 18}, then=held).values == ["x[entry 0]: another value"]
+    assert difference([0.5], [0.25], then=held).doubtful == ["x[0]: 0.5 then, 0.25 now"]
+
+
 def test_what_belongs_to_a_process_does_not_count() -> None:
     clock = time.perf_counter()
     then = Origin(11, (clock - 1000, clock - 500), "/home/me/project")

@@ -113,8 +113,13 @@ def test_flor_arg(tmp_path: Path) -> None:
     folder.write(
         "train.py", ARG.replace("    print(", '    flor.log("seen", f"{len(key)} {lr} {url[-8:]}")\n    print(')
     )
-    given = {"FLOR_SECRET_API_KEY": "four", "FLOR_SECRET_URL": "secret"}
-    done = folder.end(folder.start(FLOR, "replay", "seen", "--yes", env=given))
-    assert b"2 values of seen: exact" in done.err, done.err
-    shown = folder.end(folder.start(FLOR, "show", "seen", "--format", "csv"))
-    assert [line.rsplit(b",", 1)[1] for line in shown.out.splitlines()[1:]] == [b"4 0.25 secret@h"] * 2
+    for key, password, label in [("four", "secret", b"verified"), (CANARIES[0], CANARIES[1], b"exact")]:
+        given = {"FLOR_SECRET_API_KEY": key, "FLOR_SECRET_URL": password}
+        done = folder.end(folder.start(FLOR, "replay", "seen", "--yes", "--again", env=given))
+        assert b"2 values of seen: " + label in done.err, done.err
+        assert (b"key: another value" in done.err) == (b"url: another value" in done.err) == (label == b"verified")
+        # what the run was given as a secret, what the replay was, and pieces of these
+        assert [secret for secret in (b"four", b"secret@", b"456789", b"canary") if secret in done.err] == []
+        shown = folder.end(folder.start(FLOR, "show", "seen", "--format", "csv"))
+        expected = f"{len(key)} 0.25 {f'{password}@h'[-8:]}".encode()
+        assert [line.rsplit(b",", 1)[1] for line in shown.out.splitlines()[1:]] == [expected] * 2

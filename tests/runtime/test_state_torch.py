@@ -380,7 +380,7 @@ def test_what_was_computed_before_may_stay_as_it_is() -> None:
     again["weight"].sum().backward()
     assert again["rate"].grad.tolist() == [2.0, 2.0]
     assert problems(make(), lambda r: r["weight"].mul_(2)) == [
-        "a tensor that was changed in place within a computation of gradients"
+        "weight: a tensor that was changed in place within a computation of gradients"
     ]
 
 
