@@ -93,6 +93,7 @@ class Replayer:
         self._then, self._now = then, now
         self._facts = facts
         self._sources: dict[int, list[Any]] = {}  # what the iterator of each main loop draws from
+        self._last_starts: dict[int, int] = {}  # of each entry into a main loop
         self.outcome = Outcome()
         self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
         self._prepare()
@@ -129,10 +130,15 @@ class Replayer:
             return
         if self._goal.mode == WEAK:
             self._jump(loop, frame, stretch, destination)
+            if loop.turn >= self._last_start(loop):
+                loop.anchors = "", []  # nothing is to live longer than it did, or weak references would tell
         self.outcome.turns_run += 1
 
     def _anchors(self, loop: MainLoop, frame: FrameType, objects: tuple[Any, ...]) -> tuple[str, list[Any]]:
-        """(digest of the paths, the live objects there): what the checkpoints of this loop refer to."""
+        """(digest of the paths, the live objects there): what the checkpoints of this loop refer to; nothing if there
+        are none to start at."""
+        if not self._last_start(loop):
+            return "", []
         for key, entry in self._reader.entries.items():
             if key.entry == loop.entry and not key.block and entry.blobs:
                 try:
@@ -141,21 +147,41 @@ class Replayer:
                     continue
         return "", []
 
+    def _start(self, loop: MainLoop, turn: int) -> Entry | None:
+        """A checkpoint from which a turn can begin."""
+        entry = self._reader.entries.get(Key(loop.entry, turn))
+        return entry if entry is not None and entry.usable else None
+
+    def _last_start(self, loop: MainLoop) -> int:
+        """The last turn of an entry to which there may be a jump; 0: there is none."""
+        if loop.entry not in self._last_starts:
+            found, at = 0, 0
+            end = self._end(loop)
+            for turn in (*self._goal.turns.get(loop.entry, ()), *(() if end is None else (end,))):
+                found = next((t for t in range(turn, at, -1) if self._start(loop, t)), found)
+                at = max(at, turn + 1)
+            self._last_starts[loop.entry] = found
+        return self._last_starts[loop.entry]
+
     def _destination(self, loop: MainLoop) -> int | None:
         """The next turn of this entry that has to run; None: nothing more is wanted anywhere."""
         for turn in self._goal.turns.get(loop.entry, ()):
             if turn >= loop.turn:
                 return turn
+        end = self._end(loop)
+        return None if end is None else max(loop.turn, end)
+
+    def _end(self, loop: MainLoop) -> int | None:
+        """The last turn of this entry, if something after it is wanted: so that the loop ends as it ended."""
         if self._goal.to_end or any(e > loop.entry and turns for e, turns in self._goal.turns.items()):
-            count = self._goal.counts[loop.entry] if loop.entry < len(self._goal.counts) else 0
-            return max(loop.turn, count - 1)  # its last turn, so that the loop ends as it ended
+            return (self._goal.counts[loop.entry] if loop.entry < len(self._goal.counts) else 0) - 1
         return None
 
     def _jump(self, loop: MainLoop, frame: FrameType, stretch: Stretch, destination: int) -> None:
         digest, located = loop.anchors
         for turn in range(destination, loop.turn, -1):
-            entry = self._reader.entries.get(Key(loop.entry, turn))
-            if entry is None or not entry.usable or entry.blobs[-1][0] != digest:
+            entry = self._start(loop, turn)
+            if entry is None or entry.blobs[-1][0] != digest:
                 continue
             try:
                 with process.no_collection():

@@ -329,25 +329,27 @@ class Beyond:
         if isinstance(obj, ModuleType) and self.looks.allowance.objects > _REGISTRIES:
             for name, item in list(space.items()):
                 if type(item) in (dict, list) and name not in self._names:
-                    own = [pair for pair in _pairs(item) if self._of_project(*pair)] if self._may_hold(item) else []
+                    own = self._own(item)
                     self.looks.places[f"{prefix}.{name}"] = _digest(chain.from_iterable(own))
                     self._push(f"{prefix}.{name}", ((f"[<{n}>]", value) for n, (_, value) in enumerate(own)), 0)
 
-    def _may_hold(self, item: Any) -> bool:
-        """Whether what a module of a library has may hold things of the project's."""
+    def _own(self, item: Any) -> list[tuple[Any, Any]]:
+        """What of a list or dictionary of a library's module is the project's."""
         if not 0 < len(item) <= _BULK:
-            return False
+            return []
         kinds = set(map(type, item))
         if type(item) is dict:
             kinds.update(map(type, item.values()))
-        return any(issubclass(kind, type | FunctionType | MethodType) or self._walk.owns(kind) for kind in kinds)
+        # Most of them hold none of these: each element is looked at only where one may be.
+        kinds = {kind for kind in kinds if issubclass(kind, type | FunctionType | MethodType) or self._walk.owns(kind)}
+        return [
+            (key, value)
+            for key, value in (_pairs(item) if kinds else ())
+            if (type(value) in kinds and self._is_own(value)) or (type(key) in kinds and self._is_own(key))
+        ]
 
-    def _of_project(self, *found: Any) -> bool:
-        return any(
-            self._walk.owns(obj) if issubclass(type(obj), type) else self._walk.is_own(obj)
-            for obj in found
-            if type(obj) not in _SIMPLE
-        )
+    def _is_own(self, obj: Any) -> bool:
+        return self._walk.owns(obj) if issubclass(type(obj), type) else self._walk.is_own(obj)
 
     # -- data ----------------------------------------------------------------------------------------------------
 

@@ -162,15 +162,15 @@ class _Comparison:
         return text.replace(process.folder, "") if process.folder else text
 
     def _reference(self, where: str, a: int, b: int) -> None:
-        known = self._pairs.get(a)
+        known, shared = self._pairs.get(a), _is_shared(self._recorded.nodes[a])
         if known is None:
-            if self._recorded.nodes[a][0] not in _SHARED or self._taken.setdefault(b, a) == a:
+            if not shared or self._taken.setdefault(b, a) == a:
                 self._pairs[a] = b
                 self._todo.append((where, a, b))
                 return
             self._differ(self._found.values, where, "what were two objects is one")
         elif known != b:
-            if self._recorded.nodes[a][0] in _SHARED:
+            if shared:
                 self._differ(self._found.values, where, "what was one object are two")
             else:
                 self._todo.append((where, a, b))
@@ -309,6 +309,12 @@ def _without(names: frozenset[str], fields: list[Value]) -> list[Value]:
         return fields
     pairs = zip(fields[::2], fields[1::2], strict=True)
     return [part for pair in pairs if pair[0] not in names for part in pair]
+
+
+def _is_shared(node: Node) -> bool:
+    """True if it matters whether two of this kind are one. Nothing changes a named tuple: it is made anew like any
+    other tuple, unless it has attributes besides."""
+    return node[0] in _SHARED and not (node[0] == "container" and node[2] in FROZEN and not node[4])
 
 
 def _is_date(number: float) -> bool:

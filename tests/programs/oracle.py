@@ -65,6 +65,10 @@ class MemoryLog:
     def settle(self, *, only_if_due: bool = False) -> None: ...
 
 
+class Output(io.StringIO):
+    """Stands in for the stream of a process: a buffer of the program's own would be restored with what is in it."""
+
+
 @dataclass
 class Result:
     """What a program did.
@@ -118,7 +122,7 @@ def run(code: Any, session: Session | None = None, log: MemoryLog | None = None)
     """Execute a program as the main module."""
     module = types.ModuleType("__main__")
     module.__file__ = FILE
-    out = io.StringIO()
+    out = Output()
     error: Any = None
     random.seed(7)
     numpy.random.seed(8)

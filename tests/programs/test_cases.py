@@ -224,3 +224,27 @@ RESULT = total
         found = replay(code, Reader(tmp_path), Goal({0: [turn]}, recorded.entries, frozenset(), True, WEAK))
         assert [] == differences_of_parts(recorded, found, "weak")
         assert found.outcome.jumps > 0
+
+
+def test_a_replay_holds_nothing_that_the_program_let_go(tmp_path: Path) -> None:
+    """Where no start in mid-run is ahead: a weak reference would tell."""
+    source = """
+import flor, weakref
+class Model: pass
+def main():
+    model = Model()
+    weak = weakref.ref(model)
+    for epoch in flor.loop("epoch", range(3)):
+        print("T", epoch)
+        model = Model()
+        print(weak() is None)
+    return model is None
+RESULT = main()
+"""
+    code = compile(source, "program.py", "exec")
+    recorded = record(code, tmp_path)
+    assert recorded.trouble == [] and recorded.turns[0] == ["True"]
+    for wanted in ([0, 1, 2], [0, 2], [2]):
+        found = replay(code, Reader(tmp_path), Goal({0: wanted}, recorded.entries, frozenset(), True, WEAK))
+        assert [] == differences_of_parts(recorded, found, "weak")
+        assert (found.outcome.different, found.outcome.notes) == (0, [])

@@ -9,7 +9,7 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -47,6 +47,25 @@ def difference(recorded: object, live: object, then: Origin = Origin(), now: Ori
     return compare(kept, digests, graph(live), then, now)
 
 
+class Row(NamedTuple):
+    cells: list[int]
+
+
+class Tagged(tuple[int, ...]):
+    tag: int
+
+
+def twice(once: bool, row: Callable[[], Any]) -> list[Any]:
+    a = row()
+    return [a, a if once else row()]
+
+
+def tagged() -> Tagged:
+    row = Tagged((1,))
+    row.tag = 2
+    return row
+
+
 def nested(n: int) -> list[Any]:
     inner: list[Any] = [n]
     inner.append(inner)
@@ -75,6 +94,12 @@ def test_equal(name: str) -> None:
     assert found.nothing and found.whole
 
 
+def test_whether_two_tuples_are_one_does_not_matter() -> None:
+    cells = [1]
+    assert difference(twice(True, lambda: Row(cells)), twice(False, lambda: Row(cells))).nothing
+    assert difference(twice(True, lambda: (cells,)), twice(False, lambda: (cells,))).nothing
+
+
 #: recorded, live, and how the difference is told
 DIFFERENT: dict[str, tuple[Any, Any, str]] = {
     "a counter": (Meter(3), Meter(4), "x.n: 3 then, 4 now"),
@@ -87,6 +112,8 @@ DIFFERENT: dict[str, tuple[Any, Any, str]] = {
     "an element of a set": ({1, 2}, {1, 3}, "x[1]: 2 then, 3 now"),
     "another class": ([Meter()], [Slotted(0)], "Meter then"),
     "no longer shared": (shared(True), shared(False), "what was one object are two"),
+    "a tuple with attributes": (twice(True, tagged), twice(False, tagged), "what was one object are two"),
+    "what a tuple leads to": (twice(True, lambda: Row([])), twice(False, lambda: Row([])), "what was one object are two"),
     "now shared": (shared(False), shared(True), "what were two objects is one"),
     "a circle": (nested(1), nested(2), "x[0]: 1 then, 2 now"),
     "a new attribute": (Meter(), (lambda m: (setattr(m, "more", 1), m)[1])(Meter()), "x.more: it is new"),
