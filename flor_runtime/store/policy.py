@@ -16,6 +16,9 @@ class Policy:
     before. (How long a replay takes to start is not counted: it starts once, and not for each checkpoint.)
     The first turn is always taken, so that a replay has a place to start; with an epsilon of 1, all are.
 
+    The audit of the first turn is made whatever it costs: that is a debt, paid off with half of what is earned, so that
+    short runs have checkpoints, too.
+
     What is not spent can be spent later, the costs of a few turns at most: a process that was stopped for an hour has
     not earned a checkpoint at each turn of the next.
     """
@@ -23,6 +26,7 @@ class Policy:
     def __init__(self, epsilon: float) -> None:
         self._epsilon = epsilon
         self._spent = 0.0
+        self._audits = 0.0
         self._lapsed = 0.0
         self._turn = 0.0  # seconds that the checkpoints of the turn that was taken last have cost
         self._mean: float | None = None
@@ -32,7 +36,7 @@ class Policy:
     @property
     def spent(self) -> float:
         """Seconds, up to now."""
-        return self._spent
+        return self._spent + self._audits
 
     def take(self, elapsed: float) -> bool:
         """Whether the turn that begins now gets its checkpoints; `elapsed`: seconds since the loop began."""
@@ -50,11 +54,11 @@ class Policy:
 
     def affords(self, seconds: float, elapsed: float) -> bool:
         """Whether so much can be spent on something rare; what has lapsed counts, too."""
-        return self._epsilon * elapsed - self._spent >= seconds
+        return self._epsilon * elapsed - self.spent >= seconds
 
     def audited(self, seconds: float) -> None:
         """Book what is no part of a checkpoint, and rare."""
-        self._spent += seconds
+        self._audits += seconds
 
     def taken(self, elapsed: float) -> None:
         """Say that the turn which begins now gets its checkpoints."""
@@ -77,4 +81,5 @@ class Policy:
         return self._mean + _WEIGHT * (self._turn - self._mean)
 
     def _saved(self, elapsed: float) -> float:
-        return self._epsilon * elapsed - self._spent - self._lapsed
+        earned = self._epsilon * elapsed
+        return earned - min(self._audits, earned / 2) - self._spent - self._lapsed

@@ -113,3 +113,21 @@ def test_what_is_paid_behind_belongs_to_the_turn_that_was_taken() -> None:
         assert not policy.take(elapsed)
         policy.paid(0.001)
     assert not policy.take(200.0) and policy.take(201.0)
+
+
+def test_the_first_audit_is_paid_off_with_half_of_what_is_earned() -> None:
+    """Turns of a second at 5 %, checkpoints of 25 ms, 0.3 s for the audit: nearly all turns, where none would be taken
+    before the seventh if the audit had to be paid off first."""
+    policy = Policy(0.05)
+    taken = []
+    for turn in range(40):
+        if policy.take(float(turn)):
+            taken.append(turn)
+            policy.taken(float(turn))
+            policy.paid(0.025)
+        if turn == 0:
+            policy.audited(0.3)
+        if turn >= 12:
+            assert policy.spent <= 0.05 * turn + 0.025 + 1e-9
+    assert len([turn for turn in taken if turn < 12]) >= 10
+    assert not policy.affords(1.5, 40.0)
