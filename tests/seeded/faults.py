@@ -379,8 +379,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a turn starts from the checkpoint of the one before",
         _REPLAY + "replayer.py",
-        "            entry = self._reader.entries.get(Key(loop.entry, turn))\n",
-        "            entry = self._reader.entries.get(Key(loop.entry, turn - 1))\n",
+        "        entry = self._reader.entries.get(Key(loop.entry, turn))\n",
+        "        entry = self._reader.entries.get(Key(loop.entry, turn - 1))\n",
         (f"{_HAZARDS}[what the beginning of a turn sees]",),
     ),
     Fault(
