@@ -57,7 +57,7 @@ def _replay(
 ) -> int:
     from flor_runtime import knobs
     from flor_runtime.errors import ReplayError
-    from flor_runtime.replay import campaign, plan
+    from flor_runtime.replay import campaign, execute, plan
     from flor_runtime.store.layout import Home
 
     home = Home()
@@ -91,7 +91,7 @@ def _replay(
         return 1 if any(result.refused or result.error for result in others) else 0
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
         return 0
-    results = campaign.carry_out(plans, slots, _say, trust)
+    results = execute.carry_out(plans, slots, _say, trust)
     values = sum(result.values for result in results)
     checked = sum(result.checked for result in results)
     different = sum(result.mismatched for result in results)
