@@ -57,7 +57,7 @@ def _replay(
 ) -> int:
     from flor_runtime import knobs
     from flor_runtime.errors import ReplayError
-    from flor_runtime.replay import campaign, execute, plan
+    from flor_runtime.replay import campaign, execute, placing
     from flor_runtime.store.layout import Home
 
     home = Home()
@@ -71,7 +71,7 @@ def _replay(
     if not runs:
         raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
     project = Path(runs[-1].manifest()["project"])
-    plan.check_names(plan.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
+    placing.check_names(placing.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
     slots = jobs or int(knobs.get("REPLAY_JOBS")) or campaign.default_slots(runs)
     plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust)
     for result in others:

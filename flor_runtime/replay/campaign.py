@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from flor_runtime.errors import FlorError, ReplayError
-from flor_runtime.replay.plan import RunPlan, plan_run, project_files, read_facts
+from flor_runtime.replay.placing import project_files
+from flor_runtime.replay.plan import RunPlan, plan_run
+from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.worker import FOREIGN
 from flor_runtime.store.layout import Home, RunFolder
 

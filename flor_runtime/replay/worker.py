@@ -20,6 +20,7 @@ from flor_runtime.errors import ReplayError
 from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
 from flor_runtime.literals import orders_of
+from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
@@ -127,7 +128,6 @@ class _Worker:
     def run(self) -> NoReturn:
         from flor_runtime.recording import Project
         from flor_runtime.replay import guard
-        from flor_runtime.replay.plan import read_facts
         from flor_runtime.runner import Program, execute, without_our_frames
 
         place, manifest = self._place, self._manifest

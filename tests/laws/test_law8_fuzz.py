@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 from flor_runtime.cli import main
 from flor_runtime.errors import FlorError, RestoreError
 from flor_runtime.inputs import read_inputs
-from flor_runtime.replay.plan import read_facts, turn_counts
+from flor_runtime.replay.recorded import read_facts, turn_counts
 from flor_runtime.state import codec, tables
 from flor_runtime.state.restore import Restore, locate
 from flor_runtime.store import checked, cleaning

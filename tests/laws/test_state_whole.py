@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from flor_runtime.replay.engines.processes import Engine, surroundings_of
-from flor_runtime.replay.plan import read_facts
+from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.replayer import WEAK, Goal
 from flor_runtime.replay.worker import Job
 from tests.laws.state_cases import CASES, TURNS, program

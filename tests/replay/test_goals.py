@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flor_runtime.replay.plan import make_goals
+from flor_runtime.replay.goals import make_goals
 from flor_runtime.store.checkpoints import Entry, Key
 from flor_transform.analysis.sites import Sites
 

@@ -371,7 +371,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a segment begins one turn late",
-        _REPLAY + "plan.py",
+        _REPLAY + "goals.py",
         "{0: list(range(start, stop))}",
         "{0: list(range(start + 1, stop))}",
         ("tests/replay/test_goals.py::test_every_turn_is_in_one_segment",),
