@@ -19,14 +19,20 @@ if TYPE_CHECKING:
     from flor_runtime.query.records import Facts
 
 _LIMIT = 60
-_MARKS = ("", "*", "~")
-_STYLES = ("", "cyan", "yellow")
-_LEGEND = ("", "* recovered by replay", "~ recovered by replay, not exact")
+_MARKS = ("", "*", "~", "+")
+_STYLES = ("", "cyan", "yellow", "blue")
+_LEGEND = (
+    "",
+    "* recovered by replay",
+    "~ recovered by replay, not exact",
+    "+ recovered by replay, verified: states are the recorded ones, not all values are",
+)
 
 
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("--runs", "chosen", help="Only these runs: names or ids, separated by commas; `all`: of all projects.")
+@click.option("--where", "text", help="Only rows of which this is true: 'lr > 0.01 and epoch >= 5', over any columns.")
 @click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
 @click.option(
     "--format",
@@ -36,7 +42,9 @@ _LEGEND = ("", "* recovered by replay", "~ recovered by replay, not exact")
     help="csv and json give all rows, and values in full.",
 )
 @click.option("--all", "everything", is_flag=True, help=f"All rows of a long table, not about {_LIMIT}.")
-def command(names: tuple[str, ...], chosen: str | None, branch: str | None, form: str, everything: bool) -> None:
+def command(
+    names: tuple[str, ...], chosen: str | None, text: str | None, branch: str | None, form: str, everything: bool
+) -> None:
     """Show what was logged under NAMES (default: everything), one row a turn of the innermost loop that they need.
 
     Newest runs stand last. Values of an outer loop, and arguments, are repeated on every row that they cover; `*` marks
@@ -44,8 +52,10 @@ def command(names: tuple[str, ...], chosen: str | None, branch: str | None, form
     """
     from flor_runtime.errors import StoreError
     from flor_runtime.query.catalog import select, store_of
-    from flor_runtime.query.pivot import gather, pivot
+    from flor_runtime.query.pivot import gather, pivot, taken
+    from flor_runtime.query.where import Where, chosen_rows
 
+    where = Where.parse(text) if text is not None else None
     with store_of(branch) as (home, notes):
         folders = select(_split(chosen), home)
         for note in (*notes, *home.notes):
@@ -53,11 +63,15 @@ def command(names: tuple[str, ...], chosen: str | None, branch: str | None, form
         if not folders:
             raise StoreError(f"no runs in {branch or home.root}: `flor run train.py` records one")
         facts = gather(folders, names)
-    for note in facts.notes:
-        say(note)
-    if not facts.names:
-        raise StoreError(f'nothing is logged in {_runs(len(folders))}: add flor.log("name", value) to the script')
-    table = pivot(facts, facts.names if names else _telling(facts))
+        for note in facts.notes:
+            say(note)
+        if not facts.names:
+            raise StoreError(f'nothing is logged in {_runs(len(folders))}: add flor.log("name", value) to the script')
+        table = pivot(facts, facts.names if names else _telling(facts))
+        if where is not None:
+            table = taken(table, chosen_rows(table, folders, where))
+            if not len(table.frame):
+                say(f"no row of {_runs(len(folders))} for which {where.text}")
     if form == "csv":
         _print_csv(table)
     elif form == "json":
@@ -195,8 +209,9 @@ def _csv_cell(table: Pivot, label: str, row: int, value: Any) -> str:
 
 def _print_json(table: Pivot) -> None:
     """A list of objects. Values are as they were logged; what JSON has no form for is text; missing ones are null."""
+    from flor_runtime.query.pivot import LABELS
+
     labels = list(map(str, table.frame.columns))
-    words = (None, "exact", "inexact")
     lines = []
     for row, values in _rows(table):
         found: dict[str, Any] = {}
@@ -205,7 +220,7 @@ def _print_json(table: Pivot) -> None:
             logged = label in table.names
             found[label] = None if logged and not table.present[label][row] else _json_value(value)
             if logged and table.marks[label][row]:
-                recovered[label] = words[table.marks[label][row]]
+                recovered[label] = LABELS[table.marks[label][row]]
         if recovered:
             found["_recovered"] = recovered
         lines.append(json.dumps(found))
@@ -236,7 +251,7 @@ def _json_value(value: Any) -> Any:
 
 def _print_legend(table: Pivot, rows: Sequence[int]) -> None:
     shown = list(rows)
-    for mark in (1, 2):
+    for mark in (1, 2, 3):
         if any((marks[shown] == mark).any() for marks in table.marks.values()):
             click.echo(_LEGEND[mark], err=True)
     if len(rows) < len(table.frame):

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 _EXACT = 2**53  # integers up to here are floats without loss
 _PROVENANCE = ("source", "label", "replay")
+#: of a cell: recorded, or what the replay that recovered it may be called
+LABELS = ("recorded", "exact", "inexact", "verified")
 
 
 class Pivot(NamedTuple):
@@ -46,7 +48,7 @@ class Pivot(NamedTuple):
     Attributes:
         frame: the table.
         names: its columns of logged values: the name logged, by the name of the column.
-        marks: for each of these columns, RECORDED, RECOVERED or INEXACT by row.
+        marks: for each of these columns, by row, the place in LABELS of what is said of the cell.
         present: for each of these columns, whether there is a record for the row.
     """
 
@@ -57,7 +59,12 @@ class Pivot(NamedTuple):
 
 
 def full_pivot(
-    df: pd.DataFrame | None = None, *, runs: Runs = None, branch: str | None = None, home: Home | None = None
+    df: pd.DataFrame | None = None,
+    *,
+    runs: Runs = None,
+    branch: str | None = None,
+    provenance: bool = False,
+    home: Home | None = None,
 ) -> pd.DataFrame:
     """One row for each finest place that something was logged at, one column for each name, in the order first seen.
 
@@ -71,6 +78,8 @@ def full_pivot(
         df: a frame as `log_records` gives it, perhaps filtered; without one, the records of `runs` (see
         `records.select`).
         branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
+        provenance: behind each column of which a replay recovered values, `NAME label`: recorded, exact, verified or
+            inexact, by row. A frame that is given has none.
     """
     if df is None:
         with store_of(branch, home) as (store, _):
@@ -78,7 +87,24 @@ def full_pivot(
     else:
         facts = _from_frame(df)
         spread(facts)
-    return pivot(facts, facts.names).frame
+    table = pivot(facts, facts.names)
+    return _with_labels(table) if provenance else table.frame
+
+
+def _with_labels(table: Pivot) -> pd.DataFrame:
+    import numpy as np
+    import pandas as pd
+
+    words = np.array(LABELS, object)
+    columns: dict[str, Any] = {}
+    for label in table.frame.columns:
+        columns[label] = table.frame[label]
+        marks = table.marks.get(label)
+        if marks is not None and marks.any():
+            texts = words[marks]
+            texts[~table.present[label]] = None
+            columns[f"{label} label"] = pd.Series(texts, index=table.frame.index, dtype=object)
+    return pd.DataFrame(columns)
 
 
 def dataframe(*names: str, runs: Runs = None, branch: str | None = None, home: Home | None = None) -> pd.DataFrame:
@@ -141,7 +167,7 @@ def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
             rows = cells[hit]
             kind[start:end][hit] = run.kind[rows]
             raw[start:end][hit] = run.raw[rows]
-            origin = np.array([source.mark for source in run.sources], np.uint8)
+            origin = np.array([_mark(source) for source in run.sources], np.uint8)
             if origin.any():
                 mark[start:end][hit] = origin[run.source[rows]]
         label = name
@@ -151,6 +177,17 @@ def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
         columns[label] = _column(kind, raw, facts.objects)
         marks[label], present[label] = mark, kind > 0
     return Pivot(pd.DataFrame(columns, copy=False), labels, marks, present)
+
+
+def _mark(source: Source) -> int:
+    return source.mark if source.label != "verified" else LABELS.index("verified")
+
+
+def taken(table: Pivot, rows: NDArray[np.bool_]) -> Pivot:
+    """These rows of a pivot."""
+    kept = {label: marks[rows] for label, marks in table.marks.items()}
+    present = {label: there[rows] for label, there in table.present.items()}
+    return Pivot(table.frame[rows].reset_index(drop=True), table.names, kept, present)
 
 
 class _Layout:

@@ -105,6 +105,13 @@ class TestShow:
         run = flor(versions, "show", "acc", "--runs", "v2,v0")
         assert [line.split()[0] for line in run.stdout.splitlines()] == ["run", "v0", "v0", "v2", "v2"]
 
+    def test_rows_for_which_something_is_true(self, versions):
+        run = flor(versions, "show", "acc", "--where", "grad_norm > 0.2 and lr < 1")
+        assert [line.split() for line in run.stdout.splitlines()[1:]] == [["v0", "0000000", "2", "0.2"]]
+        run = flor(versions, "show", "acc", "--where", "grad_nrm > 0.2")
+        assert (2, 1) == (run.returncode, run.stderr.count("\n"))
+        assert "did you mean grad_norm?" in run.stderr
+
     def test_csv_has_full_values(self, versions):
         run = flor(versions, "show", "loss", "grad_norm", "--format", "csv")
         rows = list(csv.DictReader(io.StringIO(run.stdout)))

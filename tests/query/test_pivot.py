@@ -260,6 +260,15 @@ def test_marks_say_where_a_cell_comes_from(home):
     assert not found.marks["loss"].any()
 
 
+def test_labels_by_row(home):
+    run = make_run(home, training(4, 1))
+    for number, label in enumerate(("inexact", "verified", "exact")):
+        add_replay(run, f"r{number}", ["grad"], logs((at(epoch=number + 1), "grad", 1.0)), label=label)
+    df = full_pivot(home=home, provenance=True)
+    assert list(df.columns[-2:]) == ["grad", "grad label"]
+    assert ["inexact", "verified", "exact", None] == df["grad label"].tolist()
+
+
 turns = st.integers(1, 3)
 paths = st.one_of(
     st.just(()),

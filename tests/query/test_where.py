@@ -1,0 +1,184 @@
+"""Conditions over the pivot: as pandas' `query` has them, and nothing that runs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flor_runtime.cli.text import plain
+from flor_runtime.query.catalog import select
+from flor_runtime.query.pivot import gather, pivot, taken
+from flor_runtime.query.where import Where, WhereError, chosen_rows, matching
+from flor_runtime.store.layout import Home
+from tests.query.test_pivot import at, logs
+from tests.stores import add_replay, make_run, training
+
+FRAME = pd.DataFrame(
+    {
+        "runid": ["a", "a", "b", "c"],
+        "tstamp": pd.to_datetime([datetime(2024, 1, n) for n in (1, 1, 5, 9)]),
+        "epoch": pd.array([1, 2, None, 5], "Int64"),
+        "lr": [0.1, 0.01, np.nan, 1.0],
+        "n": [1, 2, 3, 4],
+        "val/loss": [0.5, 0.25, 2.0, np.nan],
+        "optimizer": pd.Series(["adam", "sgd", None, "adam"], dtype=object),
+        "mixed": pd.Series([1, "text", None, 2.5], dtype=object),
+        "done": [True, False, True, True],
+        "big": pd.Series([2**60, 2**60 + 1, 0, 1]),
+    }
+)
+#: conditions that pandas reads, too, and gives the same rows for
+PANDAS = [
+    "lr > 0.01",
+    "lr > 0.01 and n >= 2",
+    "lr > 0.01 or n == 3",
+    "not (lr > 0.01)",
+    "(lr > 0.01) & ~(n == 4)",
+    "lr != 0.1",
+    "0.05 < lr <= 1",
+    "n * 2 + 1 == 5",
+    "n % 2 == 0",
+    "-n < -2",
+    "n ** 2 > 4",
+    "lr / n > 0.05",
+    "n in [1, 4]",
+    "n not in [1, 4]",
+    "optimizer == 'adam'",
+    "optimizer != 'adam'",
+    "optimizer in ('adam', 'sgd')",
+    "`val/loss` < 1",
+    "`val/loss` < 1 and runid == 'a'",
+    "done",
+    "not done and n == 2",
+    "tstamp > '2024-01-03'",
+    "big == 1152921504606846977",
+    "lr == lr",
+]
+
+
+@pytest.fixture
+def home(tmp_path):
+    return Home(tmp_path / "home")
+
+
+@pytest.mark.parametrize("text", PANDAS)
+def test_as_pandas_has_it(text: str) -> None:
+    assert FRAME.query(text)["n"].tolist() == FRAME[Where.parse(text).rows(FRAME)]["n"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("epoch >= 2", [2, 4]),
+        ("epoch != 2", [1, 3, 4]),
+        ("epoch == None", [3]),
+        ("lr != None", [1, 2, 4]),
+        ("optimizer == None", [3]),
+        ("mixed > 1", [4]),
+        ("mixed == 'text'", [2]),
+        ("optimizer < 3", []),
+        ("run == 'b'", [3]),
+        ("optimizer == 'a`d'", []),
+        ("n / 0 > 1", [1, 2, 3, 4]),
+        ("(n > 1) == done", [3, 4]),
+        ("1 < 2", [1, 2, 3, 4]),
+    ],
+)
+def test_what_pandas_does_otherwise_or_not_at_all(text: str, rows: list[int]) -> None:
+    assert rows == FRAME[Where.parse(text).rows(FRAME)]["n"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("lr = 0.1", "`==` compares"),
+        ("", "--where ''"),
+        ("lr >", "--where 'lr >'"),
+        ("__import__('os').system('x') == 0", "more than a condition"),
+        ("runid.upper() == 'A'", "more than a condition"),
+        ("lr[0] > 1", "more than a condition"),
+        ("[x for x in n] == 1", "more than a condition"),
+        ("(lambda: 1) == 1", "more than a condition"),
+        ("(n := 3) > 1", "more than a condition"),
+        ("f'{n}' == '1'", "more than a condition"),
+        ("n if done else n", "more than a condition"),
+        ("n in runid", "more than a condition"),
+        ("n in [n]", "numbers and texts only"),
+        ("lr is None", "more than a condition"),
+        ("@x > 1", "--where"),
+        ("`lr > 1", "not closed"),
+        ("1" * 20_000, "too long"),
+        ("-" * 5_000 + "1 > 0", "--where"),
+        ("(" * 3_000 + "1" + ")" * 3_000 + " > 0", "--where"),
+        ("10 ** 400 ** 400 > n and 9" + "9" * 50 + " > n", "more than a condition"),
+    ],
+)
+def test_what_is_refused_when_it_is_read(text: str, part: str) -> None:
+    with pytest.raises(WhereError) as error:
+        Where.parse(text)
+    assert part in str(error.value)
+    assert "\n" not in plain(str(error.value))
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("ephoc > 1", "no column 'ephoc': did you mean epoch?"),
+        ("loss > 1", "did you mean `val/loss`?"),
+        ("zzz > 1", "no column 'zzz': there are runid"),
+        ("lr", "'lr' is no condition"),
+        ("lr and done", "'lr' is no condition"),
+        ("optimizer + 1 > 1", "'optimizer' is no number"),
+        ("'a' * 10 ** 9 > 1", "is no number"),
+        ("tstamp > 'soon'", "is no date"),
+    ],
+)
+def test_what_is_refused_for_its_columns(text: str, part: str) -> None:
+    with pytest.raises(WhereError) as error:
+        Where.parse(text).rows(FRAME)
+    assert part in str(error.value)
+
+
+def test_no_power_takes_for_ever() -> None:
+    assert not Where.parse("10 ** 10 ** 10 < n").rows(FRAME).any()
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.text("lrn <>=!&|~()[]{}'`.0123456789,*/%+-:andotinepch\\\n@#", max_size=40))
+def test_any_text_is_read_or_refused_in_one_line(text: str) -> None:
+    try:
+        assert Where.parse(text).rows(FRAME).dtype == bool
+    except WhereError as error:
+        assert str(error)
+
+
+class TestRowsOfRuns:
+    def test_a_name_that_is_not_shown(self, home):
+        make_run(home, training(3, 2, lr=0.1), name="a")
+        make_run(home, training(3, 2, lr=0.2), name="b")
+        folders = select(home=home)
+        facts = gather(folders, ["acc"])
+        table = pivot(facts, facts.names)
+        for text, expected in [
+            ("lr > 0.15 and epoch >= 2", [("b", 2), ("b", 3)]),
+            ("step == 2 and lr < 0.15", [("a", 1), ("a", 2), ("a", 3)]),  # in a part of the row
+            ("epoch == 9", []),
+        ]:
+            found = taken(table, chosen_rows(table, folders, Where.parse(text))).frame
+            assert expected == list(zip(found["runid"], found["epoch"], strict=True))
+
+    def test_a_level_of_the_script_s_own(self, home):
+        make_run(home, logs((at(fold=1), "acc", 0.5), (at(fold=2), "acc", 0.75)))
+        assert matching(select(home=home), Where.parse("fold == 2 and acc > 0.1"))["acc"].tolist() == [0.75]
+        with pytest.raises(WhereError, match="did you mean fold"):
+            matching(select(home=home), Where.parse("folds == 2"))
+
+    def test_a_recovered_value(self, home):
+        run = make_run(home, training(2, 1))
+        add_replay(run, "r1", ["grad"], logs((at(epoch=2), "grad", 3.0)), label="verified")
+        assert matching(select(home=home), Where.parse("grad > 2"))["epoch"].tolist() == [2]
