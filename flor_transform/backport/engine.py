@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Collection, Iterable, Mapping
-from functools import lru_cache
+import threading
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from flor_transform.backport import effects, nested, splice
 from flor_transform.backport.mapping import Mapping as Matching
@@ -16,7 +17,10 @@ from flor_transform.backport.plan import BackportResult, Placement, Refusal
 from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
 from flor_transform.backport.slices import Brought, Slicer
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import Node, Unit, Version, parse
+from flor_transform.backport.tree import Node, Unit, Version, parse, uncollected
+
+#: newer versions kept at hand: a script and its modules
+_MOST = 16
 
 
 class Backport:
@@ -384,7 +388,8 @@ class Backport:
         out.append(source.data[done:])
         code = b"".join(out)
         try:
-            parse(code)
+            if not self._parses_around(edits):
+                parse(code)
         except (SyntaxError, ValueError) as error:
             refused = [
                 Refusal(p.name, "PROOF", f"the result does not parse: {error}", p.new_line) for p, _ in self.placed
@@ -395,6 +400,32 @@ class Backport:
         placed = [replace(p, line=lines[id(e)]) for p, e in self.placed]
         placements = tuple(sorted([*placed, *self.kept], key=lambda p: (p.new_line, p.line)))
         return BackportResult(code, placements, tuple(self.refusals), True)
+
+    def _parses_around(self, edits: Sequence[Edit]) -> bool:
+        """Whether the top-level statements around the insertions parse: the others are as they were."""
+        source = self.old.source
+        if not source.plain:
+            return False  # a declared encoding counts only where it stands
+        starts = [source.span(stmt)[0] for stmt in source.tree.body]
+        bounds = [0, *(at for at in starts[1:] if source.text[at - 1 : at] in (b"\n", b"\r")), len(source.text)]
+        around: dict[int, list[Edit]] = {}
+        for edit in edits:
+            around.setdefault(max(min(bisect_right(bounds, edit.offset), len(bounds) - 1), 1), []).append(edit)
+        for index, inside in around.items():
+            done = bounds[index - 1]
+            out: list[bytes] = []
+            for edit in inside:
+                out += [source.text[done : edit.offset], edit.text]
+                done = edit.offset
+            out.append(source.text[done : bounds[index]])
+            text = b"".join(out)
+            if index < len(bounds) - 1 and not text.endswith((b"\n", b"\r")):
+                return False
+            try:
+                parse(text.decode("utf-8"))
+            except (SyntaxError, ValueError):
+                return False  # all of it says better where
+        return True
 
 
 def _block(node: Node) -> object:
@@ -465,6 +496,18 @@ def backport_lines(
     wanted = list(dict.fromkeys(names))
     if not wanted:
         return BackportResult(old)
+    with uncollected():
+        return _backport(old, new, wanted, siblings, lines, places or {})
+
+
+def _backport(
+    old: bytes,
+    new: bytes,
+    wanted: list[str],
+    siblings: Mapping[str, bytes],
+    lines: Collection[int] | None,
+    places: Mapping[str, int],
+) -> BackportResult:
     versions: list[Version] = []
     for data, which in ((old, "older"), (new, "newer")):
         try:
@@ -477,17 +520,34 @@ def backport_lines(
                 + f": {getattr(error, 'msg', error)}"
             )
             return BackportResult(old, (), tuple(Refusal(n, "SYNTAX", message) for n in wanted))
-    job = Backport(versions[0], versions[1], siblings, places)
-    job.run(wanted, lines)
-    if versions[1].renamed:
-        _newer.cache_clear()
-    return job.result()
+    older, newer = versions
+    try:
+        job = Backport(older, newer, siblings, places)
+        job.run(wanted, lines)
+        return job.result()
+    finally:
+        newer.restore()
+        older.release()
 
 
-@lru_cache(maxsize=1)
+class _Newest(threading.local):
+    """The newer versions at hand: each is put beside many older ones, and has their names meanwhile."""
+
+    def __init__(self) -> None:
+        self.known: dict[bytes, Version] = {}
+
+
+_NEWEST = _Newest()
+
+
 def _newer(data: bytes) -> Version:
-    """One newer version is put beside many older ones, and stays as it is unless it gets their names."""
-    return Version(data)
+    version = _NEWEST.known.get(data)
+    if version is None:
+        version = Version(data)
+        if len(_NEWEST.known) >= _MOST:
+            _NEWEST.known.clear()
+        _NEWEST.known[data] = version
+    return version
 
 
 __all__ = ["backport", "backport_lines", "free_names", "logged", "scope_of"]

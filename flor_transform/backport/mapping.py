@@ -208,7 +208,7 @@ class Matcher:
             for n in version:
                 if n.group in ("assign", "augassign", "for", "with"):
                     scope = n.scope()
-                    for name in header_binds(n.stmt):
+                    for name in sorted(header_binds(n.stmt)):
                         key = (scope, name.encode())
                         out[key] = None if key in out else n
             return {k: n for k, n in out.items() if n is not None and n.group == "assign" and n not in taken}

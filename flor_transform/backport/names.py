@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from flor_transform.backport.effects import makes_new
-from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Node, statements
+from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Facts, Node, statements
 
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__", "__spec__"}
 _INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -87,8 +87,17 @@ def stored(node: ast.AST) -> set[str]:
     return out
 
 
-def header_binds(stmt: ast.AST) -> set[str]:
+def header_binds(stmt: ast.AST) -> Set[str]:
     """Names that a statement binds itself, without the statements in its blocks."""
+    facts: Facts | None = stmt.__dict__.get("facts")
+    if facts is None:
+        return _binds(stmt, False)
+    if facts.binds is None:
+        facts.binds = frozenset(_binds(stmt, facts.plain))
+    return facts.binds
+
+
+def _binds(stmt: ast.AST, plain: bool) -> set[str]:
     if isinstance(stmt, DEFS):
         return {stmt.name}
     if isinstance(stmt, (ast.Import, ast.ImportFrom)):
@@ -97,7 +106,6 @@ def header_binds(stmt: ast.AST) -> set[str]:
         return {stmt.name} if stmt.name else set()
     if isinstance(stmt, ast.match_case):
         return stored(stmt.pattern)
-    plain = stmt.__dict__.get("plain", False)
     if isinstance(stmt, (ast.For, ast.AsyncFor)):
         return stored(stmt.target) | (set() if plain else stored(stmt.iter))
     if isinstance(stmt, (ast.While, ast.If)):
@@ -121,8 +129,17 @@ def header_binds(stmt: ast.AST) -> set[str]:
     return stored(stmt)
 
 
-def header_reads(stmt: ast.AST) -> set[str]:
+def header_reads(stmt: ast.AST) -> Set[str]:
     """Names that a statement reads itself, without the statements in its blocks."""
+    facts: Facts | None = stmt.__dict__.get("facts")
+    if facts is None:
+        return _reads(stmt)
+    if facts.reads is None:
+        facts.reads = frozenset(_reads(stmt))
+    return facts.reads
+
+
+def _reads(stmt: ast.AST) -> set[str]:
     if isinstance(stmt, (ast.For, ast.AsyncFor)):
         return free_names(stmt.iter)
     if isinstance(stmt, (ast.While, ast.If)):
@@ -138,7 +155,7 @@ def header_reads(stmt: ast.AST) -> set[str]:
 
 def bound_anywhere(stmt: ast.AST) -> set[str]:
     """All names bound by a statement or in its blocks, functions not entered."""
-    out = header_binds(stmt)
+    out = set(header_binds(stmt))
     if isinstance(stmt, DEFS):
         return out
     for name in ("body", "orelse", "finalbody", "handlers", "cases"):
@@ -219,17 +236,14 @@ class Scopes:
         scope = scope_of(block)
         if not isinstance(scope.stmt, FUNCTIONS) or name in self.declared(scope):
             return False
-        inside = [n for n in ast.walk(scope.stmt) if isinstance(n, ast.Name) and n.id == name]
         binders = [n for n in block.items[:index] if name in header_binds(n.stmt)]
-        if sum(not isinstance(n.ctx, ast.Load) for n in inside) != 1 or len(binders) != 1:
+        if len(binders) != 1:
             return False
         stmt = binders[0].stmt
-        return (
-            isinstance(stmt, ast.Assign)
-            and isinstance(stmt.targets[0], ast.Name)
-            and makes_new(stmt.value)
-            and not any(isinstance(n.ctx, ast.Load) for n in inside)
-        )
+        if not (isinstance(stmt, ast.Assign) and isinstance(stmt.targets[0], ast.Name) and makes_new(stmt.value)):
+            return False
+        inside = [n for n in ast.walk(scope.stmt) if isinstance(n, ast.Name) and n.id == name]
+        return len(inside) == 1 and not isinstance(inside[0].ctx, ast.Load)
 
     def status(self, name: str, block: Block, index: int) -> str:
         """``bound`` for certain, ``maybe`` on some path, or ``no`` at a gap of a block."""
@@ -332,7 +346,7 @@ def is_main(stmt: ast.AST) -> bool:
 def certain(node: Node) -> set[str]:
     """Names bound after a statement on every path through it that goes on."""
     stmt = node.stmt
-    out = set() if isinstance(stmt, ast.ExceptHandler) else header_binds(stmt)
+    out = set() if isinstance(stmt, ast.ExceptHandler) else set(header_binds(stmt))
     if not node.blocks or isinstance(stmt, DEFS):
         return out
     if node.group == "If":

@@ -132,21 +132,11 @@ class Slicer:
         votes = self.map.votes(name)[other]
         if votes >= 6 and SequenceMatcher(None, name, other).ratio() >= 0.6:
             return True
-        return votes >= 10 and name not in self.old_names and other not in self.new_names
-
-    @cached_property
-    def old_names(self) -> frozenset[str]:
-        """Every variable that old mentions."""
-        return frozenset(n.id for n in ast.walk(self.old.source.tree) if isinstance(n, ast.Name))
-
-    @cached_property
-    def new_names(self) -> frozenset[str]:
-        """Every variable that new mentions."""
-        return frozenset(n.id for n in ast.walk(self.new.source.tree) if isinstance(n, ast.Name))
+        return votes >= 10 and name not in self.old.variables and other not in self.new.variables
 
     def _by_definition(self, name: str, block: Block) -> str | None:
         """The one name of old, unknown to new, whose definition reads like that of ``name``."""
-        if name in self.old_names:
+        if name in self.old.variables:
             return None
         found: dict[str, float] = {}
         for a in self._definitions(name, block, self.new, self.new_scopes):
@@ -156,7 +146,7 @@ class Slicer:
                 if b.group != "assign" or b in self.map.to_new:
                     continue
                 bound = header_binds(b.stmt)
-                if len(bound) == 1 and not bound & self.new_names:
+                if len(bound) == 1 and not bound & self.new.variables:
                     other = next(iter(bound))
                     like = dice(a.words - {name.encode()}, b.words - {other.encode()})
                     if like >= 0.6:

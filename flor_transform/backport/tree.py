@@ -14,13 +14,17 @@ import io
 import re
 import tokenize
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as made
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from itertools import accumulate
+from typing import TypeVar
 
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
+Statement = TypeVar("Statement", bound=ast.AST)
 FIELDS = ("body", "handlers", "cases", "orelse", "finalbody")
 
 #: Statements of these classes may be the same statement in two versions.
@@ -58,6 +62,31 @@ def tokens(text: bytes) -> tuple[bytes, ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=1 << 15)
+def key(text: bytes) -> bytes:
+    """The tokens of a header as one text: what two statements have in common that differ in layout alone."""
+    return b" ".join(tokens(text))
+
+
+class Facts:
+    """What a statement's header says by itself, whatever file it stands in: found when asked for, once a text."""
+
+    __slots__ = ("binds", "plain", "reads", "variables")
+
+    def __init__(self, plain: bool) -> None:
+        #: no ``:=``: only targets bind names, which spares looking into expressions
+        self.plain = plain
+        self.binds: frozenset[str] | None = None
+        self.reads: frozenset[str] | None = None
+        self.variables: frozenset[str] | None = None
+
+
+@lru_cache(maxsize=1 << 15)
+def facts(kind: str, text: bytes) -> Facts:
+    """Those of all headers of one kind with this text."""
+    return Facts(b":=" not in text)
+
+
 def canonical(node: ast.AST) -> str:
     """The text of a statement as one printer writes it: equal for equal trees."""
     import warnings
@@ -72,15 +101,22 @@ def canonical(node: ast.AST) -> str:
             return ast.unparse(node)
 
 
-def parse(text: str | bytes) -> ast.Module:
-    """The syntax tree; without the garbage collector, which would go through all trees again and again meanwhile."""
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through all trees again and again meanwhile."""
     running = gc.isenabled()
     gc.disable()
     try:
-        return ast.parse(text)
+        yield
     finally:
         if running:
             gc.enable()
+
+
+def parse(text: str | bytes) -> ast.Module:
+    """The syntax tree."""
+    with uncollected():
+        return ast.parse(text)
 
 
 class Source:
@@ -100,9 +136,7 @@ class Source:
             self.text = decoded.encode("utf-8")
         self.tree = parse(decoded)
         self.lines: list[bytes] = _LINES.findall(self.text)
-        self.starts = [0]
-        for line in self.lines:
-            self.starts.append(self.starts[-1] + len(line))
+        self.starts: list[int] = [*accumulate(map(len, self.lines), initial=0)]
         first = self.lines[0] if self.lines else b""
         self.newline = b"\r\n" if first.endswith(b"\r\n") else b"\r" if first.endswith(b"\r") else b"\n"
 
@@ -186,6 +220,8 @@ class Node:
     calls: list[Call] = made(default_factory=list)
     #: the key in the names of the other version, where some were renamed
     alias: bytes = b""
+    #: the function, class or module that this statement's names belong to
+    home: Node | None = None
     _words: frozenset[bytes] | None = None
     _bag: frozenset[bytes] | None = None
     _canonical: str | None = None
@@ -233,10 +269,7 @@ class Node:
 
     def scope(self) -> Node:
         """The function, class or module that this statement's names belong to."""
-        node = self.parent
-        while node is not None and node.block is not None and not isinstance(node.stmt, DEFS):
-            node = node.parent
-        return node if node is not None else self
+        return self.home or self
 
 
 @dataclass(eq=False, slots=True)
@@ -253,7 +286,7 @@ class Block:
     extras: list[tuple[int, int, int, Unit | None]] = made(default_factory=list)
 
 
-def bare(stmt: ast.stmt) -> ast.stmt:
+def bare(stmt: Statement) -> Statement:
     """A shallow copy of a compound statement without its blocks."""
     if not any(getattr(stmt, f, None) for f in FIELDS):
         return stmt
@@ -262,6 +295,14 @@ def bare(stmt: ast.stmt) -> ast.stmt:
         if hasattr(out, name):
             setattr(out, name, [ast.Pass()] if name == "body" else [])
     return out
+
+
+def variables(stmt: ast.AST) -> frozenset[str]:
+    """The names in a statement's header."""
+    facts: Facts = stmt.__dict__["facts"]
+    if facts.variables is None:
+        facts.variables = frozenset(n.id for n in ast.walk(bare(stmt)) if isinstance(n, ast.Name))
+    return facts.variables
 
 
 def statements(tree: ast.AST) -> Iterator[ast.AST]:
@@ -405,23 +446,26 @@ class Version:
         self.units: list[Unit] = []
         self.flor_imports: list[ast.stmt] = []
         self._order = 0
-        #: whether statements have the other version's names
-        self.renamed = False
-        text = self.source.text
-        #: no ``:=`` anywhere: only targets bind names, which spares looking into expressions
-        self._plain = b":=" not in text
-        self.root = Node(self.source.tree, "module", 0, 0, len(text), None, 0, -1)
+        #: statements that have the other version's names, with their own ``full``
+        self._renamed: list[tuple[Node, int]] = []
+        self.root = Node(self.source.tree, "module", 0, 0, len(self.source.text), None, 0, -1)
         self._block(self.root, "body", self.source.tree.body)
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """Every variable that it mentions."""
+        if self._words:  # log statements are no nodes
+            return frozenset(n.id for n in ast.walk(self.source.tree) if isinstance(n, ast.Name))
+        return frozenset().union(*(variables(node.stmt) for node in self.nodes))
+
     def rename(self, renames: dict[bytes, bytes]) -> None:
-        """Give every statement the key that it has in the other version's names."""
-        self.renamed = True
+        """Give every statement the key that it has in the other version's names, until ``restore``."""
+        self.restore()
         changed = False
         for node in self.nodes:
-            node.alias = b""
             if not any(w in node.key for w in renames):
                 continue
             parts = node.key.split(b" ")
@@ -436,11 +480,28 @@ class Version:
         if not changed:
             return
         for node in reversed(self.nodes):  # what is inside comes after what holds it
-            node._words = node._bag = None
             hashed: list[object] = [node.alias or node.key]
             for block in node.blocks:
                 hashed += [block.field, *(item.full for item in block.items)]
-            node.full = hash(tuple(hashed)) if len(hashed) > 1 else hash(node.alias or node.key)
+            full = hash(tuple(hashed)) if len(hashed) > 1 else hash(node.alias or node.key)
+            if full != node.full:
+                self._renamed.append((node, node.full))
+                node.full, node._words, node._bag = full, None, None
+
+    def restore(self) -> None:
+        """Give every statement its own key back."""
+        for node, full in self._renamed:
+            node.full, node.alias, node._words, node._bag = full, b"", None, None
+        self._renamed.clear()
+
+    def release(self) -> None:
+        """Take the statements apart: they are gone when this is, not when the garbage collector runs."""
+        for node in (self.root, *self.nodes):
+            for block in node.blocks:
+                block.items.clear()
+                block.units.clear()
+                block.extras.clear()
+            node.blocks.clear()
 
     def _mentions(self, start: int, end: int) -> bool:
         if not self._words:
@@ -542,9 +603,10 @@ class Version:
 
     def _add(self, block: Block, stmt: ast.AST, start: int, end: int) -> None:
         self._order += 1
-        stmt.__dict__["plain"] = self._plain
         group = GROUPS.get(type(stmt)) or type(stmt).__name__
         node = Node(stmt, group, start, end, end, block, len(block.items), self._order)
+        owner = block.owner
+        node.home = owner if owner.home is None or owner.group in ("def", "ClassDef") else owner.home
         block.items.append(node)
         self.nodes.append(node)
         body: list[ast.AST] = getattr(stmt, "body", None) or getattr(stmt, "cases", None) or []
@@ -554,9 +616,10 @@ class Version:
             if isinstance(first, ast.match_case):
                 node.head_end = self.source.starts[first.pattern.lineno - 1]
         text = self.source.text[start : node.head_end]
+        stmt.__dict__["facts"] = facts(type(stmt).__name__, text)
         if self._words and any(w in text for w in self._words) and isinstance(stmt, ast.stmt):
             text = self._unwrapped(node, stmt, text)
-        node.key = b" ".join(tokens(text))
+        node.key = key(text)
         parts: list[object] = [node.key]
         if node.head_end != end:
             for name in FIELDS:
