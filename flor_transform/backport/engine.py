@@ -15,6 +15,7 @@ from flor_transform.backport.names import Scopes, free_names, scope_of
 from flor_transform.backport.placement import Placer, Refused, Spot
 from flor_transform.backport.plan import BackportResult, Placement, Refusal
 from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
+from flor_transform.backport.renames import Renamer
 from flor_transform.backport.slices import Brought, Slicer
 from flor_transform.backport.splice import Edit
 from flor_transform.backport.tree import Node, Unit, Version, parse, uncollected
@@ -34,7 +35,8 @@ class Backport:
         self.map: Matching = match(new, old)
         self.new_scopes, self.old_scopes = Scopes(new.root), Scopes(old.root)
         self.placer = Placer(self.map, self.old_scopes)
-        self.slicer = Slicer(new, old, self.map, self.new_scopes, self.old_scopes, siblings)
+        self.renamer = Renamer(new, old, self.map, self.new_scopes, self.old_scopes)
+        self.slicer = Slicer(new, old, self.map, self.new_scopes, self.old_scopes, self.renamer, siblings)
         self.has, self.has_calls = already(new, old)
         self.edits: list[Edit] = []
         self.placed: list[tuple[Placement, Edit]] = []
@@ -95,7 +97,7 @@ class Backport:
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = reads_of(top, chosen, modules)
         check_effects(top, chosen, reads)
-        spot, renames, brought = self._settle(top, reads, self.slicer, self._said(probes))
+        spot, renames, brought = self._settle(top, reads, self._said(probes))
         check_effects(
             top, chosen, {n for n in reads if self.old_scopes.alone(renames.get(n, n), spot.block, spot.index)}
         )
@@ -120,24 +122,22 @@ class Backport:
         lines = {self.places[p.name] for p in probes if p.name in self.places}
         return self.placer.at(min(lines)) if lines else None
 
-    def _settle(
-        self, top: Unit, reads: set[str], slicer: Slicer, said: Spot | None
-    ) -> tuple[Spot, dict[str, str], list[Brought]]:
+    def _settle(self, top: Unit, reads: set[str], said: Spot | None) -> tuple[Spot, dict[str, str], list[Brought]]:
         """The gap, the renames and what comes along; found together, as each depends on the others."""
         block, index = top.block, top.index
         brought: list[Brought] = []
         skip: set[Node] = set()
         for _ in range(3):
-            guess = slicer.guess(reads, block)
+            guess = self.renamer.guess(reads, block)
             spot = said or self.placer.spot(
                 block, index, index, {guess.get(n, n) for n in reads}, skip, top.stmt.lineno
             )
-            renames, missing = slicer.resolve(reads, block, index, spot)
+            renames, missing = self.slicer.resolve(reads, block, index, spot)
             missing = [n for n in missing if not any(n in b.names for b in brought)]
             if not missing:
                 return spot, renames, self._checked(brought, spot)
             for name in missing:
-                for part in slicer.slice(name, block, index, spot, self.placer):
+                for part in self.slicer.slice(name, block, index, spot, self.placer):
                     if all(part.node is not b.node for b in brought):
                         brought.append(part)
                         skip.add(part.node)
@@ -232,7 +232,7 @@ class Backport:
                     continue
                 other = renames.get(node.value.id, node.value.id)
                 unknown = (
-                    node.value.id in self.slicer.by_use
+                    node.value.id in self.renamer.by_use
                     and other != node.value.id
                     and not re.search(rb"\.%b\b" % re.escape(node.attr.encode()), self.old.source.text)
                 )
@@ -284,7 +284,7 @@ class Backport:
         other = self.map.to_old.get(node)
         failed: dict[Probe, Refused] = {}
         if other is not None and isinstance(other.stmt, ast.stmt):
-            guess = self.slicer.guess({n for p in todo if p.call for n in free_names(p.call.value)}, _block(node))
+            guess = self.renamer.guess({n for p in todo if p.call for n in free_names(p.call.value)}, _block(node))
             for probe in todo:
                 assert probe.call is not None
                 try:
@@ -318,7 +318,7 @@ class Backport:
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = free_names(unit.stmt) - modules
         self._check(unit.stmt)
-        guess = self.slicer.guess(reads, unit.block)
+        guess = self.renamer.guess(reads, unit.block)
         said = self._said([probe])
         if said is not None:
             spot = said
