@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 from flor_runtime.api import SkipBlock, arg, carry, checkpoints, it, log, loop
 
 if TYPE_CHECKING:
+    from flor_runtime.jobs.batch import batch, cross_prod
     from flor_runtime.query import dataframe, full_pivot, log_records
 
 __version__ = "0.1.0"
 __all__ = [
     "SkipBlock",
     "arg",
+    "batch",
     "carry",
     "checkpoints",
+    "cross_prod",
     "dataframe",
     "full_pivot",
     "it",
@@ -29,11 +32,21 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("dataframe", "full_pivot", "log_records"):  # they need pandas, which a training script may not
-        from flor_runtime import query
+#: Where the other names are: they need pandas, which a training script may not.
+_ELSEWHERE = {
+    "batch": "flor_runtime.jobs.batch",
+    "cross_prod": "flor_runtime.jobs.batch",
+    "dataframe": "flor_runtime.query",
+    "full_pivot": "flor_runtime.query",
+    "log_records": "flor_runtime.query",
+}
 
-        return getattr(query, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        from importlib import import_module
+
+        return getattr(import_module(_ELSEWHERE[name]), name)
     raise AttributeError(f"module 'flor' has no attribute {name!r}")
 
 

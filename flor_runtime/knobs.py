@@ -15,6 +15,7 @@ _DEFAULTS: dict[str, float] = {
     "CAPTURE": 1,  # 0: parameters and trackers' metrics are not recorded
     "CODE_LIMIT": 5_000_000,  # bytes of a file that is kept with the code of a run
     "REPLAY_JOBS": 0,  # 0: one worker a core
+    "JOB_LEASE": 60,  # seconds of silence after which a job's server is given up, where its process can't be looked at
 }
 _overrides: dict[str, float] = {}
 

@@ -123,6 +123,7 @@ class Prepared(NamedTuple):
         argv: list[str],
         compiled: Mapping[Path, bytes],
         *,
+        run: str | None = None,
         name: str | None = None,
         epsilon: float | None = None,
         capture: bool | None = None,
@@ -138,6 +139,7 @@ class Prepared(NamedTuple):
             script: absolute path.
             argv: the script's arguments, without its name.
             compiled: the bytes that Python compiles of it and of project modules loaded so far.
+            run: its id, if one was chosen.
             capture: keep parameters and what trackers are given; None: as the settings have it.
             pickles: keep objects of compiled code as signed pickles; None: as the settings have it.
             plans: what was instrumented, by file; kept for the replay.
@@ -150,7 +152,7 @@ class Prepared(NamedTuple):
         """
         home = Home()
         _make_room(home)
-        folder = home.create_run()
+        folder = home.create_run(run)
         try:
             rules = Rules.from_settings(settings or {})
             taken = versions.snapshot(script, compiled, folder.id, home=home.root, rules=rules)

@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from flor_runtime import ranks
 from flor_runtime.boot import Launch, warn
@@ -166,16 +166,22 @@ def execute(program: Program, argv: list[str], project: Project, compiled: Calla
 # -- flor run ------------------------------------------------------------------------------------------------------
 
 
-def launch(
-    typed: str,
-    args: list[str],
-    *,
-    name: str | None,
-    epsilon: float | None,
-    capture: bool | None,
-    pickles: bool | None,
-    quiet: bool,
-) -> int:
+class Options(NamedTuple):
+    """Of a recording; None: as the settings have it.
+
+    Attributes:
+        run: its id, chosen beforehand.
+    """
+
+    name: str | None = None
+    epsilon: float | None = None
+    capture: bool | None = None
+    pickles: bool | None = None
+    quiet: bool = False
+    run: str | None = None
+
+
+def launch(typed: str, args: list[str], wanted: Options) -> int:
     """Record a run: replaces this process by the program. Returns only if there is nothing to run: 2."""
     shown = absolute(typed)
     try:
@@ -198,12 +204,12 @@ def launch(
         program = _program(Path(shown), source, typed, settings) if settings is not None else None
         if settings is None or program is None:
             return 2
-        if epsilon is None and "FLOR_EPSILON" not in os.environ:
-            epsilon = settings.epsilon
-        if pickles is None and "FLOR_PICKLE" not in os.environ:
-            pickles = settings.pickle
+        if wanted.epsilon is None and "FLOR_EPSILON" not in os.environ:
+            wanted = wanted._replace(epsilon=settings.epsilon)
+        if wanted.pickles is None and "FLOR_PICKLE" not in os.environ:
+            wanted = wanted._replace(pickles=settings.pickle)
         if not _warns(source) or _compiles(source, shown):  # else a warning is an error here: Python says so best
-            _record(program, shown, typed, args, options, name, epsilon, capture, pickles, quiet)
+            _record(program, shown, typed, args, options, wanted)
     except Exception as error:  # whatever it was: the training runs
         warn(f"this run is not recorded: {_reason(error)}")
     sys.stdout.flush()
@@ -274,18 +280,7 @@ def _compiles(source: bytes, filename: str, *, quietly: bool = False) -> bool:
         return True
 
 
-def _record(
-    program: Program,
-    shown: str,
-    typed: str,
-    args: list[str],
-    options: list[str],
-    name: str | None,
-    epsilon: float | None,
-    capture: bool | None,
-    pickles: bool | None,
-    quiet: bool,
-) -> NoReturn:
+def _record(program: Program, shown: str, typed: str, args: list[str], options: list[str], wanted: Options) -> NoReturn:
     import flor_runtime.api  # noqa: F401  (what the program will need can be imported, then)
     from flor_runtime.literals import orders_of
     from flor_runtime.recording import Prepared
@@ -307,10 +302,11 @@ def _record(
         program.script,
         args,
         {program.script: program.source},
-        name=name,
-        epsilon=epsilon,
-        capture=capture,
-        pickles=pickles,
+        run=wanted.run,
+        name=wanted.name,
+        epsilon=wanted.epsilon,
+        capture=wanted.capture,
+        pickles=wanted.pickles,
         plans=program.plans,
         settings=program.settings.changed() if program.settings is not None else None,
         typed=typed,
@@ -328,13 +324,13 @@ def _record(
             "instrumented": program.changed,
             "pinned": pinned,
             "hash_seed": before,
-            "talk": not quiet,
+            "talk": not wanted.quiet,
         }
         compiled = _write(prepared, program.main_code(shown, lambda tree: _wrapped(tree, marshal.dumps(dict(launch)))))
     except BaseException:
         shutil.rmtree(prepared.folder.path, ignore_errors=True)
         raise
-    _say(program, typed, prepared.taken.notes if not quiet and sys.stderr.isatty() else ())
+    _say(program, typed, prepared.taken.notes if not wanted.quiet and sys.stderr.isatty() else ())
     sys.stdout.flush()
     os.execve(sys.executable, [sys.executable, *options, compiled, *args], env)
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from flor_runtime.checks.checkpoints import check_checkpoints
 from flor_runtime.checks.code import check_code
 from flor_runtime.checks.finding import Finding, Look
+from flor_runtime.checks.jobs import check_jobs
 from flor_runtime.checks.logs import check_log
+from flor_runtime.checks.manifests import check_json, reason
 from flor_runtime.errors import StoreError
 from flor_runtime.store import plainfiles
 from flor_runtime.store.checked import read_bytes, read_lines
@@ -71,7 +73,7 @@ def _runs(home: Home) -> list[RunFolder]:
 def _check_root(home: Home, look: Look) -> Iterator[Finding]:
     for path in sorted(home.root.iterdir()) if home.root.is_dir() else ():
         at = look.at("", home.root, path)
-        if path.name in ("runs", "code") and path.is_dir():
+        if path.name in ("runs", "code", "jobs") and path.is_dir():
             continue
         if look.is_temporary(path) or path.name.startswith(".new-"):
             yield at.normal("a file that was being written", "it can be removed")
@@ -87,6 +89,7 @@ def _check_root(home: Home, look: Look) -> Iterator[Finding]:
     for path in sorted(home.runs.iterdir()) if home.runs.is_dir() else ():
         if not plainfiles.is_folder(path):
             yield look.at("", home.root, path).unknown()
+    yield from check_jobs(home, look)
 
 
 def _check_index(home: Home, at: Look.At) -> Iterator[Finding]:
@@ -128,7 +131,7 @@ def _check_run(run: RunFolder, look: Look) -> Iterator[Finding]:
         except StoreError as error:
             newer = "newer flor" in str(error)
             then = "upgrade flor" if newer else "the run is left out of tables and can't be replayed"
-            yield at.damage(_reason(error), then)
+            yield at.damage(reason(error), then)
             if newer:
                 return
     end, stopped = _check_end(run, names, look)
@@ -175,7 +178,7 @@ def _check_end(run: RunFolder, names: dict[str, Path], look: Look) -> tuple[list
     try:
         data = read_json(names["end.json"]) or {}
     except StoreError as error:
-        return [at.damage(_reason(error), "the run counts as killed")], True
+        return [at.damage(reason(error), "the run counts as killed")], True
     if run.end() is None:
         return [at.damage("says no known way to end", "the run counts as killed")], True
     return [], bool(data.get("stopped"))
@@ -203,16 +206,3 @@ def _check_replays(run: str, root: Path, folder: Path, look: Look) -> Iterator[F
                 for part in (read_json(manifest) or {}).get("parts", []):
                     if not (path / str(part)).is_dir():
                         yield look.at(run, root, path / str(part)).damage("is missing", "its values are lost")
-
-
-def check_json(at: Look.At, path: Path, look: Look, then: str) -> Iterator[Finding]:
-    """A manifest that is read as a whole."""
-    look.file(path)
-    try:
-        read_json(path)
-    except StoreError as error:
-        yield at.damage(_reason(error), then)
-
-
-def _reason(error: StoreError) -> str:
-    return str(error).partition(": ")[2]

@@ -18,6 +18,8 @@ COMMANDS = {
     "doctor": ("flor_runtime.cli.doctor", "Check the store: is all of it as it was written?"),
     "gc": ("flor_runtime.cli.gc", "Make room: drop checkpoints of ended runs."),
     "replay": ("flor_runtime.cli.replay", "Recover values that a recorded run did not log."),
+    "serve": ("flor_runtime.cli.serve", "Do the jobs of the queue."),
+    "jobs": ("flor_runtime.cli.jobs", "List the jobs of the queue, cancel them, do them again."),
 }
 
 

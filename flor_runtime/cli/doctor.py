@@ -38,7 +38,13 @@ def command(
         from flor_runtime.query import catalog
 
         count = catalog.rebuild(home)
-        say(f"the index (main.db) was made anew: {count} ended run{'s' * (count != 1)}")
+        text = f"{count} ended run{'s' * (count != 1)}"
+        if home.jobs.is_dir():
+            from flor_runtime.jobs.queue import Queue
+
+            jobs = Queue(home).restore()
+            text += f", {jobs} job{'s' * (jobs != 1)}"
+        say(f"the index (main.db) was made anew: {text}")
     try:
         only = [home.find(run) for run in runs] or None
         found = []

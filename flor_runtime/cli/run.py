@@ -21,6 +21,7 @@ import click
     default=None,
     help="Keep objects that only their library can read as pickles, signed with your key (default: no).",
 )
+@click.option("--run-id", hidden=True, help="The run's id, chosen by a server of jobs.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
 @click.argument("script")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
@@ -29,6 +30,7 @@ def command(
     epsilon: float | None,
     capture: bool | None,
     pickles: bool | None,
+    run_id: str | None,
     quiet: bool,
     script: str,
     args: tuple[str, ...],
@@ -39,6 +41,5 @@ def command(
     """
     from flor_runtime import runner
 
-    raise SystemExit(
-        runner.launch(script, list(args), name=name, epsilon=epsilon, capture=capture, pickles=pickles, quiet=quiet)
-    )
+    options = runner.Options(name, epsilon, capture, pickles, quiet, run_id)
+    raise SystemExit(runner.launch(script, list(args), options))

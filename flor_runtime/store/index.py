@@ -147,6 +147,17 @@ def _status(path: str) -> os.stat_result | None:
         return None
 
 
+def check_files(home: Home) -> None:
+    """See to it that nothing of the database is a link or no file.
+
+    Raises:
+        StoreError: something is.
+    """
+    for name in (*INDEX_FILES, "main.db-journal"):
+        if os.path.lexists(home.root / name) and not plainfiles.is_alone(home.root / name):
+            raise StoreError(f"{home.root / name}: no plain file: the runs are read without it")
+
+
 class Index:
     """The open index of a store.
 
@@ -160,9 +171,7 @@ class Index:
     def __init__(self, home: Home, *, create: bool = True) -> None:
         self.path = home.root / "main.db"
         self._db: sqlite3.Connection | None = None
-        for name in ("main.db", "main.db-wal", "main.db-shm", "main.db-journal"):
-            if os.path.lexists(home.root / name) and not plainfiles.is_alone(home.root / name):
-                raise StoreError(f"{home.root / name}: no plain file: the runs are read without it")
+        check_files(home)
         try:
             self._db = self._open(create)
         except sqlite3.Error as error:

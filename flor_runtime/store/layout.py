@@ -316,6 +316,7 @@ class Home:
         self.root = Path(chosen).expanduser().absolute()
         self.runs = self.root / "runs"
         self.code = self.root / "code"
+        self.jobs = self.root / "jobs"
         self.indexed = True  # False: it won't last, so that no index is worth its making
         self.notes: list[str] = []
 

@@ -28,6 +28,7 @@ ROOMS = [
         "store.sameness",
         "store.later",
         "store.logreader",
+        "store.jobs",
         "store.runlog",
         "store.policy",
         "store.arena",
@@ -46,6 +47,7 @@ ROOMS = [
     {"api", "recording", "relocate", "attach", "runner"},
     {"share"},
     {"query", "replay", "checks"},
+    {"jobs"},
     {"cli"},
 ]
 
