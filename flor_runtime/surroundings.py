@@ -31,9 +31,14 @@ def facts() -> dict[str, Any]:
             "threads": torch.get_num_threads(),
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "capability": torch.backends.cpu.get_cpu_capability(),
-            "cuda": torch.version.cuda if torch.cuda.is_available() and torch.cuda.is_initialized() else None,
+            "cuda": torch.version.cuda if _on_gpus(torch) else None,
+            "gpus": torch.cuda.device_count() if _on_gpus(torch) else 0,
         }
     return found
+
+
+def _on_gpus(torch: Any) -> bool:
+    return bool(torch.cuda.is_available() and torch.cuda.is_initialized())
 
 
 def cores() -> list[int]:

@@ -57,7 +57,7 @@ def _links(run: str, root: Path, folder: Path, look: Look) -> Iterator[Finding]:
     """What is neither a file nor a folder: it is not followed, opened or waited for. Runs are looked at apart."""
     for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
         if entry.is_dir(follow_symlinks=False):
-            if run or folder != root / "runs":
+            if run or (folder != root / "runs" and entry.path != str(Home(root).work)):
                 yield from _links(run, root, Path(entry.path), look)
         elif not entry.is_file(follow_symlinks=False):
             at = look.at(run, root, Path(entry.path))
@@ -74,6 +74,12 @@ def _check_root(home: Home, look: Look) -> Iterator[Finding]:
     for path in sorted(home.root.iterdir()) if home.root.is_dir() else ():
         at = look.at("", home.root, path)
         if path.name in ("runs", "code", "jobs") and path.is_dir():
+            continue
+        if path == home.work:
+            for work in sorted(path.glob("*/*")):
+                yield look.at("", home.root, work).normal(
+                    "a replay that was not finished", "the same command goes on with it; it can be removed"
+                )
             continue
         if look.is_temporary(path) or path.name.startswith(".new-"):
             yield at.normal("a file that was being written", "it can be removed")

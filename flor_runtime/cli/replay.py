@@ -56,6 +56,7 @@ def _replay(
     dry_run: bool,
 ) -> int:
     from flor_runtime import knobs
+    from flor_runtime.cli.progress import Shown
     from flor_runtime.errors import ReplayError
     from flor_runtime.replay import campaign, execute, placing
     from flor_runtime.store.layout import Home
@@ -91,7 +92,8 @@ def _replay(
         return 1 if any(result.refused or result.error for result in others) else 0
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
         return 0
-    results = execute.carry_out(plans, slots, _say, trust)
+    with Shown(_say) as shown:
+        results = execute.carry_out(plans, slots, shown, trust)
     values = sum(result.values for result in results)
     checked = sum(result.checked for result in results)
     different = sum(result.mismatched for result in results)
@@ -99,7 +101,10 @@ def _replay(
         f"{values} values recovered; {checked - different} of {checked} comparisons equal; `flor show` has the table",
         err=True,
     )
-    return 1 if any(result.error or result.refused for result in (*results, *others)) else 0
+    if any(result.stopped for result in results):
+        click.echo("stopped; the same command goes on from here", err=True)
+        return 130
+    return 1 if any(result.error or result.refused or result.lost for result in (*results, *others)) else 0
 
 
 def _label(run: str, manifest: dict[str, object]) -> str:
@@ -114,7 +119,11 @@ def _say(result: RunResult) -> None:
         click.echo(f"{label}  not replayed: {result.error}", err=True)
     elif result.label:
         text = f"{result.values} values of {', '.join(result.names)}: {result.label}, {result.seconds:.1f} s"
+        if result.stopped:
+            text += f"; stopped, {result.turns_done} of {result.turns} turns are kept"
         click.echo(f"{label}  {text}", err=True)
+    for line in result.lost:
+        click.echo(f"{label}  {line}", err=True)
     for name in result.recorded:
         click.echo(f"{label}  {name}: recorded by the run itself", err=True)
     for name in result.recovered:

@@ -13,13 +13,19 @@ from flor_runtime.errors import FlorError, ReplayError
 from flor_runtime.replay.placing import project_files
 from flor_runtime.replay.plan import RunPlan, plan_run
 from flor_runtime.replay.recorded import read_facts
+from flor_runtime.replay.slots import gpus_of, visible_gpus, workers_for
 from flor_runtime.replay.worker import FOREIGN
 from flor_runtime.store.layout import Home, RunFolder
 
 
 @dataclass
 class RunResult:
-    """What became of one run. `error` says why nothing was recovered; `label` is "" then."""
+    """What became of one run. `error` says why nothing was recovered; `label` is "" then.
+
+    Attributes:
+        lost: what could not be recovered, each as a sentence.
+        stopped: the user stopped it; of `turns` that were wanted, `turns_done` are kept.
+    """
 
     run: RunFolder
     manifest: dict[str, Any]
@@ -35,6 +41,10 @@ class RunResult:
     seconds: float = 0.0
     error: str = ""
     notes: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    stopped: bool = False
+    turns: int = 0
+    turns_done: int = 0
 
 
 def runs_of(script: Path, home: Home) -> list[RunFolder]:
@@ -49,12 +59,14 @@ def runs_of(script: Path, home: Home) -> list[RunFolder]:
 
 
 def default_slots(runs: Iterable[RunFolder]) -> int:
-    """Workers at a time: a core for each thread that the runs computed with.
+    """Workers at a time: a core for each thread that the runs computed with, and GPUs of its own for each.
 
     A replay must use as many threads, and more than there are cores would make them wait for one another.
     """
-    threads = max((int(read_facts(run).get("threads") or 1) for run in runs), default=1)
-    return max(1, available_cores() // threads)
+    facts = [read_facts(run) for run in runs]
+    threads = max((int(found.get("threads") or 1) for found in facts), default=1)
+    gpus = max((gpus_of(found) or 0 for found in facts), default=0)
+    return workers_for(gpus, visible_gpus(), threads, available_cores())
 
 
 def available_cores() -> int:

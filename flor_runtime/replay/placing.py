@@ -78,7 +78,7 @@ def _recovered_texts(run: RunFolder) -> dict[str, list[str]]:
     """The statements whose values were recovered and can be trusted, by name."""
     found: dict[str, list[str]] = {}
     for replay in run.replays():
-        if replay.manifest.get("label") != "inexact":
+        if replay.manifest.get("label") != "inexact" and not replay.manifest.get("partial"):
             found |= replay.manifest.get("texts") or {}
     return found
 

@@ -96,6 +96,7 @@ class Replayer:
         self._last_starts: dict[int, int] = {}  # of each entry into a main loop
         self.outcome = Outcome()
         self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
+        self.claim: Callable[[int, int], bool] = _always  # (entry, turn): whether the next one is still ours to run
         self._prepare()
 
     def _prepare(self) -> None:
@@ -125,7 +126,7 @@ class Replayer:
             loop.anchors = self._anchors(loop, frame, objects)
         self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), f"before turn {loop.turn + 1}")
         destination = self._destination(loop)
-        if destination is None:
+        if destination is None or not self.claim(loop.entry, destination):
             self._finish()
             return
         if self._goal.mode == WEAK:
@@ -312,3 +313,7 @@ class Replayer:
 
 
 def _nothing() -> None: ...
+
+
+def _always(entry: int, turn: int) -> bool:
+    return True

@@ -20,6 +20,7 @@ from flor_runtime.errors import ReplayError
 from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
 from flor_runtime.literals import orders_of
+from flor_runtime.replay.claims import Claims, Place
 from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
@@ -33,6 +34,7 @@ from flor_runtime.store.runlog import RunLog, keyed, read
 OUTCOME = "outcome.json"
 FOREIGN = "this user did not record it here, and a replay runs its code: --trust says that it may"
 _SHORTEST = 3  # of a given secret that is masked: `x` would be in every word
+_SAVING = 0.01  # share of the time that goes into noting how far it is
 _PREAMBLE = 600.0  # seconds that a program may have taken to come to its main loop
 
 
@@ -45,6 +47,7 @@ class Job:
         folder: the worker's own; gets `log/`, `work/`, `output.txt` and, last, the outcome.
         patched: texts of the files with new statements, by path relative to the project.
         trust: restore also what this user has not signed.
+        env: variables of the slot that it runs in, over those of the run.
     """
 
     run: str
@@ -52,6 +55,7 @@ class Job:
     goal: Goal
     patched: dict[str, str] = field(default_factory=dict)
     trust: bool = False
+    env: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
         data = asdict(self)
@@ -104,6 +108,7 @@ class _Worker:
             os.environ[name] = value
         if "PYTHONHASHSEED" not in self._manifest["env"]:
             os.environ.pop("PYTHONHASHSEED", None)  # it was set for the interpreter only
+        os.environ.update(job.env)
         self._place = Workspace.create(
             self._manifest["repo"],
             self._manifest["vid"],
@@ -123,6 +128,8 @@ class _Worker:
         self._log = RunLog(self._folder / "log")
         self._session = Session(self._log, self._failed, _parameters(run))
         self._replayer: Replayer | None = None
+        self._claims = Claims(self._folder)
+        self._next_save = 0.0
         self._error: str | None = None
 
     def run(self) -> NoReturn:
@@ -148,6 +155,7 @@ class _Worker:
         overlay = guard.install(place, allowed=[self._folder]).overlay
         self._stale = overlay.stale
         self._replayer.when_same = self._outlive
+        self._replayer.claim = self._claim
         sessions.use(self._session)
         try:
             typed = manifest["typed"]
@@ -203,6 +211,16 @@ class _Worker:
         self._outlived |= self._stale
         self._stale.clear()
 
+    def _claim(self, entry: int, turn: int) -> bool:
+        """At a boundary: what is done up to here is not lost if this worker dies."""
+        began = time.monotonic()
+        if began >= self._next_save:
+            self._log.settle()
+            self._write(None, (entry, turn))
+            now = time.monotonic()
+            self._next_save = now + (now - began) / _SAVING
+        return self._claims.claim((entry, turn))
+
     def _shown(self, text: str) -> str:
         """A text for the user, without the secrets that this worker was given."""
         for value in self._given:
@@ -216,15 +234,31 @@ class _Worker:
         self._log.close()
         sys.stdout.flush()
         sys.stderr.flush()
-        outcome = self._replayer.outcome
-        for path in sorted(self._outlived - self._stale):
-            outcome.doubts.append(
-                f"{path}: was read, and has changed since the run; the loop's state is the recorded one"
-            )
-        outcome.notes = list(map(self._shown, outcome.notes))
-        outcome.doubts = list(map(self._shown, outcome.doubts))
-        error = self._error and self._shown(self._error)
-        text = json.dumps({**asdict(outcome), "stale": sorted(self._stale), "error": error})
-        descriptor = os.open(self._folder / OUTCOME, os.O_WRONLY | os.O_CREAT, 0o600)
-        os.write(descriptor, text.encode())
+        self._write(code, None)
         os._exit(code)
+
+    def _write(self, code: int | None, upto: Place | None) -> None:
+        """What is known so far."""
+        assert self._replayer is not None
+        found = self._replayer.outcome
+        left = [
+            f"{path}: was read, and has changed since the run; the loop's state is the recorded one"
+            for path in sorted(self._outlived - self._stale)
+        ]
+        text = json.dumps(
+            {
+                **asdict(found),
+                "notes": list(map(self._shown, found.notes)),
+                "doubts": list(map(self._shown, [*found.doubts, *left])),
+                "stale": sorted(self._stale),
+                "error": self._error and self._shown(self._error),
+                "code": code,
+                "upto": upto,
+            }
+        )
+        path = self._folder / OUTCOME
+        temporary = path.with_suffix(".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.write(descriptor, text.encode())
+        os.close(descriptor)
+        temporary.replace(path)

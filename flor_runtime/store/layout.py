@@ -317,6 +317,7 @@ class Home:
         self.runs = self.root / "runs"
         self.code = self.root / "code"
         self.jobs = self.root / "jobs"
+        self.work = self.root / "work"  # of replays that are not finished
         self.indexed = True  # False: it won't last, so that no index is worth its making
         self.notes: list[str] = []
 

@@ -413,10 +413,24 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "a replay runs under today's environment",
-        _REPLAY + "engines/processes.py",
-        "            env={**env, **dict(surroundings.env)},\n",
-        "            env=env,\n",
+        _REPLAY + "engines/__init__.py",
+        "    return {**env, **dict(surroundings.env)}\n",
+        "    return env\n",
         ("tests/replay/test_whole_way.py::test_values_are_the_recorded_ones",),
+    ),
+    Fault(
+        "a turn that was given away is run all the same",
+        _REPLAY + "claims.py",
+        "                if place >= limit:\n                    return False\n",
+        "",
+        ("tests/replay/test_segments.py::test_what_is_claimed_is_not_given_away_and_what_is_given_is_not_claimed",),
+    ),
+    Fault(
+        "records of a turn that was not completed are kept",
+        _REPLAY + "parts.py",
+        " if _place(key[0]) < upto}",
+        "}",
+        ("tests/replay/test_workers.py::test_a_part_has_no_records_of_turns_that_it_did_not_complete",),
     ),
     Fault(
         "what a replay writes is not redirected",

@@ -1,89 +1,79 @@
-"""Runs jobs on local processes: one zygote for each environment, as many workers at a time as there are slots."""
+"""Runs jobs on local processes: one zygote for each environment, and a fork of it for each job."""
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 import subprocess
-import sys
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-from flor_runtime.recording import ENVIRONMENT, HEAVY
-from flor_runtime.replay.worker import OUTCOME, Job
+from flor_runtime.replay.engines import OURS, Surroundings, environment, outcome_of
+from flor_runtime.replay.engines import surroundings_of as surroundings_of
+from flor_runtime.replay.worker import Job
 
 # By path, not by -m: nothing in the current folder may shadow a module.
 _ZYGOTE = str(Path(__file__).with_name("zygote.py"))
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What has to be the same before the interpreter starts."""
-
-    executable: str
-    env: tuple[tuple[str, str], ...]
-    preload: tuple[str, ...]
+_IDLE = 3  # zygotes without a worker that stay: each holds the memory of the libraries that it has loaded
 
 
 class Engine:
-    """Local processes. Use as a context manager: leaving it ends every process."""
+    """Local processes. Use as a context manager: leaving it ends every process, and what they have started."""
+
+    shares = True
 
     def __init__(self) -> None:
-        self._zygotes: dict[Surroundings, _Zygote] = {}
+        self._zygotes: dict[Surroundings, _Zygote] = {}  # the one used last is the last
         self._lock = threading.Lock()
 
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for zygote in self._zygotes.values():
-            zygote.stop()
+            zygote.close()
+        for zygote in self._zygotes.values():
+            zygote.wait()
 
     def run(self, job: Job, surroundings: Surroundings) -> dict[str, Any]:
-        """Do a job and wait for it; gives its outcome, with `code`, the exit code of its process."""
-        path = Path(job.folder) / "job.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Do a job and wait for it."""
+        return self.submit(job, surroundings).result()
+
+    def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
+        """Begin a job."""
+        folder = Path(job.folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "job.json"
         path.write_text(job.to_json())
         with self._lock:
-            zygote = self._zygotes.get(surroundings)
+            zygote = self._zygotes.pop(surroundings, None)
             if zygote is None or not zygote.alive():
-                zygote = self._zygotes[surroundings] = _Zygote(surroundings)
-        code = zygote.submit(path).result()
-        outcome = Path(job.folder) / OUTCOME
-        try:
-            data: dict[str, Any] = json.loads(outcome.read_text())
-        except (OSError, ValueError):
-            data = {"error": f"the worker died (exit code {code})"}
-        return {**data, "code": code}
+                self._make_room()
+                zygote = _Zygote(surroundings)
+            self._zygotes[surroundings] = zygote
+            return zygote.submit(path)
 
-
-def surroundings_of(manifest: dict[str, Any], facts: dict[str, Any]) -> Surroundings:
-    """The interpreter, environment and libraries that a recorded run had."""
-    env = dict(manifest["env"])
-    if manifest.get("hash_seed"):
-        env["PYTHONHASHSEED"] = manifest["hash_seed"]
-    loaded = [name for name in facts.get("loaded", ()) if isinstance(name, str)]
-    preload = tuple(name for name in loaded if name.partition(".")[0] in HEAVY and "__main__" not in name)
-    executable = manifest.get("executable") or sys.executable
-    return Surroundings(
-        executable if os.access(executable, os.X_OK) else sys.executable, tuple(sorted(env.items())), preload
-    )
+    def _make_room(self) -> None:
+        idle = [key for key, zygote in self._zygotes.items() if not zygote.busy()]
+        for key in idle[: max(0, len(idle) - _IDLE)]:
+            self._zygotes.pop(key).close()
 
 
 class _Zygote:
     def __init__(self, surroundings: Surroundings) -> None:
-        env = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
         self._process = subprocess.Popen(
             [surroundings.executable, _ZYGOTE, *surroundings.preload],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**env, **dict(surroundings.env)},
-            start_new_session=True,
+            env=environment(surroundings),
+            start_new_session=True,  # Ctrl-C is for us alone
         )
-        self._waiting: dict[int, Future[int]] = {}
+        self._waiting: dict[int, tuple[Path, Future[dict[str, Any]]]] = {}
         self._count = 0
         self._lock = threading.Lock()
         threading.Thread(target=self._read, daemon=True).start()
@@ -91,31 +81,49 @@ class _Zygote:
     def alive(self) -> bool:
         return self._process.poll() is None
 
-    def submit(self, path: Path) -> Future[int]:
-        future: Future[int] = Future()
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
+    def submit(self, path: Path) -> Future[dict[str, Any]]:
+        future: Future[dict[str, Any]] = Future()
         with self._lock:
             self._count += 1
-            self._waiting[self._count] = future
-            assert self._process.stdin is not None
-            try:
-                self._process.stdin.write(json.dumps({"id": self._count, "path": str(path)}).encode() + b"\n")
-                self._process.stdin.flush()
-            except OSError:
-                self._waiting.pop(self._count).set_result(4)
+            number = self._count
+            self._waiting[number] = path.parent, future
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps({"id": number, "path": str(path)}).encode() + b"\n")
+            self._process.stdin.flush()
+        except (OSError, ValueError):
+            self._end(number, OURS)
         return future
+
+    def _end(self, number: int, code: int) -> None:
+        with self._lock:
+            folder, future = self._waiting.pop(number, (None, None))
+        if folder is not None and future is not None:
+            future.set_result(outcome_of(folder, code))
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            answer = json.loads(line)
-            self._waiting.pop(answer["id"]).set_result(answer["code"])
-        for future in list(self._waiting.values()):  # it died: so have its workers' hopes
-            future.set_result(4)
+            with contextlib.suppress(ValueError, KeyError):
+                answer = json.loads(line)
+                self._end(answer["id"], answer["code"])
+        # It died, and its workers with it.
+        code = self._process.wait()
+        for number in list(self._waiting):
+            self._end(number, code if code < 0 else OURS)
 
-    def stop(self) -> None:
+    def close(self) -> None:
+        """Have it end its workers, and itself."""
         assert self._process.stdin is not None
-        try:
+        with contextlib.suppress(OSError):
             self._process.stdin.close()
+
+    def wait(self) -> None:
+        try:
             self._process.wait(5)
-        except (OSError, subprocess.TimeoutExpired):
+        except subprocess.TimeoutExpired:  # its workers go with it: see there
             self._process.kill()
+            self._process.wait()

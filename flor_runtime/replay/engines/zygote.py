@@ -1,11 +1,14 @@
 """A process that has imported the heavy libraries and forks a worker for each job: a start costs milliseconds.
 
 It has run no operation of torch, so that forking is safe. Jobs come as lines on stdin, `{"id": n, "path": job file}`;
-each end goes out as a line on stdout, `{"id": n, "code": exit code}`. When stdin closes, its workers are killed.
+each end goes out as a line on stdout, `{"id": n, "code": exit code}`. When stdin closes, its workers are killed, with
+what they have started; they die with it, too, where the kernel sees to that.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib
 import json
 import os
@@ -18,10 +21,14 @@ from pathlib import Path
 from flor_runtime.state import rng
 
 _TICK = 0.02  # seconds between looks at the workers
+_LIBC = ctypes.CDLL(None)
+_DEATH_SIGNAL = 1  # prctl, Linux: what a process gets when its parent dies
 
 
 def serve(preload: list[str]) -> None:
     """Serve jobs until stdin closes."""
+    answers = os.dup(1)
+    os.dup2(2, 1)  # for what says something when it is imported
     for name in preload:
         before = _random_states()
         try:
@@ -32,6 +39,7 @@ def serve(preload: list[str]) -> None:
         if any(after[source] != state for source, state in before.items()):
             # This import draws random numbers, so it has to happen where the script does it. Begin again without it.
             package = name.partition(".")[0]
+            os.dup2(answers, 1)
             os.execv(
                 sys.executable, [sys.executable, __file__, *(n for n in preload if n.partition(".")[0] != package)]
             )
@@ -46,7 +54,7 @@ def serve(preload: list[str]) -> None:
             chunk = os.read(0, 65536)
             if not chunk:
                 for pid in workers:
-                    os.kill(pid, signal.SIGKILL)
+                    _kill(pid)
                 return
             *lines, pending = (pending + chunk).split(b"\n")
             for line in lines:
@@ -56,8 +64,9 @@ def serve(preload: list[str]) -> None:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 break
+            _kill(pid)  # loaders' workers and other programs that it has left behind
             answer = {"id": workers.pop(pid), "code": os.waitstatus_to_exitcode(status)}
-            os.write(1, json.dumps(answer).encode() + b"\n")
+            os.write(answers, json.dumps(answer).encode() + b"\n")
 
 
 def _random_states() -> dict[str, object]:
@@ -68,15 +77,27 @@ def _random_states() -> dict[str, object]:
     return states
 
 
+def _kill(group: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
 def _fork(path: Path) -> int:
+    parent = os.getpid()
     pid = os.fork()
     if pid:
+        with contextlib.suppress(OSError):  # it does so itself, too: whoever comes first
+            os.setpgid(pid, pid)
         return pid
     try:
         from flor_runtime.replay.worker import Job, work
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.setpgid(0, 0)
+        if sys.platform == "linux":
+            _LIBC.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+            if os.getppid() != parent:
+                os._exit(4)
         work(Job.from_json(path.read_text()))
     finally:
         os._exit(4)
