@@ -8,7 +8,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from flor_transform.backport import effects, nested, splice
+from flor_transform.backport import effects, gaps, nested, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import match
 from flor_transform.backport.names import Scopes, free_names, scope_of
@@ -166,14 +166,25 @@ class Backport:
             order = self._order(unit, counterpart)
             if order is not None:
                 (before if order < top.order else after).add(unit)
-        around = splice.fillers(self.new, top.block, top.index, self.new.source.span(top.stmt))
-        place = splice.locate(self.old, spot, before, after, around)
+        place = gaps.locate(self.old, spot, before, after, [self._around(u) for u in (*self._ahead(top), top)])
         step = splice.indent_step(self.old.source)
         lines = splice.unit_lines(self.new, top, chosen, renames, place.indent, step)
-        text = splice.written(self.old.source, place, lines)
+        text = gaps.written(self.old.source, place, lines)
         edit = Edit(max(place.offset, floor), (1, top.order), text, place.form in ("after", "ahead"))
         self.edits.append(edit)
         return edit, b"\n".join(lines).decode("utf-8", "replace")
+
+    def _around(self, unit: Unit) -> gaps.Around:
+        return gaps.around(self.new, unit.block, unit.index, self.new.source.span(unit.stmt))
+
+    def _ahead(self, top: Unit) -> list[Unit]:
+        """The log statements that stand ahead of one without a statement in between that both versions have."""
+        out: list[Unit] = []
+        for unit in top.block.units:
+            between = top.block.items[unit.index : top.index]
+            if unit.order < top.order and not any(n in self.map.to_old for n in between):
+                out.append(unit)
+        return out
 
     def _order(self, unit: Unit, counterpart: dict[Unit, Unit]) -> int | None:
         for inner in flat(unit):
@@ -331,13 +342,13 @@ class Backport:
         renames, missing = self.slicer.resolve(reads, unit.block, node.index, spot)
         if missing:
             raise Refused("UNBOUND", f"{', '.join(sorted(missing))} is not bound at its place")
-        around = splice.fillers(self.new, unit.block, node.index, (node.start, node.end))
-        place = splice.locate(self.old, spot, (), (), around)
+        around = gaps.around(self.new, unit.block, node.index, (node.start, node.end))
+        place = gaps.locate(self.old, spot, (), (), [around])
         text = nested.alone_text(probe.call, renames)
         edit = Edit(
             place.offset,
             (1, node.order),
-            splice.written(self.old.source, place, [place.indent + text]),
+            gaps.written(self.old.source, place, [place.indent + text]),
             place.form in ("after", "ahead"),
         )
         self.edits.append(edit)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from flor_transform.backport import effects, splice
+from flor_transform.backport import effects, gaps, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.names import BUILTINS, Scopes, free_names, header_binds, header_reads, scope_of
 from flor_transform.backport.placement import Placer, Refused, Spot, lift
@@ -240,8 +240,8 @@ class Slicer:
         stmt = node.stmt
         if isinstance(stmt, (ast.Import, ast.ImportFrom)):
             if part.spot is not None:
-                place = splice.locate(self.old, part.spot, (), (), ([], []))
-                text = splice.written(self.old.source, place, [part.what.encode("utf-8")])
+                place = gaps.locate(self.old, part.spot, (), (), [gaps.Around([], [])])
+                text = gaps.written(self.old.source, place, [part.what.encode("utf-8")])
                 return Edit(place.offset, (0, node.order), text, place.form in ("after", "ahead"))
             return self.at_imports([part.what.encode("utf-8")], (0, node.order))
         if part.module:
@@ -251,13 +251,13 @@ class Slicer:
         assert part.spot is not None and node.block is not None
         spot = part.spot
         after = {u for g, _, _, u in spot.block.extras if g == spot.index and u is not None}
-        around_lines = splice.fillers(self.new, node.block, node.index, (node.start, node.end))
-        place = splice.locate(self.old, spot, (), after, around_lines)
+        beside = gaps.around(self.new, node.block, node.index, (node.start, node.end))
+        place = gaps.locate(self.old, spot, (), after, [beside])
         lines = splice.lines_of(self.new, stmt, dict(part.renames), place.indent)
         return Edit(
             place.offset,
             (1, node.order),
-            splice.written(self.old.source, place, lines),
+            gaps.written(self.old.source, place, lines),
             place.form in ("after", "ahead"),
         )
 

@@ -1,4 +1,4 @@
-"""Text: a statement written for its new surroundings, and the byte offset where it goes."""
+"""Text: a statement written for its new surroundings."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from flor_transform.backport.placement import Refused, Spot
+from flor_transform.backport.placement import Refused
 from flor_transform.backport.probes import covers
-from flor_transform.backport.tree import Block, Source, Unit, Version
+from flor_transform.backport.tree import Source, Unit, Version
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ def lines_of(version: Version, stmt: ast.AST, renames: Mapping[str, str], indent
     if own is not None:
         text += trailing_comment(source, end)
     lines = re.split(rb"\r\n|\r|\n", text)
-    own = own if own is not None else _line_indent(source, start)
+    own = own if own is not None else line_indent(source, start)
     return reindent(lines, own, indent, keep=_crosses_lines(stmt))
 
 
@@ -121,7 +121,8 @@ def reindent(lines: list[bytes], own: bytes, indent: bytes, keep: bool) -> list[
     return out
 
 
-def _line_indent(source: Source, offset: int) -> bytes:
+def line_indent(source: Source, offset: int) -> bytes:
+    """The white space that the line of an offset begins with."""
     line: bytes = source.lines[source.line_of(offset) - 1]
     return line[: len(line) - len(line.lstrip(b" \t\f"))]
 
@@ -136,7 +137,7 @@ def unit_lines(
     assert isinstance(stmt, (ast.If, ast.With, ast.For))
     start, _ = source.span(stmt)
     body_at = source.span(stmt.body[0])[0]
-    own = _line_indent(source, start)
+    own = line_indent(source, start)
     head = _head(source, start, body_at)
     if renames:
         head = _renamed_head(stmt, renames) or head
@@ -195,192 +196,3 @@ def indent_step(source: Source) -> bytes:
         if line[:1] == b" " and not blank(line):
             return b" " * (len(line) - len(line.lstrip(b" ")))
     return b"    "
-
-
-# -- the place
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """An offset of the old text, the indentation there, and how the text has to be written."""
-
-    offset: int
-    indent: bytes
-    form: str  # lines | end (no newline before) | after (inline, "; text") | ahead (inline, "text; ")
-
-
-def fillers(version: Version, block: Block, index: int, at: tuple[int, int]) -> tuple[list[bytes], list[bytes]]:
-    """Comment and blank lines of new between the statement before, the probe at ``at``, and the one after."""
-    source = version.source
-    first, last = source.line_of(at[0]), source.line_of(max(at[1] - 1, at[0]))
-    covered: set[int] = set()
-    for gap, a, b, _ in block.extras:
-        if gap == index:
-            covered.update(range(source.line_of(a), source.line_of(max(b - 1, a)) + 1))
-    above: list[bytes] = []
-    line = first - 1
-    while line >= 1 and (line in covered or blank(source.lines[line - 1])):
-        if line not in covered:
-            above.append(source.lines[line - 1].strip())
-        line -= 1
-    below: list[bytes] = []
-    line = last + 1
-    while line <= len(source.lines) and (line in covered or blank(source.lines[line - 1])):
-        if line not in covered:
-            below.append(source.lines[line - 1].strip())
-        line += 1
-    return above[::-1], below
-
-
-def locate(
-    old: Version,
-    spot: Spot,
-    before: Collection[Unit],
-    after: Collection[Unit],
-    around: tuple[list[bytes], list[bytes]],
-) -> Place:
-    """The offset in a gap: behind the units in ``before``, ahead of those in ``after``, comments where new has them."""
-    source, block, index = old.source, spot.block, spot.index
-    prev = block.items[index - 1] if index > 0 else None
-    following = block.items[index] if index < len(block.items) else None
-    low = prev.end if prev else None
-    high = following.start if following else None
-    for gap, a, b, unit in block.extras:
-        if gap != index:
-            continue
-        if unit is None or unit in before:
-            low = max(low or 0, b)
-        elif unit in after and (high is None or a < high):
-            high = a
-    if low is None and high is None:
-        raise Refused("FORM", "its block has no statement to stand beside")
-    return _line_place(source, block, low, high, spot, around)
-
-
-def _line_place(
-    source: Source,
-    block: Block,
-    low: int | None,
-    high: int | None,
-    spot: Spot,
-    around: tuple[list[bytes], list[bytes]],
-) -> Place:
-    # statements that share their line take text into that line
-    for at, is_low in ((low, True), (high, False)):
-        if at is None:
-            continue
-        line = source.line_of(max(at - 1, 0) if is_low else at)
-        rest = source.text[at : source.starts[line]].strip() if is_low else b""
-        if is_low and rest and not rest.startswith(b"#"):
-            if high is not None and source.line_of(high) == line:
-                return Place(high, b"", "ahead")
-            if rest == b";":
-                rest = b""
-            else:
-                raise Refused("FORM", f"its place is in the middle of line {line}")
-        if is_low and low is not None and _one_line(source, block, low):
-            return Place(low, b"", "after")
-        if not is_low and low is None and _one_line(source, block, at):
-            return Place(at, b"", "ahead")
-    indent = _indent_of(source, block, low, high)
-    first = source.line_of(max(low - 1, 0)) + 1 if low is not None else None
-    last = source.line_of(high) if high is not None else None
-    if first is None:
-        assert last is not None
-        first = last
-        while first > 1 and blank(source.lines[first - 2]):
-            first -= 1
-    if last is None:
-        last = first
-        deep = len(indent.expandtabs(8))
-        while last <= len(source.lines) and blank(source.lines[last - 1]):
-            line_text = source.lines[last - 1]
-            if line_text.strip() and len(_line_indent(source, source.starts[last - 1]).expandtabs(8)) < max(deep, 1):
-                break
-            last += 1
-        while last > first and not source.lines[last - 2].strip():
-            last -= 1
-    gap = [line.strip() for line in source.lines[first - 1 : last - 1]]
-    line = first + split(gap, *around, glued=(spot.after, spot.before))
-    if line > len(source.lines):
-        ends = not source.lines or source.lines[-1].endswith((b"\n", b"\r"))
-        return Place(len(source.text), indent, "lines" if ends else "end")
-    return Place(source.starts[line - 1], indent, "lines")
-
-
-def split(gap: list[bytes], above: list[bytes], below: list[bytes], glued: tuple[bool, bool]) -> int:
-    """After how many of the gap's comment and blank lines the statement goes, so that it stands as in new."""
-    if not gap:
-        return 0
-    best, best_score = 0, -1.0
-    for k in range(len(gap) + 1):
-        score = 0.0
-        if glued[0] or not glued[1]:
-            score += _common(gap[:k], above)
-        if glued[1] or not glued[0]:
-            score += _common(gap[k:][::-1], below[::-1])
-        if glued[0] and not above:
-            score -= 0.1 * k
-        elif glued[1] and not below:
-            score += 0.1 * k
-        if score > best_score + 1e-9:
-            best, best_score = k, score
-    return best
-
-
-def _common(a: list[bytes], b: list[bytes]) -> float:
-    """Weight of the longest common subsequence; a blank line counts little."""
-    if not a or not b:
-        return 0.0
-    row = [0.0] * (len(b) + 1)
-    for x in a:
-        last = 0.0
-        for j, y in enumerate(b):
-            above = row[j + 1]
-            row[j + 1] = max(row[j], above, last + (2.0 if x else 0.6)) if x == y else max(row[j], above)
-            last = above
-    return row[-1]
-
-
-def _one_line(source: Source, block: Block, offset: int) -> bool:
-    """Whether the block stands on the line of its header (``if x: y``)."""
-    if not block.items or block.owner.block is None:
-        return False
-    first = min([block.items[0].start, *(a for _, a, _, _ in block.extras)])
-    return indentation(source, first) is None and source.line_of(first) == source.line_of(max(offset - 1, 0))
-
-
-def _indent_of(source: Source, block: Block, low: int | None, high: int | None) -> bytes:
-    starts = [i.start for i in block.items] + [a for _, a, _, _ in block.extras]
-    near = sorted(starts, key=lambda s: (abs(s - (low if low is not None else high or 0)), s))
-    if low is not None:
-        near = sorted((s for s in starts if s < low), reverse=True) + near
-    for start in near:
-        found = indentation(source, start)
-        if found is not None:
-            return found
-    raise Refused("FORM", "its block stands on one line with its header")
-
-
-def written(source: Source, place: Place, lines: list[bytes]) -> bytes:
-    """The text to insert."""
-    nl = source.newline
-    if place.form in ("after", "ahead"):
-        if len(lines) > 1:
-            raise Refused("FORM", "its place is in a line shared with other statements")
-        bare = lines[0].strip()
-        if b"#" in bare and trailing(bare):
-            bare = trailing(bare)
-        return b"; " + bare if place.form == "after" else bare + b"; "
-    if place.form == "end":
-        return nl + nl.join(lines)
-    return nl.join(lines) + nl
-
-
-def trailing(text: bytes) -> bytes:
-    """A one-line statement without the comment behind it."""
-    try:
-        stmt = ast.parse(text.decode("utf-8")).body[0]
-    except (SyntaxError, IndexError):
-        return b""
-    return text[: stmt.end_col_offset]
