@@ -10,6 +10,7 @@ if __name__ == "__main__" and not sys.flags.safe_path and sys.path[0] != __file_
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.api import SkipBlock, arg, carry, checkpoints, it, log, loop
+from flor_runtime.levels import DATA_PREP, INNR_LOOP, OUTR_LOOP
 
 if TYPE_CHECKING:
     from flor_runtime.jobs.batch import batch, cross_prod
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "DATA_PREP",
+    "INNR_LOOP",
+    "OUTR_LOOP",
     "SkipBlock",
     "arg",
     "batch",

@@ -10,6 +10,7 @@ from flor_runtime import session as sessions
 from flor_runtime.arguments import arg
 from flor_runtime.loop import Loop
 from flor_runtime.skipblock import SkipBlock
+from flor_runtime.state.liveness import is_tested, position
 
 __all__ = ["SkipBlock", "arg", "carry", "checkpoints", "it", "log", "loop"]
 T = TypeVar("T")
@@ -33,13 +34,22 @@ def loop(name: str, iterable: Iterable[T]) -> Iterable[T]:
     return iterable if session is None else Loop(session, name, iterable)
 
 
-def it(condition: T, name: str | None = None) -> T:
-    """A main loop that is a `while`: `while flor.it(condition):`.
+def it(value: T, name: str | None = None) -> T:
+    """The main loop of a run: `while flor.it(condition):`, or `for epoch in flor.it(range(n)):`.
 
-    Its level in the table is `name`: by default "epoch" if it holds a SkipBlock, else "step".
+    Its level in the table is `name`: by default "epoch" for a `for` (in another main loop "step") and for a `while`
+    that holds a SkipBlock; else "step".
     """
     session = sessions.current
-    return condition if session is None else session.it(condition, sys._getframe(1), name)
+    if session is None:
+        return value
+    frame = sys._getframe(1)
+    found: Any
+    if isinstance(value, Iterable) and not is_tested(frame.f_code, position(frame)):
+        found = Loop(session, name or ("epoch" if session.main is None else "step"), value)
+    else:
+        found = session.it(value, frame, name)
+    return found  # type: ignore[no-any-return]
 
 
 def carry(*values: Any) -> Any:

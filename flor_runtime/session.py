@@ -77,6 +77,7 @@ class Block:
         self.occurrence = 0
         self.kept = False  # it is in a turn of a main loop and in no other block: a checkpoint may be taken of it
         self.skipped = False
+        self.probed = False  # it says itself that a replay has to run it
         self.level: Level | None = None
         self.steps = 0  # of a `while`: how often its test was met
         self.anchors: Any = None  # its keeper's: where everything was when it was entered
@@ -274,9 +275,10 @@ class Session:
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
-    def open_block(self, name: str, frame: FrameType) -> Block:
+    def open_block(self, name: str, frame: FrameType, probed: bool = False) -> Block:
         """Enter a block; `skipped` tells whether its state was restored instead."""
         block = Block(name, frame)
+        block.probed = probed
         if not self.in_main_thread():
             return block
         outer = self._open_blocks(frame)

@@ -30,10 +30,15 @@ class SkipBlock:
         return () if block.skipped else BlockLoop(session, block, iterable)
 
     @staticmethod
-    def step_into(name: str) -> bool:
-        """True if the block runs."""
+    def step_into(name: str = "block", probed: bool | None = None) -> bool:
+        """True if the block runs.
+
+        Args:
+            name: that its checkpoints go by; not that of another block.
+            probed: it holds a new statement: a replay runs it.
+        """
         session = sessions.current
-        return session is None or not session.open_block(name, sys._getframe(1)).skipped
+        return session is None or not session.open_block(name, sys._getframe(1), bool(probed)).skipped
 
     @staticmethod
     def runs() -> bool:

@@ -27,7 +27,8 @@ _END = re.compile(
 _STEP_INTO = re.compile(r'flor\.SkipBlock\.step_into\("[\w.]+"\)')
 _GUARD = "flor.SkipBlock.runs() and "
 _OPEN = re.compile(r'flor\.(?:loop|SkipBlock\.loop)\("[\w.]+", |flor\.it\(')
-_WRAPPERS = frozenset({"flor.loop", "flor.SkipBlock.loop", "flor.it"})
+_ROUND_ITERABLES = frozenset({"flor.loop", "flor.SkipBlock.loop"})
+_ROUND_TESTS = frozenset({"flor.it"})
 _WORDS = frozenset(
     {"flor.loop", "flor.it", "flor.carry", "flor.checkpoints", "flor.SkipBlock", "flor.MTK", "flor.Flor"}
 )
@@ -94,17 +95,17 @@ def _spans(source: Source) -> Iterator[Span]:
     kinds = source.survey.kinds
     for node in (*kinds[ast.For], *kinds[ast.AsyncFor], *kinds[ast.While]):
         if isinstance(node, ast.While):
-            yield from _wrapper(source, node.test)
+            yield from _wrapper(source, node.test, _ROUND_TESTS)
             yield from _guard(source, node.test)
         elif isinstance(node, (ast.For, ast.AsyncFor)):
-            yield from _wrapper(source, node.iter)
+            yield from _wrapper(source, node.iter, _ROUND_ITERABLES)
     for node in (*kinds[ast.Expr], *kinds[ast.Assign]):
         if isinstance(node, (ast.Expr, ast.Assign)) and isinstance(node.value, ast.Call):
             yield from _line(source, node)
 
 
-def _wrapper(source: Source, node: ast.expr) -> Iterator[Span]:
-    if not isinstance(node, ast.Call) or dotted(node.func) not in _WRAPPERS or node.keywords:
+def _wrapper(source: Source, node: ast.expr, ours: frozenset[str]) -> Iterator[Span]:
+    if not isinstance(node, ast.Call) or dotted(node.func) not in ours or node.keywords:
         return
     text, start, stop = source.text, source.start(node), source.stop(node)
     opening = _OPEN.match(text, start, stop)

@@ -211,6 +211,7 @@ class Replayer:
             self._goal.mode == SERIAL
             or entry is None
             or not entry.usable
+            or block.probed
             or (wanted and block.name in self._goal.probed)
         ):
             self.outcome.blocks_run += 1

@@ -511,3 +511,16 @@ def global_stores(code: CodeType) -> frozenset[str]:
 def mentions(code: CodeType, start: int, stop: int, name: str) -> bool:
     """True if an instruction at an offset in [start, stop) has this name, attributes included."""
     return any(i.argval == name for i in _instructions(code) if start <= i.offset < stop)
+
+
+@_cached
+def is_tested(code: CodeType, offset: int) -> bool:
+    """True if what the call at `offset` gives is not handed on but asked for its truth, or put aside to be asked."""
+    instructions = _instructions(code)
+    n = _numbers(code)[offset] + 1
+    while n < len(instructions) and instructions[n].opname in ("COPY", "SWAP", "NOP"):
+        n += 1
+    if n == len(instructions):
+        return True
+    following = instructions[n].opname
+    return following.startswith(("POP_JUMP", "JUMP_IF", "STORE", "RETURN")) or following in ("TO_BOOL", "UNARY_NOT")

@@ -54,9 +54,10 @@ def _entries(
         main = False
         if isinstance(node, (ast.For, ast.AsyncFor)):
             what = _called(node.iter, aliases)
-            main = what == "loop"
+            main = what in ("loop", "it")
             if main and not inside:
-                yield MainLoop(_name(node.iter, "epoch"), function, node.lineno, stop, "for")
+                name = _name(node.iter, "epoch") if what == "loop" else "epoch"
+                yield MainLoop(name, function, node.lineno, stop, "for")
             elif what == "SkipBlock.loop":
                 yield _block(node.iter, function, node.lineno, _end(body, n, aliases))
         elif isinstance(node, ast.While):
@@ -101,7 +102,7 @@ def _end(body: Sequence[ast.stmt], n: int, aliases: dict[str, str]) -> int:
 
 
 def _block(call: ast.AST, function: str, start: int, stop: int) -> Block:
-    return Block(_name(call, ""), function, start, stop, "train")
+    return Block(_name(call, "block"), function, start, stop, "train")
 
 
 def _name(call: ast.AST, default: str) -> str:

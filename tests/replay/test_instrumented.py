@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flor_transform import instrument
+from flor_runtime.store.runlog import keyed, read
+from flor_transform import instrument, strip
 from flor_transform.analysis.marked import read_plan
 from tests.runtime.processes import Folder
 
@@ -84,6 +85,46 @@ def test_every_turn_has_its_value(tmp_path: Path, source: str, place: str) -> No
     values = [int(row.rpartition(",")[2]) for row in shown.splitlines()[1:]]
     assert values == ([6, 15, 24, 33] if place == "outside" else list(range(1, 13)))
     assert folder.run().replays()[-1].manifest["label"] == "exact"
+
+
+AS_PYFLOR_DOES = """\
+import flor
+class Optimizer:
+    def __init__(self): self.n = 0
+    def step(self): self.n += 1
+
+opt = Optimizer()
+for epoch in flor.it(range(4)):
+    total = 0
+    if flor.SkipBlock.step_into("train", probed=False):
+        for batch in range(3):
+            opt.step()
+    flor.SkipBlock.end(opt)
+    print(epoch, opt.n)
+"""
+
+
+def test_a_script_for_pyflor(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.write("train.py", AS_PYFLOR_DOES)
+    raw, recorded = folder.both("train.py")
+    assert raw.out == recorded.out
+    statements = "    flor.log('outer', opt.n)\n", "            flor.log('inner', opt.n)\n"
+    more = (
+        AS_PYFLOR_DOES.replace("            opt.step()\n", "            opt.step()\n" + statements[1]) + statements[0]
+    )
+    folder.write("train.py", more)
+    assert folder.end(folder.start(FLOR, "replay", "outer", "inner", "--yes")).code == 0
+    found: dict[str, list[object]] = {"outer": [], "inner": []}
+    (replay,) = folder.run().replays()
+    assert replay.manifest["label"] == "exact"
+    for (_, name, _), value in keyed(read(replay.parts[0])).items():
+        found[name].append(value)
+    assert found == {"outer": [3, 6, 9, 12], "inner": list(range(1, 13))}
+    plan = read_plan("t.py", AS_PYFLOR_DOES.encode())
+    assert [(p.name, p.kind) for p in plan.loops] == [("epoch", "for")]
+    assert [(p.name, p.start, p.stop) for p in plan.blocks] == [("train", 9, 11)]
+    assert b"for epoch in flor.it(range(4)):" in strip(AS_PYFLOR_DOES.encode())  # by hand: never ours
 
 
 def test_marks_of_the_transformer() -> None:

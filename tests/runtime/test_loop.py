@@ -152,6 +152,40 @@ def test_places_of_a_while(recorded: Recorded) -> None:
     assert recorded.values() == {("step 1", "turn"): 1, ("step 2", "turn"): 2, ("end",): 2}
 
 
+def test_it_round_what_a_for_goes_over(recorded: Recorded) -> None:
+    for turn in it(range(2)):
+        log("turn", turn)
+        for _, batch in enumerate(it([7])):
+            log("batch", batch)
+    assert [10, 20] == [10 * n for n in it([1, 2])]
+    for turn in it(range(1), "fold"):
+        log("again", turn)
+    assert recorded.values() == {
+        ("epoch 1", "turn"): 0, ("epoch 1", "step 1", "batch"): 7,
+        ("epoch 2", "turn"): 1, ("epoch 2", "step 1", "batch"): 7,
+        ("fold@2 1", "again"): 0,
+    }  # fmt: skip
+
+
+def test_it_round_a_condition_that_could_be_gone_over(recorded: Recorded) -> None:
+    todo = [1, 2]
+    while it(todo):
+        log("todo", todo.pop())
+    todo = [3]
+    while True:
+        more = it(todo)
+        if not more:
+            break
+        log("more", todo.pop())
+    assert recorded.values() == {("step 1", "todo"): 2, ("step 2", "todo"): 1, ("step@1 1", "more"): 3}
+
+
+def test_off_it_is_what_it_is_given() -> None:
+    values = [1]
+    assert it(values) is values
+    assert it(False) is False
+
+
 def test_an_error_of_ours_ends_nothing_but_the_recording(tmp_path: Path) -> None:
     class Broken(Idle):
         def turn(self, loop: Any, frame: FrameType) -> None:
