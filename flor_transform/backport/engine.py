@@ -5,16 +5,16 @@ from __future__ import annotations
 import ast
 import re
 import threading
-from bisect import bisect_right
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 from flor_transform.backport import effects, gaps, nested, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import match
-from flor_transform.backport.names import Scopes, free_names, scope_of
+from flor_transform.backport.names import Scopes, free_names
 from flor_transform.backport.placement import Placer, Refused, Spot
 from flor_transform.backport.plan import BackportResult, Placement, Refusal
 from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
+from flor_transform.backport.proof import parses_around
 from flor_transform.backport.renames import Renamer
 from flor_transform.backport.slices import Brought, Slicer
 from flor_transform.backport.splice import Edit
@@ -28,12 +28,12 @@ class Backport:
     """One pair of versions."""
 
     def __init__(
-        self, old: Version, new: Version, siblings: Mapping[str, bytes], places: Mapping[str, int] | None = None
+        self, older: Scopes, newer: Scopes, siblings: Mapping[str, bytes], places: Mapping[str, int] | None = None
     ) -> None:
-        self.old, self.new = old, new
+        self.new_scopes, self.old_scopes = newer, older
+        self.old, self.new = old, new = older.version, newer.version
         self.places = places or {}
         self.map: Matching = match(new, old)
-        self.new_scopes, self.old_scopes = Scopes(new.root), Scopes(old.root)
         self.placer = Placer(self.map, self.old_scopes)
         self.renamer = Renamer(new, old, self.map, self.new_scopes, self.old_scopes)
         self.slicer = Slicer(new, old, self.map, self.new_scopes, self.old_scopes, self.renamer, siblings)
@@ -399,7 +399,7 @@ class Backport:
         out.append(source.data[done:])
         code = b"".join(out)
         try:
-            if not self._parses_around(edits):
+            if not parses_around(self.old, edits):
                 parse(code)
         except (SyntaxError, ValueError) as error:
             refused = [
@@ -411,32 +411,6 @@ class Backport:
         placed = [replace(p, line=lines[id(e)]) for p, e in self.placed]
         placements = tuple(sorted([*placed, *self.kept], key=lambda p: (p.new_line, p.line)))
         return BackportResult(code, placements, tuple(self.refusals), True)
-
-    def _parses_around(self, edits: Sequence[Edit]) -> bool:
-        """Whether the top-level statements around the insertions parse: the others are as they were."""
-        source = self.old.source
-        if not source.plain:
-            return False  # a declared encoding counts only where it stands
-        starts = [source.span(stmt)[0] for stmt in source.tree.body]
-        bounds = [0, *(at for at in starts[1:] if source.text[at - 1 : at] in (b"\n", b"\r")), len(source.text)]
-        around: dict[int, list[Edit]] = {}
-        for edit in edits:
-            around.setdefault(max(min(bisect_right(bounds, edit.offset), len(bounds) - 1), 1), []).append(edit)
-        for index, inside in around.items():
-            done = bounds[index - 1]
-            out: list[bytes] = []
-            for edit in inside:
-                out += [source.text[done : edit.offset], edit.text]
-                done = edit.offset
-            out.append(source.text[done : bounds[index]])
-            text = b"".join(out)
-            if index < len(bounds) - 1 and not text.endswith((b"\n", b"\r")):
-                return False
-            try:
-                parse(text.decode("utf-8"))
-            except (SyntaxError, ValueError):
-                return False  # all of it says better where
-        return True
 
 
 def _block(node: Node) -> object:
@@ -519,10 +493,10 @@ def _backport(
     lines: Collection[int] | None,
     places: Mapping[str, int],
 ) -> BackportResult:
-    versions: list[Version] = []
+    scopes: list[Scopes] = []
     for data, which in ((old, "older"), (new, "newer")):
         try:
-            versions.append(Version(data) if which == "older" else _newer(data))
+            scopes.append(Scopes(Version(data)) if which == "older" else _newer(data))
         except (SyntaxError, ValueError, UnicodeError, LookupError, RecursionError) as error:
             at = getattr(error, "lineno", None)
             message = (
@@ -531,34 +505,34 @@ def _backport(
                 + f": {getattr(error, 'msg', error)}"
             )
             return BackportResult(old, (), tuple(Refusal(n, "SYNTAX", message) for n in wanted))
-    older, newer = versions
+    older, newer = scopes
     try:
         job = Backport(older, newer, siblings, places)
         job.run(wanted, lines)
         return job.result()
     finally:
-        newer.restore()
-        older.release()
+        newer.version.restore()
+        older.version.release()
 
 
 class _Newest(threading.local):
     """The newer versions at hand: each is put beside many older ones, and has their names meanwhile."""
 
     def __init__(self) -> None:
-        self.known: dict[bytes, Version] = {}
+        self.known: dict[bytes, Scopes] = {}
 
 
 _NEWEST = _Newest()
 
 
-def _newer(data: bytes) -> Version:
-    version = _NEWEST.known.get(data)
-    if version is None:
-        version = Version(data)
+def _newer(data: bytes) -> Scopes:
+    found = _NEWEST.known.get(data)
+    if found is None:
+        found = Scopes(Version(data))
         if len(_NEWEST.known) >= _MOST:
             _NEWEST.known.clear()
-        _NEWEST.known[data] = version
-    return version
+        _NEWEST.known[data] = found
+    return found
 
 
-__all__ = ["backport", "backport_lines", "free_names", "logged", "scope_of"]
+__all__ = ["backport", "backport_lines", "free_names", "logged"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import builtins
+from collections import defaultdict
 from collections.abc import Iterable, Set
+from functools import cached_property
 
 from flor_transform.backport.effects import makes_new
-from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Facts, Node, statements
+from flor_transform.backport.tree import DEFS, FUNCTIONS, LOOPS, Block, Facts, Node, Version, scope_of
 
 BUILTINS = frozenset(dir(builtins)) | {"__file__", "__name__", "__doc__", "__builtins__", "__spec__"}
 _INNER = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
@@ -168,44 +170,48 @@ def bound_anywhere(stmt: ast.AST) -> set[str]:
 class Scopes:
     """Bindings of one version's functions and classes; computed when asked for."""
 
-    def __init__(self, root: Node) -> None:
-        self.root = root
+    def __init__(self, version: Version) -> None:
+        self.version, self.root = version, version.root
         self._anywhere: dict[Node, frozenset[str]] = {}
-        self._globals: dict[Node, frozenset[str]] = {}
         self._module_extra: frozenset[str] | None = None
+
+    @cached_property
+    def _bound(self) -> dict[Node, set[str]]:
+        """Names that the statements of each scope bind."""
+        out: dict[Node, set[str]] = defaultdict(set)
+        for node in self.version:
+            out[node.scope()] |= header_binds(node.stmt)
+        for scope, stmt in self.version.own:
+            out[scope] |= bound_anywhere(stmt)
+        return out
+
+    @cached_property
+    def _declared(self) -> dict[Node, set[str]]:
+        """Names that each scope declares global or nonlocal."""
+        out: dict[Node, set[str]] = defaultdict(set)
+        for node in self.version:
+            if node.group in ("Global", "Nonlocal"):
+                assert isinstance(node.stmt, (ast.Global, ast.Nonlocal))
+                out[node.scope()] |= set(node.stmt.names)
+        return out
 
     def anywhere(self, scope: Node) -> frozenset[str]:
         """Names local to a scope (for the module: its globals, ``global x`` in functions too)."""
         found = self._anywhere.get(scope)
         if found is None:
             stmt = scope.stmt
-            out: set[str] = set()
-            for inner in stmt.body:  # type: ignore[attr-defined]
-                out |= bound_anywhere(inner)
+            out = set(self._bound.get(scope, ()))
             if isinstance(stmt, FUNCTIONS):
                 out |= set(arguments(stmt.args))
                 out -= self.declared(scope)
             elif scope is self.root:
-                out |= {n for node in statements(stmt) if isinstance(node, ast.Global) for n in node.names}
+                out |= {n for node in self.version if isinstance(node.stmt, ast.Global) for n in node.stmt.names}
             found = self._anywhere[scope] = frozenset(out)
         return found
 
-    def declared(self, scope: Node) -> frozenset[str]:
+    def declared(self, scope: Node) -> Set[str]:
         """Names that a function declares global or nonlocal."""
-        found = self._globals.get(scope)
-        if found is None:
-            out: set[str] = set()
-            todo: list[ast.AST] = list(scope.stmt.body)  # type: ignore[attr-defined]
-            while todo:
-                node = todo.pop()
-                if isinstance(node, (ast.Global, ast.Nonlocal)):
-                    out |= set(node.names)
-                elif isinstance(node, ast.stmt) and not isinstance(node, DEFS):
-                    todo.extend(c for c in ast.iter_child_nodes(node) if isinstance(c, (ast.stmt, ast.ExceptHandler)))
-                elif isinstance(node, ast.ExceptHandler):
-                    todo.extend(node.body)
-            found = self._globals[scope] = frozenset(out)
-        return found
+        return self._declared.get(scope, frozenset())
 
     def read_free(self) -> frozenset[str]:
         """Globals that the file reads and never binds: a star import or an ``exec`` gives them."""
@@ -256,12 +262,6 @@ class Scopes:
                 return "bound"
             return "maybe" if name in maybe_before(block, index) else "no"
         return "bound" if name in self.outer(scope) else "no"
-
-
-def scope_of(block: Block) -> Node:
-    """The function, class or module whose names a block uses."""
-    owner = block.owner
-    return owner if owner.block is None or isinstance(owner.stmt, DEFS) else owner.scope()
 
 
 def bound_before(block: Block, index: int) -> set[str]:

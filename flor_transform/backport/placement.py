@@ -10,9 +10,9 @@ from functools import cached_property
 
 from flor_transform.backport.effects import disturbs, fills
 from flor_transform.backport.mapping import Mapping, same
-from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads, scope_of
+from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads
 from flor_transform.backport.remainder import align
-from flor_transform.backport.tree import DEFS, Block, Node
+from flor_transform.backport.tree import DEFS, Block, Node, scope_of
 
 
 class Refused(Exception):

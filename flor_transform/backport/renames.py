@@ -7,8 +7,8 @@ from functools import cached_property
 
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import dice
-from flor_transform.backport.names import Scopes, arguments, header_binds, scope_of
-from flor_transform.backport.tree import FUNCTIONS, Block, Node, Version
+from flor_transform.backport.names import Scopes, arguments, header_binds
+from flor_transform.backport.tree import FUNCTIONS, Block, Node, Version, scope_of
 
 
 class Renamer:

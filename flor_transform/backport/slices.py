@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from flor_transform.backport import effects, gaps, splice
 from flor_transform.backport.mapping import Mapping as Matching
-from flor_transform.backport.names import BUILTINS, Scopes, free_names, header_binds, header_reads, scope_of
+from flor_transform.backport.names import BUILTINS, Scopes, free_names, header_binds, header_reads
 from flor_transform.backport.placement import Placer, Refused, Spot, lift
 from flor_transform.backport.renames import Renamer
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Version
+from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Version, scope_of
 
 
 @dataclass(frozen=True, slots=True)

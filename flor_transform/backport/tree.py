@@ -286,6 +286,12 @@ class Block:
     extras: list[tuple[int, int, int, Unit | None]] = made(default_factory=list)
 
 
+def scope_of(block: Block) -> Node:
+    """The function, class or module whose names a block uses."""
+    owner = block.owner
+    return owner if owner.home is None or owner.group in ("def", "ClassDef") else owner.home
+
+
 def bare(stmt: Statement) -> Statement:
     """A shallow copy of a compound statement without its blocks."""
     if not any(getattr(stmt, f, None) for f in FIELDS):
@@ -445,6 +451,8 @@ class Version:
         self.nodes: list[Node] = []
         self.units: list[Unit] = []
         self.flor_imports: list[ast.stmt] = []
+        #: all of flor's own statements that are no nodes, by the function, class or module that they stand in
+        self.own: list[tuple[Node, ast.stmt]] = []
         self._order = 0
         #: statements that have the other version's names, with their own ``full``
         self._renamed: list[tuple[Node, int]] = []
@@ -534,6 +542,7 @@ class Version:
             if self._mentions(*span) and isinstance(stmt, ast.stmt):
                 before = len(block.items), len(block.units)
                 if self._instrumentation(block, stmt):
+                    self.own.append((scope_of(block), stmt))
                     if len(block.items) == before[0]:
                         unit = block.units[-1] if len(block.units) > before[1] else None
                         block.extras.append((before[0], *span, unit))
@@ -605,8 +614,7 @@ class Version:
         self._order += 1
         group = GROUPS.get(type(stmt)) or type(stmt).__name__
         node = Node(stmt, group, start, end, end, block, len(block.items), self._order)
-        owner = block.owner
-        node.home = owner if owner.home is None or owner.group in ("def", "ClassDef") else owner.home
+        node.home = scope_of(block)
         block.items.append(node)
         self.nodes.append(node)
         body: list[ast.AST] = getattr(stmt, "body", None) or getattr(stmt, "cases", None) or []
