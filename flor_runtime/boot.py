@@ -49,7 +49,7 @@ class Launch(TypedDict):
 
 
 _begun = False
-_end: Any = None  # the `_End` of the run; None: it is not recorded
+_end: Any = None  # the `End` of the run; None: it is not recorded
 
 
 def warn(text: str) -> None:
@@ -88,7 +88,7 @@ def begin(packed: bytes, root: str) -> None:
         warn(f"this run is not recorded: {error}")
     if not sys.flags.safe_path:
         sys.path.insert(0, launch["path0"])
-        _forget_shadowed(launch["path0"])
+        forget_shadowed(launch["path0"])
 
 
 def _dress(launch: Launch) -> None:
@@ -121,11 +121,11 @@ def _record(launch: Launch) -> None:
 
     recording = Recording(Prepared.from_plain(launch["prepared"]), {Path(launch["script"]): launch["source"]})
     install(Finder(recording.project, code_of, recording.add_module))
-    _end = _End(recording, launch["talk"])
+    _end = End(recording, launch["talk"])
     atexit.register(_end.finish)  # before any of the program's: so it comes after them, and after its threads
 
 
-def _forget_shadowed(folder: str) -> None:
+def forget_shadowed(folder: str) -> None:
     """Unload what we have loaded and a plain run would find in the program's own folder: its `random.py`."""
     for name in {name.partition(".")[0] for name in sys.modules.keys() - _PLAIN} - {"flor", "flor_runtime"}:
         spec = PathFinder.find_spec(name, [folder])
@@ -134,7 +134,7 @@ def _forget_shadowed(folder: str) -> None:
                 del sys.modules[loaded]
 
 
-class _End:
+class End:
     """How the program ended, as far as is known."""
 
     def __init__(self, recording: Any, talk: bool) -> None:

@@ -156,31 +156,18 @@ class Prepared(NamedTuple):
         try:
             rules = Rules.from_settings(settings or {})
             taken = versions.snapshot(script, compiled, folder.id, home=home.root, rules=rules)
-            masked = secrets.mask_arguments(argv)
-            manifest: dict[str, Any] = {
+            manifest = {
+                **describe(argv, hash_seed=hash_seed, epsilon=epsilon, capture=capture, pickles=pickles),
                 "projid": taken.root.name,
                 "project": str(taken.root),
                 "script": taken.script,
                 "typed": typed or str(script),
                 "name": name,
-                "argv": masked.argv,
-                "masked": masked.variables,
                 "cwd": str(Path.cwd()),
-                "started": wall_clock(),
-                "pid": os.getpid(),
-                "python": platform.python_version(),
-                "platform": platform.platform(),  # here: it may import, and the program's folder is not in the way yet
-                "executable": sys.executable,
-                "hash_seed": hash_seed,
-                "processes": ranks.place()[1],
-                "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
                 "vid": taken.vid,
                 "repo": taken.repo,
                 "branch": taken.branch,
-                "notes": [*taken.notes, *_unsigned()],
-                "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
-                "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
-                "pickles": bool(knobs.get("PICKLE")) if pickles is None else pickles,
+                "notes": [*taken.notes, *unsigned()],
                 "plans": dict(plans or {}),
                 "settings": dict(settings or {}),
             }
@@ -211,7 +198,30 @@ class Prepared(NamedTuple):
         return cls(RunFolder(Path(data["folder"])), data["manifest"], snapshot)
 
 
-def _unsigned() -> list[str]:
+def describe(
+    argv: list[str], *, hash_seed: str | None, epsilon: float | None, capture: bool | None, pickles: bool | None
+) -> dict[str, Any]:
+    """What a manifest says of this process and of how it records; what is None is as the settings have it."""
+    masked = secrets.mask_arguments(argv)
+    return {
+        "argv": masked.argv,
+        "masked": masked.variables,
+        "started": wall_clock(),
+        "pid": os.getpid(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),  # here: it may import, and the program's folder is not in the way yet
+        "executable": sys.executable,
+        "hash_seed": hash_seed,
+        "processes": ranks.place()[1],
+        "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
+        "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
+        "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
+        "pickles": bool(knobs.get("PICKLE")) if pickles is None else pickles,
+    }
+
+
+def unsigned() -> list[str]:
+    """What is to be said where a run can't be signed."""
     if signing.can_sign():
         return []
     return ["there is no key to sign with, and none can be made (docs/security.md): a replay of this run needs --trust"]
@@ -310,7 +320,7 @@ class Recording:
                 taken = versions.mend(taken, self._compiled)
         if taken is not self._taken:
             self._taken = taken
-            self._manifest = {**self._manifest, "vid": taken.vid, "notes": [*taken.notes, *_unsigned()]}
+            self._manifest = {**self._manifest, "vid": taken.vid, "notes": [*taken.notes, *unsigned()]}
             self.folder.begin(self._manifest)
 
     def _stopped(self, error: Exception) -> None:

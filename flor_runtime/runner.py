@@ -201,7 +201,7 @@ def launch(typed: str, args: list[str], wanted: Options) -> int:
         if ranks.place()[0]:  # the first process of several records
             os.execv(sys.executable, [sys.executable, *options, typed, *args])
         settings = settings_of(Path(shown))
-        program = _program(Path(shown), source, typed, settings) if settings is not None else None
+        program = program_of(Path(shown), source, typed, settings) if settings is not None else None
         if settings is None or program is None:
             return 2
         if wanted.epsilon is None and "FLOR_EPSILON" not in os.environ:
@@ -237,7 +237,7 @@ def settings_of(script: Path) -> Settings | None:
         return None
 
 
-def _program(script: Path, source: bytes, typed: str, settings: Settings) -> Program | None:
+def program_of(script: Path, source: bytes, typed: str, settings: Settings) -> Program | None:
     """The program with what instrumentation it can have; None, after one line, if it is not Python."""
     from flor_transform.errors import SourceError
 

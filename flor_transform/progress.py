@@ -15,10 +15,11 @@ _PATIENCE = 1.0  # seconds without a bar
 
 
 class Progress:
-    """Counts files on stderr, from the second second on; nothing at all if `shown` is false."""
+    """Counts files (or what else) on stderr, from the second second on; nothing at all if `shown` is false."""
 
-    def __init__(self, total: int, *, shown: bool) -> None:
+    def __init__(self, total: int, *, shown: bool, what: str = "files") -> None:
         self._total = total
+        self._what = what
         self._shown = shown and total > 1
         self._started = time.monotonic()
         self._done = 0
@@ -35,7 +36,7 @@ class Progress:
             self._bar.stop()
 
     def advance(self) -> None:
-        """Another file is done."""
+        """Another one is done."""
         self._done += 1
         if not self._shown:
             return
@@ -46,7 +47,7 @@ class Progress:
             from rich.progress import Progress as Bar
 
             self._bar = Bar(console=Console(file=sys.stderr), transient=True)
-            self._task = self._bar.add_task("files", total=self._total)
+            self._task = self._bar.add_task(self._what, total=self._total)
             self._bar.start()
         if self._task is not None:
             self._bar.update(self._task, completed=self._done)

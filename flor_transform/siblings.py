@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
@@ -84,3 +84,43 @@ def _files(
         data = read(f"{place}__init__.py")
         if data is not None:
             yield f"{place}__init__.py", data
+
+
+def foreign(script: str, files: Mapping[str, bytes]) -> list[str]:
+    """Top-level names of the modules, none of these files, that running the script imports in any case.
+
+    Only statements at the top of the script, and of what it imports so, are certain. Nothing is where the search path
+    is changed.
+    """
+    if any(b"sys.path" in text or b"addsitedir" in text for text in files.values()):
+        return []
+    folder = Path(script).parent.as_posix()
+    own = {path.removeprefix(f"{folder}/"): text for path, text in files.items()}
+    folders = {f"{parent.as_posix()}/" for path in own for parent in Path(path).parents}
+    names: dict[str, None] = {}
+    todo, seen = [Path(script).name], set[str]()
+    while todo:
+        path = todo.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        try:
+            body = ast.parse(own[path]).body
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            continue
+        package = Path(path).parent.parts
+        for node in body:
+            for parts in _certain(node, package):
+                found = [name for name, _ in _files(parts, own.get, folders.__contains__)]
+                todo += found
+                if not found and parts and f"{parts[0]}/" not in folders:
+                    names[parts[0]] = None
+    return [name for name in names if name != "__future__"]
+
+
+def _certain(node: ast.stmt, package: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    if isinstance(node, ast.Import):
+        yield from (tuple(alias.name.split(".")) for alias in node.names)
+    elif isinstance(node, ast.ImportFrom):
+        base = package[: len(package) - node.level + 1] if node.level else ()
+        yield base + (tuple(node.module.split(".")) if node.module else ())

@@ -169,6 +169,7 @@ def _print_details(facts: dict[str, Any]) -> None:
         ),
         ("python", facts["python"]),
         ("version", facts["vid"]),
+        ("run from", _commit(facts)),
         ("size", size(facts["bytes"])),
         ("kept", _kept(facts["checkpoints"])),
         ("records", facts["records"]),
@@ -184,6 +185,18 @@ def _print_details(facts: dict[str, Any]) -> None:
     for title, value in lines:
         if value not in (None, ""):
             click.echo(f"{title:<10} {cell(value, None)}")
+
+
+def _commit(facts: dict[str, Any]) -> str:
+    """Of a run of a version of git's history: which, and with what in it."""
+    commit = facts.get("commit")
+    if not commit:
+        return ""
+    from flor_runtime.query.records import moment_of
+
+    names = ", ".join(map(str, commit.get("names") or ()))
+    made = datetime.fromtimestamp(moment_of(facts)).strftime("%Y-%m-%d %H:%M") if commit.get("date") else ""
+    return f"commit {str(commit.get('id'))[:10]} of {made} ({commit.get('title')}), with the statements for {names}"
 
 
 def _print_reasons(facts: dict[str, Any], folder: Path) -> None:

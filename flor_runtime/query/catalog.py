@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from flor_runtime.errors import StoreError
 from flor_runtime.query.overview import names_of, overview
 from flor_runtime.query.packed import join, pack, unpack
-from flor_runtime.query.records import Facts, Log, Runs, logs_of, part_of
+from flor_runtime.query.records import Facts, Log, Runs, logs_of, moment_of, part_of
 from flor_runtime.store.index import Index, Row, discard, stamp
 from flor_runtime.store.layout import Home, RunFolder
 
@@ -64,7 +64,7 @@ def listed(home: Home) -> list[Listed]:
             found.append(Listed(folder, facts if fresh else folder.manifest(), fresh))
         except StoreError as error:
             home.leave_out(folder, error)
-    return sorted(found, key=lambda each: (float(each.facts["started"]), each.folder.id))
+    return sorted(found, key=lambda each: (moment_of(each.facts), each.folder.id))
 
 
 @contextlib.contextmanager
@@ -209,7 +209,8 @@ def _opened(home: Home | None) -> Iterator[Index | None]:
 
 def _read(folder: RunFolder, fill: _Filling) -> tuple[dict[str, Any], Facts | None]:
     """What is known of a run, and its records if they were put into the index."""
-    manifest, logs = folder.manifest(), logs_of(folder)
+    manifest = folder.manifest()
+    logs = logs_of(folder, manifest)
     found = overview(folder, manifest, logs)
     return found, fill.add(folder, manifest, logs, found)
 
@@ -221,7 +222,8 @@ def _part(folder: RunFolder, names: Collection[str] | None, index: Index | None,
             data = index.records(folder.id, folder.stamp)
             if data is not None:
                 return unpack(data)
-    manifest, logs = folder.manifest(), logs_of(folder)
+    manifest = folder.manifest()
+    logs = logs_of(folder, manifest)
     if index is not None and folder.stamp is not None and _is_small(logs):
         part = fill.add(folder, manifest, logs, overview(folder, manifest, logs))
         if part is not None:

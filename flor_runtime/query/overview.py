@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from flor_runtime.query.records import Log, groups
+from flor_runtime.query.records import Log, commit_of, groups
 from flor_runtime.secrets import mask_arguments
 from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT
@@ -51,6 +51,7 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
         "parameters": parameters,
         "python": manifest.get("python"),
         "vid": manifest.get("vid"),
+        "commit": commit_of(manifest) or None,
         "exit": end.get("exit") if end else None,
         "error": end.get("error") if end else None,
         "bytes": folder.size(),

@@ -7,7 +7,7 @@ or verified one before an inexact one, then the newest.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -39,7 +39,8 @@ class Source:
 
     Attributes:
         mark: RECORDED, RECOVERED or INEXACT.
-        label: "exact", "verified" or "inexact" of a replay; None for what was recorded.
+        label: "exact", "verified" or "inexact" of a replay; "run from commit ..." for what was recorded by a run of a
+            version of git's history; None for what else was recorded.
         replay: the replay's id; None for what was recorded.
         captured: parameters, or metrics that were given to a tracker: not logged by the script itself.
     """
@@ -203,7 +204,7 @@ def part_of(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log], na
     run = RunFacts(
         projid=str(manifest.get("projid") or Path(str(manifest.get("project", ""))).name),
         runid=str(manifest.get("name") or folder.id[:8]),
-        tstamp=datetime.fromtimestamp(float(manifest["started"])),
+        tstamp=datetime.fromtimestamp(moment_of(manifest)),
         vid=manifest.get("vid"),
         levels=levels,
         places=places,
@@ -240,20 +241,31 @@ def _global_names(records: Records, names: NDArray[np.uint32], codes: dict[str, 
     return local[names]
 
 
-def logs_of(folder: RunFolder) -> list[Log]:
+def commit_of(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The commit of git's history that a run was made from (id, title, date, names); empty for other runs."""
+    found = facts.get("commit")
+    return found if isinstance(found, dict) else {}
+
+
+def moment_of(facts: Mapping[str, Any]) -> float:
+    """When a run's code was first there: when it began, or when the commit was made that it was run from."""
+    date = commit_of(facts).get("date")
+    return float(date) if isinstance(date, (int, float)) and 0 < date < 1e11 else float(facts["started"])
+
+
+def logs_of(folder: RunFolder, manifest: Mapping[str, Any]) -> list[Log]:
     """The logs of a run: the best source last."""
-    return list(_logs(folder))
+    return list(_logs(folder, manifest))
 
 
-def _logs(folder: RunFolder) -> Iterator[Log]:
+def _logs(folder: RunFolder, manifest: Mapping[str, Any]) -> Iterator[Log]:
     if folder.captured.is_dir():
         yield Source(RECORDED, captured=True), read(folder.captured), None
     replays = []
     for replay in folder.replays():
-        manifest = replay.manifest
-        label = manifest.get("label")
+        label = replay.manifest.get("label")
         mark = RECOVERED if label in ("exact", "verified") else INEXACT
-        names = manifest.get("vars")
+        names = replay.manifest.get("vars")
         if isinstance(names, list):
             wanted = {name for name in names if isinstance(name, str)}
             source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name)
@@ -262,7 +274,8 @@ def _logs(folder: RunFolder) -> Iterator[Log]:
     for source, replay, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
         for part in reversed(replay.parts):
             yield source, read(part), wanted
-    yield Source(RECORDED), read(folder.log), None
+    commit = commit_of(manifest)
+    yield Source(RECORDED, f"run from commit {str(commit.get('id'))[:10]}" if commit else None), read(folder.log), None
 
 
 def _choose(records: Records, wanted: set[str] | None, names: Collection[str] | None) -> Any:

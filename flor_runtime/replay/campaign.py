@@ -83,6 +83,8 @@ def newest_script(folder: Path, home: Home) -> Path:
     for run in reversed(home.all_runs()):
         manifest = run.manifest()
         project = Path(manifest.get("project") or "/nowhere")
+        if manifest.get("commit"):  # an old version, which may have had another path
+            continue
         if folder == project or folder.is_relative_to(project):
             return project / str(manifest["script"])
     raise ReplayError("no recorded runs here: record one with `flor run SCRIPT`")

@@ -181,7 +181,7 @@ class _Worker:
         return Origin(
             pid if isinstance(pid, int) else 0,
             (first, first),
-            str(self._manifest.get("project") or ""),
+            str(self._manifest.get("place") or self._manifest.get("project") or ""),
             bool(self._manifest.get("masked")),
         )
 

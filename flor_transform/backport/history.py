@@ -14,7 +14,7 @@ import os
 import re
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -44,6 +44,12 @@ class Run:
     script: str
     vid: str
     repo: str
+    commit: float = 0.0  # of git's history, which it was run from: when that was made
+
+    @property
+    def when(self) -> float:
+        """The time of the code: when it ran first, or was committed."""
+        return self.commit or self.started
 
     @property
     def path(self) -> Path:
@@ -99,8 +105,7 @@ def runs(store: Path | None = None) -> list[Run]:
         script = PurePosixPath(str(texts["script"]))
         if script.is_absolute() or ".." in script.parts or not _VID.fullmatch(str(texts["vid"])):
             continue  # its path is one in the version, and in `--out`
-        started = data.get("started")
-        moment = float(started) if isinstance(started, (int, float)) and abs(started) < _FAR else 0.0
+        moment, made = _moment(data.get("started")), data.get("commit")
         out.append(
             Run(
                 str(data.get("run") or entry.name),
@@ -110,6 +115,7 @@ def runs(store: Path | None = None) -> list[Run]:
                 script.as_posix(),
                 str(texts["vid"]),
                 str(texts["repo"]),
+                _moment(made.get("date")) if isinstance(made, dict) else 0.0,
             )
         )
     return sorted(out, key=lambda r: (r.started, r.id))
@@ -125,19 +131,26 @@ def _manifest(path: Path) -> dict[str, Any] | None:
     return data if isinstance(data, dict) else None
 
 
+def _moment(value: object) -> float:
+    return float(value) if isinstance(value, (int, float)) and abs(value) < _FAR else 0.0
+
+
 def of_project(every: Sequence[Run], where: Path) -> list[Run]:
     """The runs of the project that a folder or script belongs to."""
     place = where.resolve()
     return [r for r in every if place == (root := Path(r.project).resolve()) or root in place.parents]
 
 
-def versions(source: str | os.PathLike[str] | Iterable[Run], path: str | None = None) -> list[ScriptVersion]:
+def versions(
+    source: str | os.PathLike[str] | Iterable[Run], path: str | None = None, *, modules: bool = False
+) -> list[ScriptVersion]:
     """Every distinct version of a script among recorded runs, oldest first.
 
     Args:
         source: runs (of one script), or a repository (its folder or git directory), whose ``refs/flor/runs/*`` are
             read then.
         path: the script's path in the tree, needed for a repository.
+        modules: read also the modules beside it; where only one of them differs, that is a version, too.
     """
     if isinstance(source, (str, os.PathLike)):
         if path is None:
@@ -151,51 +164,97 @@ def versions(source: str | os.PathLike[str] | Iterable[Run], path: str | None = 
     found: list[ScriptVersion] = []
     for repo, group in by_repo.items():
         with Objects(repo) as objects:
-            same: dict[tuple[str, str], list[Run]] = {}
-            texts: dict[tuple[str, str], bytes] = {}
+            same: dict[tuple[tuple[str, bytes], ...], list[Run]] = {}
+            texts: dict[tuple[tuple[str, bytes], ...], ScriptVersion] = {}
             for run in group:
                 data = objects.blob(f"{run.vid}:{run.script}")
-                if data is not None:
-                    key = (run.script, hashlib.sha256(data).hexdigest())
-                    texts[key] = data
-                    same.setdefault(key, []).append(run)
-            for (script, _), ran in same.items():
-                found.append(objects.version(ran[-1].vid, script, texts[script, _], tuple(ran), ran[0].started))
+                if data is None:
+                    continue
+                version = objects.version(run.vid, run.script, data)
+                version = objects.with_siblings(version) if modules else version
+                key = tuple((name, hashlib.sha256(text).digest()) for name, text in version.files.items())
+                texts[key] = version
+                same.setdefault(key, []).append(run)
+            for key, ran in same.items():
+                found.append(replace(texts[key], runs=tuple(ran), when=min(run.when for run in ran)))
     return sorted(found, key=lambda v: (v.when, v.vid))
 
 
-def revisions(repo: str, path: str, revs: str) -> list[ScriptVersion]:
+def revisions(repo: str, path: str, revs: str, modules: Collection[str] = ()) -> list[ScriptVersion]:
     """Every distinct version of a file in a repository's history, oldest first; renames are followed.
 
     Args:
         repo: the git directory.
         path: the file's path in the newest of the revisions.
         revs: what `git log` takes: `HEAD`, `v1.0..main`, a commit.
+        modules: paths of files that belong to it: a commit that changed only these has a version of its own.
 
     Raises:
         HistoryError: git does not know the revisions, or the file is in none of them.
     """
-    if revs.startswith("-") or not revs.strip() or "\0" in revs:
+    if not revs.strip() or "\0" in revs or any(word.startswith("-") for word in revs.split()):
         raise HistoryError(f"--revs {revs!r}: no range of revisions")
-    form = "--format=%x02%H%x00%ct%x00%s"
-    log = ["log", "--follow", "--raw", "-z", "--no-abbrev", "--no-color", "--no-ext-diff", "--no-textconv", form]
-    try:
-        listing = _git([f"--git-dir={repo}", *log, *revs.split(), "--", path])
-    except (OSError, subprocess.SubprocessError):
-        raise HistoryError(f"--revs {revs}: git does not know these revisions") from None
+    moments = list(_changes(_log(repo, revs, ["--follow"], [path])))
+    if modules:
+        moments = _with_modules(repo, revs, path, moments, modules)
+    if not moments:  # it is the same in all of them
+        moments = [(*newest, "", path) for newest in _heads(_log(repo, revs, ["-1"], []))]
     found: list[ScriptVersion] = []
-    seen: set[tuple[str, str]] = set()
+    seen: set[tuple[object, ...]] = set()
     with Objects(repo) as objects:
-        for vid, when, title, blob, where in reversed(list(_changes(listing))):
-            if (blob, where) in seen or not set(blob) - {"0"}:
+        for vid, when, title, blob, where in reversed(moments):
+            if blob and not blob.strip("0"):
                 continue
-            seen.add((blob, where))
-            data = objects.blob(blob)
-            if data is not None:
+            beside = tuple(objects.blob(f"{vid}:{module}") for module in sorted(modules))
+            data = objects.blob(blob or f"{vid}:{where}")
+            if data is not None and (data, where, beside) not in seen:
+                seen.add((data, where, beside))
                 found.append(objects.version(vid, where, data, (), when, title))
     if not found:
         raise HistoryError(f"{path} is not in --revs {revs}: commit it first, or name other revisions")
     return found
+
+
+#: A commit that changed a file: its id, time and title, the file's blob, and its path there.
+_Moment = tuple[str, float, str, str, str]
+
+
+def _with_modules(repo: str, revs: str, path: str, moments: list[_Moment], modules: Collection[str]) -> list[_Moment]:
+    """The commits that changed the script or one of the modules; its blob is "" where it is as it was before."""
+    of_script = {moment[0]: moment for moment in moments}
+    merged = dict(of_script)
+    for vid, when, title, *_ in _changes(_log(repo, revs, [], modules)):
+        merged.setdefault(vid, (vid, when, title, "", ""))
+    if len(merged) == len(of_script):
+        return moments
+    order = {vid: n for n, (vid, *_) in enumerate(_heads(_log(repo, revs, [], [])))}
+    where, blob = moments[-1][4] if moments else path, ""
+    found: list[_Moment] = []
+    for moment in sorted(merged.values(), key=lambda moment: -order.get(moment[0], 0)):  # oldest first
+        if moment[0] in of_script:
+            *_, blob, where = moment
+            found.append(moment)
+        elif not blob or blob.strip("0"):
+            found.append((*moment[:3], "", where))
+    return found[::-1]
+
+
+def _log(repo: str, revs: str, options: Sequence[str], paths: Collection[str]) -> bytes:
+    """Commits of a range, newest first; where paths are given, those that changed them, and how."""
+    plain = ["-z", "--no-color", "--no-show-signature", "--format=%x02%H%x00%ct%x00%s"]
+    raw = ["--raw", "--no-abbrev", "--no-ext-diff", "--no-textconv"] if paths else []
+    command = [f"--git-dir={repo}", "--literal-pathspecs", "log", *plain, *raw, *options, *revs.split(), "--", *paths]
+    try:
+        return _git(command)
+    except (OSError, subprocess.SubprocessError):
+        raise HistoryError(f"--revs {revs}: git does not know these revisions") from None
+
+
+def _heads(listing: bytes) -> Iterator[tuple[str, float, str]]:
+    """Commit, time and title of what `_log` gives without paths."""
+    words = listing.split(b"\0")
+    for vid, when, title in zip(words[::3], words[1::3], words[2::3], strict=False):
+        yield vid[1:].decode("ascii", "replace"), float(when or 0), title.decode("utf-8", "replace")
 
 
 def _changes(listing: bytes) -> Iterator[tuple[str, float, str, str, str]]:

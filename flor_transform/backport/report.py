@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 import time
@@ -133,12 +132,16 @@ def as_json(script: str, wanted: Sequence[str], outcomes: Sequence[Outcome]) -> 
                 "path": o.version.path,
                 "runs": [{"run": r.id, "name": r.name, "started": r.started} for r in o.version.runs],
                 "title": o.version.title,
+                "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(o.version.when)) if o.version.when else None,
                 "changed": bool(o.result.changed) or bool(main and main.changed),
                 "placements": placements,
                 "refusals": refusals,
+                "by_hand": [{"name": at.name, "path": at.path, "line": at.line} for at in o.places],
             }
         )
-    return json.dumps({"script": script, "vars": list(wanted), "versions": versions}, indent=2)
+    placed, refused = sum(len(o.placed) for o in outcomes), sum(len(o.result.refusals) for o in outcomes)
+    data = {"script": script, "vars": list(wanted), "placed": placed, "refused": refused, "versions": versions}
+    return json.dumps(data, indent=2)
 
 
 def _plain(item: Placement | Refusal) -> dict[str, object]:
@@ -148,37 +151,21 @@ def _plain(item: Placement | Refusal) -> dict[str, object]:
 
 
 def github(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Annotations of today's statements, one for each reason, with the versions that it holds for."""
-    reasons: dict[tuple[str, int, str], list[str]] = {}
+    """Annotations of today's statements with the versions that they hold for: a warning for each reason of a refusal,
+    a notice where it is placed."""
+    said: dict[tuple[str, str, int, str], list[str]] = {}
     for outcome in outcomes:
         for path, r in outcome.result.refusals:
-            reasons.setdefault((path, r.new_line, f"{r.name} is refused: {r.code}: {r.message}"), []).append(
-                outcome.short
-            )
-    for (path, line, text), versions in reasons.items():
+            key = ("warning", path, r.new_line, f"{r.name} is refused: {r.code}: {r.message}")
+            said.setdefault(key, []).append(outcome.short)
+        for path, p in outcome.placed:
+            said.setdefault(("notice", path, p.new_line, f"{p.name} is placed"), []).append(outcome.short)
+    for (level, path, line, text), versions in said.items():
         more = f" and {len(versions) - 5} more" if len(versions) > 5 else ""
         message = _escaped(f"{text} (in {', '.join(versions[:5])}{more})")
-        yield f"::warning file={_escaped(path, True)},line={max(line, 1)},title=flor-backport::{message}"
+        yield f"::{level} file={_escaped(path, True)},line={max(line, 1)},title=flor-backport::{message}"
 
 
 def _escaped(text: str, value: bool = False) -> str:
     out = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
     return out.replace(":", "%3A").replace(",", "%2C") if value else out
-
-
-def patch(outcome: Outcome) -> str:
-    """A version's patch as git writes one; empty if nothing was placed."""
-    if not outcome.result.changed:
-        return ""
-    out = [f"# {outcome.short} {outcome.names}".rstrip() + "\n"]
-    for path, code in outcome.result.changed.items():
-        out.append(f"diff --git a/{path} b/{path}\n")
-        for line in difflib.unified_diff(_lines(outcome.version.files[path]), _lines(code), f"a/{path}", f"b/{path}"):
-            out.append(line if line.endswith("\n") else line + "\n\\ No newline at end of file\n")
-    return "".join(out)
-
-
-def _lines(data: bytes) -> list[str]:
-    # only \n ends a line of a patch: \r stays part of it
-    text = data.decode("utf-8", "surrogateescape").encode("utf-8", "replace").decode("utf-8")
-    return [line + "\n" for line in text.split("\n")[:-1]] + ([last] if (last := text.split("\n")[-1]) else [])

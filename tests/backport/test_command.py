@@ -203,13 +203,13 @@ def test_replay_is_handed_on(project: Project, monkeypatch: pytest.MonkeyPatch) 
     project.run(V1, "one")
     seen: list[list[str]] = []
 
-    def run(command: list[str], **more: object) -> subprocess.CompletedProcess[bytes]:
+    def start(command: list[str]) -> int:
         seen.append(command)
-        return subprocess.CompletedProcess(command, 7)
+        return 7
 
     from flor_transform.backport import command
 
-    monkeypatch.setattr(command, "_run_replay", run)
+    monkeypatch.setattr(command, "_start", start)
     result = call("--vars", "loss", "--replay", "--yes", "-j", "2", "--runs", "one")
     assert result.exit_code == 7
     assert seen[0][1:] == [

@@ -105,6 +105,47 @@ def test_a_module_beside_the_script(repo: History) -> None:
     assert [p["path"] for p in found["placements"]] == ["src/lib/engine.py"]  # type: ignore[attr-defined]
 
 
+ENGINE = "def epoch(model):\n    for x in model:\n        loss = model(x)\n        loss.backward()\n"
+LOGGING = ENGINE.replace("        loss.b", '        flor.log("loss", loss)\n        loss.b')
+
+
+def test_a_version_of_a_module_with_a_statement_counts(repo: History) -> None:
+    script = "from engine import epoch\n\nepoch(make())\n"
+    first = repo.commit("first", engine=ENGINE, main=script)
+    second = repo.commit("the module", engine=ENGINE.replace("in model", "in model * 2"))
+    repo.commit("another module", other="x = 1\n")
+    third = repo.commit("renamed", main=None, train=script)
+    fourth = repo.commit("the module again", engine=ENGINE)
+    repo.write("engine.py", LOGGING)
+    found = versions("train.py", "--revs", "HEAD")
+    assert [(v["vid"], v["path"]) for v in found] == [
+        (first, "main.py"),
+        (second, "main.py"),
+        (third, "train.py"),
+        (fourth, "train.py"),
+    ]
+    with_it = git(repo.root, "show", f"refs/flor/backport/loss/{second}:engine.py")
+    assert "in model * 2:\n        loss = model(x)\n        flor.log" in with_it
+    assert [v["vid"] for v in versions("train.py", "--revs", f"{third}..HEAD")] == [fourth]
+
+
+def test_a_version_of_a_file_that_held_the_function_counts(repo: History) -> None:
+    repo.commit("first", engine=ENGINE, train="from engine import epoch\n\nepoch(make())\n")
+    second = repo.commit("the module", engine=ENGINE.replace("in model", "in model * 2"))
+    repo.commit("one file", train=ENGINE + "\n\nepoch(make())\n", engine=None)
+    repo.write("train.py", LOGGING + "\n\nepoch(make())\n")
+    found = versions("train.py", "--revs", "HEAD")
+    assert [v["vid"] for v in found][1] == second and len(found) == 3
+    assert [p["path"] for v in found for p in v["placements"]] == ["engine.py", "engine.py", "train.py"]  # type: ignore[attr-defined]
+
+
+def test_a_range_in_which_the_script_did_not_change(repo: History) -> None:
+    repo.commit("first", train=TRAIN)
+    last = repo.commit("another", other="x = 1\n")
+    repo.write("train.py", TODAY)
+    assert [v["vid"] for v in versions("train.py", "--revs", "HEAD~1..HEAD")] == [last]
+
+
 # What binds the names in today's version only begins in the older one.
 BEFORE = """\
 for epoch in range(3):

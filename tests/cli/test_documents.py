@@ -37,6 +37,7 @@ def uses() -> list[tuple[str, str, str]]:
     for document in DOCUMENTS:
         for command, rest in _COMMAND.findall(document.read_text()):
             shown = rest.split(".py")[0] if command == "flor run" else rest  # what follows the script is the script's
+            shown = shown.partition(" -- ")[0]
             found += [(document.name, command, option) for option in _OPTION.findall(shown)]
     return sorted(set(found))
 

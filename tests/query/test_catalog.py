@@ -227,7 +227,7 @@ def test_a_flipped_bit_changes_nothing_that_is_shown(home: Home, count: int) -> 
 
 def test_packed_records_that_do_not_fit_together(home: Home) -> None:
     run = home.find("first")
-    part = catalog.part_of(run, run.manifest(), catalog.logs_of(run), None)
+    part = catalog.part_of(run, run.manifest(), catalog.logs_of(run, run.manifest()), None)
     for name in ("place", "name", "source", "kind"):
         whole = unpack(pack(part))
         column = getattr(whole.runs[0], name).copy()

@@ -222,7 +222,7 @@ def test_where_there_is_no_home_there_is_no_key(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.delenv("FLOR_KEY")
     monkeypatch.setattr(Path, "expanduser", nobody)
     assert not signing.can_sign() and signing.sign("run", "r", b"a") == ""
-    (note,) = recording._unsigned()
+    (note,) = recording.unsigned()
     assert "--trust" in note
 
 
