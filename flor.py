@@ -54,7 +54,8 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'flor' has no attribute {name!r}")
 
 
-if any(argument.partition("=")[0] == "--flor" for argument in sys.argv[1:]):  # python train.py --flor NAME
+# python train.py --flor NAME, or --replay_flor
+if any(argument.partition("=")[0] in ("--flor", "--replay_flor") for argument in sys.argv[1:]):
     from flor_runtime.attach import attach
 
     attach()

@@ -18,12 +18,17 @@ if TYPE_CHECKING:
 
 
 def attach() -> None:
-    """Take `--flor NAME [EPSILON]` out of `sys.argv` and begin recording. Never fails for the script."""
+    """Take `--flor NAME [EPSILON]` out of `sys.argv` and begin recording. Never fails for the script.
+
+    With `--replay_flor` a run is replayed, and the process ends.
+    """
     if sessions.current is not None or boot.under_flor_run():
         return  # then the option is the script's own
-    name, epsilon = _take_option(sys.argv)
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
+    if isinstance(file, str) and any(item.partition("=")[0] == "--replay_flor" for item in sys.argv[1:]):
+        _replay(Path(file).absolute())
+    name, epsilon = _take_option(sys.argv)
     if not isinstance(file, str) or ranks.place()[0]:  # the first process of several records
         return
     from flor_runtime.recording import Prepared, Recording, warn
@@ -51,6 +56,20 @@ def attach() -> None:
         warn(f"this run is not recorded: {error}")
         return
     _Ending(recording, main).install()
+
+
+def _replay(script: Path) -> NoReturn:
+    """Replay a run of this script, in place of the script."""
+    from flor_runtime.errors import FlorError
+    from flor_runtime.recording import warn
+    from flor_runtime.replay import thisscript
+
+    try:
+        code = thisscript.replay(script, thisscript.parse(sys.argv))
+    except FlorError as error:
+        warn(str(error))
+        code = 2
+    raise SystemExit(code)
 
 
 class _Ending:

@@ -23,6 +23,15 @@ def read_plan(path: str, source: bytes) -> Plan:
     return Plan(path, tuple(loops), tuple(blocks), instrumented=True)
 
 
+def logged_names(source: bytes) -> list[str]:
+    """The names that a file logs, where they are written out, in the order of the text."""
+    tree = ast.parse(source)
+    aliases = _aliases(tree)
+    calls = [node for node in ast.walk(tree) if _called(node, aliases) == "log"]
+    names = [_name(call, "") for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset))]  # type: ignore[attr-defined]
+    return list(dict.fromkeys(name for name in names if name))
+
+
 def _aliases(tree: ast.Module) -> dict[str, str]:
     """What names of the file stand for: {"f": "flor", "SkipBlock": "flor.SkipBlock"}."""
     found = {"flor": "flor"}
