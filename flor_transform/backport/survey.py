@@ -272,7 +272,8 @@ def _each(
     if jobs == 1 or len(versions) < FEW:
         results: Iterable[ProjectResult] = (r for version in versions for r in one(version))
     else:
-        results = run_all(one, versions, min(jobs, len(versions)), partial(_lost, question.names))
+        together = max(1, min(16, len(versions) // (4 * jobs)))
+        results = run_all(one, versions, jobs, partial(_lost, question.names), together)
     done = list(results if shown is None or len(versions) < FEW else shown(results, len(versions)))
     return [Outcome(version, result) for version, result in zip(versions, done, strict=True)]
 
