@@ -242,8 +242,21 @@ def _with_modules(repo: str, revs: str, path: str, moments: list[_Moment], modul
 def _log(repo: str, revs: str, options: Sequence[str], paths: Collection[str]) -> bytes:
     """Commits of a range, newest first; where paths are given, those that changed them, and how."""
     plain = ["-z", "--no-color", "--no-show-signature", "--format=%x02%H%x00%ct%x00%s"]
-    raw = ["--raw", "--no-abbrev", "--no-ext-diff", "--no-textconv"] if paths else []
-    command = [f"--git-dir={repo}", "--literal-pathspecs", "log", *plain, *raw, *options, *revs.split(), "--", *paths]
+    # -c: a merge counts where its file is none of its parents'; the first commit does whatever the configuration says
+    raw = ["--raw", "-c", "--no-abbrev", "--no-ext-diff", "--no-textconv", "--no-relative"] if paths else []
+    command = [
+        f"--git-dir={repo}",
+        "--literal-pathspecs",
+        "-c",
+        "log.showRoot=true",
+        "log",
+        *plain,
+        *raw,
+        *options,
+        *revs.split(),
+        "--",
+        *paths,
+    ]
     try:
         return _git(command)
     except (OSError, subprocess.SubprocessError):
@@ -268,9 +281,9 @@ def _changes(listing: bytes) -> Iterator[tuple[str, float, str, str, str]]:
             when = float(next(words, b"0") or 0)
             title = next(words, b"").decode("utf-8", "replace")
         elif word.startswith(b":"):
-            _, _, _, blob, status = word.split()
+            *_, blob, status = word.split()
             path = next(words, b"")
-            if status[:1] in (b"R", b"C"):
+            if status[:1] in (b"R", b"C") and not word.startswith(b"::"):  # of a merge, the path there alone
                 path = next(words, b"")
             yield vid, when, title, blob.decode("ascii"), os.fsdecode(path)
 
@@ -410,12 +423,10 @@ class Objects:
         """What is in a tree, with the modes."""
         kind, data = self._read(name)
         out: dict[str, str] = {}
-        size = len(self.object_id) // 2
-        while kind == b"tree" and data:
-            mode, _, rest = data.partition(b" ")
-            entry, _, rest = rest.partition(b"\0")
-            out[os.fsdecode(entry)] = mode.decode("ascii", "replace")
-            data = rest[size:]
+        size, at = len(self.object_id) // 2, 0
+        while kind == b"tree" and 0 < (space := data.find(b" ", at)) < (end := data.find(b"\0", at)):
+            out[os.fsdecode(data[space + 1 : end])] = data[at:space].decode("ascii", "replace")
+            at = end + 1 + size
         return out
 
     def _read(self, name: str) -> tuple[bytes, bytes]:

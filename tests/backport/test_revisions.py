@@ -251,3 +251,46 @@ def test_history_of_a_repository_without_a_work_tree(repo: History, tmp_path: Pa
     git(tmp_path, "clone", "-q", "--bare", str(repo.root), "bare.git")
     (found,) = history.revisions(str(tmp_path / "bare.git"), "train.py", "HEAD")
     assert (found.vid, found.data) == (vid, TRAIN.encode())
+
+
+def test_what_a_merge_alone_has_is_a_version(repo: History) -> None:
+    long = "".join(f"step({n})\n" for n in range(20)) + TRAIN
+    repo.commit("first", train=long)
+    git(repo.root, "config", "log.showRoot", "false")
+    git(repo.root, "switch", "-q", "-c", "side")
+    repo.commit("side", train=long.replace("step(2)", "step(22)"))
+    git(repo.root, "switch", "-q", "main")
+    repo.commit("renamed", train=None, src__train=long.replace("range(3)", "range(4)"))
+    git(repo.root, "merge", "-q", "-m", "both", "side")
+    merged = git(repo.root, "rev-parse", "HEAD").strip()
+    repo.write("src/train.py", TODAY)
+    found = versions("src/train.py", "--revs", "HEAD")
+    assert {"first", "renamed", "both"} <= {v["title"] for v in found}
+    text = git(repo.root, "show", f"refs/flor/backport/loss/{merged}:src/train.py")
+    assert "step(22)" in text and "range(4)" in text and "flor.log" in text
+
+
+@pytest.mark.parametrize("form", ["sha1", "sha256"])
+def test_a_repository_of_either_format_with_a_submodule_and_odd_bytes(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "project"
+    git(tmp_path, "init", "-q", "-b", "main", f"--object-format={form}", str(root))
+    made = object.__new__(History)
+    made.root = root
+    monkeypatch.setenv("FLOR_HOME", str(tmp_path / "store"))
+    monkeypatch.chdir(root)
+    first = made.commit("first", src__train=TRAIN)
+    git(root, "update-index", "--add", "--cacheinfo", f"160000,{first},src/vendored")
+    git(root, "commit", "-q", "-m", "a submodule")
+    (root / "src" / "train.py").write_bytes(b"# \xff\xfe\n" + TRAIN.encode())
+    git(root, "commit", "-q", "-a", "-m", "not utf-8")
+    (root / "src" / "train.py").write_bytes(b"# latin-1: \xe4\n" + TRAIN.replace("3", "4").encode())
+    git(root, "-c", "i18n.commitEncoding=latin-1", "commit", "-q", "-a", "-m", "umlaut")
+    made.write("src/train.py", "import flor\n" + LOGGED)
+    found = versions("src/train.py", "--revs", "HEAD")
+    assert [(v["title"], v["changed"]) for v in found] == [("first", True), ("not utf-8", False), ("umlaut", False)]
+    git(root, "commit", "-q", "-a", "-m", "with it")
+    git(tmp_path, "clone", "-q", "--depth", "2", f"file://{root}", "shallow")
+    monkeypatch.chdir(tmp_path / "shallow")
+    assert [v["title"] for v in versions("src/train.py", "--revs", "HEAD")] == ["umlaut", "with it"]
