@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from flor_transform.backport import effects, gaps, nested, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import match
-from flor_transform.backport.names import Scopes, free_names
+from flor_transform.backport.names import Scopes, free_names, header_binds, scope_of
 from flor_transform.backport.placement import Placer, Refused, Spot
 from flor_transform.backport.plan import BackportResult, Placement, Refusal
 from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
@@ -18,7 +18,7 @@ from flor_transform.backport.proof import parses_around
 from flor_transform.backport.renames import Renamer
 from flor_transform.backport.slices import Brought, Slicer
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import Node, Unit, Version, parse, uncollected
+from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Unit, Version, parse, uncollected
 
 #: newer versions kept at hand: a script and its modules
 _MOST = 16
@@ -43,7 +43,7 @@ class Backport:
         self.kept: list[Placement] = []
         self.refusals: list[Refusal] = []
         self.brought: dict[Node, Edit] = {}
-        self._flor: set[str] = set()
+        self._flor = False
         #: units of this run that went into a gap of old: (block, index) -> units of new
         self._merged: dict[Unit, Unit] = {}
 
@@ -75,12 +75,20 @@ class Backport:
                 todo.append(probe)
         if not todo:
             return
-        chosen = [p.unit for p in todo if p.unit is not None]
         try:
-            self._place(top, chosen, todo)
+            self._place(top, todo)
         except Refused as why:
-            for probe in todo:
-                self._refuse(probe, why)
+            # of a guard's statements, those go there that can
+            reasons = {p: self._reason(top, p) if len(todo) > 1 else why for p in todo}
+            good = [p for p, reason in reasons.items() if reason is None]
+            try:
+                if good:
+                    self._place(top, good)
+            except Refused as again:
+                reasons |= dict.fromkeys(good, again)
+            for probe, reason in reasons.items():
+                if reason is not None:
+                    self._refuse(probe, reason)
 
     def _keep(self, probe: Probe, stmt: ast.AST) -> None:
         line = getattr(stmt, "lineno", 0)
@@ -93,7 +101,30 @@ class Backport:
             lines = (lines[0], lines[-1])
         self.refusals.append(Refusal(probe.name, why.code, why.message, probe.line, lines))
 
-    def _place(self, top: Unit, chosen: list[Unit], probes: list[Probe]) -> None:
+    def _place(self, top: Unit, probes: list[Probe]) -> None:
+        chosen = [p.unit for p in probes if p.unit is not None]
+        spot, renames, brought, imports = self._prepared(top, chosen, probes)
+        floor = 0
+        for part in brought:
+            offset = self._bring(part).offset
+            if part.spot is not None and part.spot.block is spot.block and part.spot.index == spot.index:
+                floor = max(floor, offset)
+        written = self._insert(top, chosen, spot, renames, floor)
+        self._import_flor(imports)
+        changed = tuple(sorted((a, b) for a, b in renames.items() if a != b))
+        names = tuple(b.what for b in brought)
+        for probe in probes:
+            assert probe.unit is not None
+            edit, text = written[probe.unit]
+            old_line = self.old.source.line_of(edit.offset)
+            self.placed.append(
+                (Placement(probe.name, probe.line, 0, old_line, text, "placed", changed, names, spot.score), edit)
+            )
+
+    def _prepared(
+        self, top: Unit, chosen: list[Unit], probes: list[Probe]
+    ) -> tuple[Spot, dict[str, str], list[Brought], bool]:
+        """The gap, the renames, what comes along, and whether flor has to be imported; nothing is placed yet."""
         modules = set(self.new.aliases.modules) | set(self.new.aliases.direct)
         reads = reads_of(top, chosen, modules)
         check_effects(top, chosen, reads)
@@ -102,20 +133,16 @@ class Backport:
             top, chosen, {n for n in reads if self.old_scopes.alone(renames.get(n, n), spot.block, spot.index)}
         )
         self._check_attributes(top, [*chosen], brought, renames)
-        floor = 0
-        for part in brought:
-            offset = self._bring(part).offset
-            if part.spot is not None and part.spot.block is spot.block and part.spot.index == spot.index:
-                floor = max(floor, offset)
-        edit, text = self._insert(top, chosen, spot, renames, floor)
-        self._import_flor(spot)
-        changed = tuple(sorted((a, b) for a, b in renames.items() if a != b))
-        names = tuple(b.what for b in brought)
-        for probe in probes:
-            old_line = self.old.source.line_of(edit.offset)
-            self.placed.append(
-                (Placement(probe.name, probe.line, 0, old_line, text, "placed", changed, names, spot.score), edit)
-            )
+        return spot, renames, brought, self._needs_flor([u.stmt for u in chosen], spot.block, _end_of_gap(spot))
+
+    def _reason(self, top: Unit, probe: Probe) -> Refused | None:
+        """Why a statement of a guard can't be placed by itself."""
+        assert probe.unit is not None
+        try:
+            self._prepared(top, [probe.unit], [probe])
+        except Refused as why:
+            return why
+        return None
 
     def _said(self, probes: list[Probe]) -> Spot | None:
         """The gap that a person has named for one of these statements."""
@@ -151,15 +178,14 @@ class Backport:
 
     def _insert(
         self, top: Unit, chosen: list[Unit], spot: Spot, renames: dict[str, str], floor: int
-    ) -> tuple[Edit, str]:
-        """The edit and its text; not ahead of ``floor``, where something that it needs goes."""
+    ) -> dict[Unit, tuple[Edit, str]]:
+        """The edit and its text for each of the chosen; none ahead of ``floor``, where what they need goes."""
         beside = [u for g, _, _, u in spot.block.extras if g == spot.index and u is not None]
         counterpart = {o: n for n, o in self.has.items()}
-        if top.guard:
-            for unit in beside:
-                merged = self._into_guard(top, unit, chosen, renames, counterpart)
-                if merged is not None:
-                    return merged
+        mine = set(flat(top))
+        for unit in beside:
+            if top.guard and unit.guard and any(counterpart.get(u) in mine for u in flat(unit)):
+                return self._into_guard(top, unit, chosen, renames, counterpart)
         before: set[Unit] = set()
         after: set[Unit] = set()
         for unit in beside:
@@ -167,12 +193,11 @@ class Backport:
             if order is not None:
                 (before if order < top.order else after).add(unit)
         place = gaps.locate(self.old, spot, before, after, [self._around(u) for u in (*self._ahead(top), top)])
-        step = splice.indent_step(self.old.source)
-        lines = splice.unit_lines(self.new, top, chosen, renames, place.indent, step)
+        lines = splice.unit_lines(self.new, top, chosen, renames, place.indent, self.slicer.steps)
         text = gaps.written(self.old.source, place, lines)
         edit = Edit(max(place.offset, floor), (1, top.order), text, place.form in ("after", "ahead"))
         self.edits.append(edit)
-        return edit, b"\n".join(lines).decode("utf-8", "replace")
+        return dict.fromkeys(chosen, (edit, b"\n".join(lines).decode("utf-8", "replace")))
 
     def _around(self, unit: Unit) -> gaps.Around:
         return gaps.around(self.new, unit.block, unit.index, self.new.source.span(unit.stmt))
@@ -193,32 +218,57 @@ class Backport:
         return None
 
     def _into_guard(
-        self, top: Unit, unit: Unit, chosen: list[Unit], renames: dict[str, str], counterpart: dict[Unit, Unit]
-    ) -> tuple[Edit, str] | None:
-        """Into a guard of the same header that old has already (one of its statements came earlier)."""
-        if not unit.guard or not any(counterpart.get(u) in set(flat(top)) for u in flat(unit)):
-            return None
+        self, top: Unit, there: Unit, chosen: list[Unit], renames: dict[str, str], counterpart: dict[Unit, Unit]
+    ) -> dict[Unit, tuple[Edit, str]]:
+        """Into a guard that old has already (one of its statements came earlier)."""
+        out: dict[Unit, tuple[Edit, str]] = {}
+        for part in top.inner:
+            if not covers(part, chosen):
+                continue
+            mine = set(flat(part))
+            twin = next((u for u in there.inner if u.guard and any(counterpart.get(x) in mine for x in flat(u))), None)
+            if twin is not None:
+                out |= self._into_guard(part, twin, chosen, renames, counterpart)
+                continue
+            edit, lines = self._into_branch(top, part, there, chosen, renames, counterpart)
+            self.edits.append(edit)
+            text = b"\n".join(lines).decode("utf-8", "replace")
+            out |= {u: (edit, text) for u in chosen if u in mine}
+        return out
+
+    def _into_branch(
+        self,
+        top: Unit,
+        part: Unit,
+        there: Unit,
+        chosen: list[Unit],
+        renames: dict[str, str],
+        counterpart: dict[Unit, Unit],
+    ) -> tuple[Edit, list[bytes]]:
+        """A statement of the guard ``top`` among the log statements of the same branch of the one in old."""
         source = self.old.source
-        wanted = [u for u in top.inner if covers(u, chosen)]
-        if len(wanted) != 1 or wanted[0].guard or (isinstance(unit.stmt, ast.If) and unit.stmt.orelse):
-            raise Refused("FORM", "the guard around it is there already, with other statements in it")
-        later = [u for u in unit.inner if (o := self._order(u, counterpart)) is not None and o > wanted[0].order]
-        anchor = later[0].stmt if later else unit.inner[-1].stmt
-        start, end = source.span(anchor)
-        indent = splice.indentation(source, start)
+        name = "body" if part.stmt in getattr(top.stmt, "body", ()) else "orelse"
+        stmts: list[ast.stmt] = getattr(there.stmt, name, [])
+        beside = [u for u in there.inner if u.stmt in stmts]
+        if not beside:
+            raise Refused("FORM", "the guard around it is there already, without this branch of it")
+        later = next((u for u in beside if (o := self._order(u, counterpart)) is not None and o > part.order), None)
+        start, end = source.span((later or beside[-1]).stmt)
+        indent = splice.indentation(source, source.span(stmts[0])[0])
+        order = (1, part.order)
         if indent is None:
-            raise Refused("FORM", "the guard around it stands on one line there")
-        lines = splice.unit_lines(self.new, wanted[0], chosen, renames, indent, b"    ")
-        nl = source.newline
-        line = source.line_of(start) if later else source.line_of(end - 1) + 1
-        if line > len(source.lines):
-            ends = source.lines[-1].endswith((b"\n", b"\r"))
-            text = nl.join(lines) + nl if ends else nl + nl.join(lines)
-            edit = Edit(len(source.text), (1, wanted[0].order), text)
+            lines = splice.unit_lines(self.new, part, chosen, renames, b"", self.slicer.steps)
+            place = gaps.Place(start, b"", "ahead") if later else gaps.Place(end, b"", "after")
+            return Edit(place.offset, order, gaps.written(source, place, lines), True), lines
+        lines = splice.led_lines(
+            self.new, part, getattr(top.stmt, name), top.stmt, chosen, renames, indent, self.slicer.steps
+        )
+        if later is not None:
+            line = source.line_of(start) - len(splice.lead(source, there.stmt, stmts, stmts.index(later.stmt)))
         else:
-            edit = Edit(source.starts[line - 1], (1, wanted[0].order), nl.join(lines) + nl)
-        self.edits.append(edit)
-        return edit, b"\n".join(lines).decode("utf-8", "replace")
+            line = source.line_of(end - 1) + 1
+        place = gaps.at_line(source, line, indent)
+        return Edit(place.offset, order, gaps.written(source, place, lines)), lines
 
     # -- what comes along
 
@@ -261,22 +311,56 @@ class Backport:
             re.search(rb"[\"']--%b[\"']" % name.replace(b"_", b"[_-]"), text)
         )
 
-    def _import_flor(self, spot: Spot | None) -> None:
-        """``import flor``, as new writes it, unless old has it."""
-        if self.old.flor_imports or self._flor:
-            missing = self.new.aliases.modules - self.old.aliases.modules
-            direct = set(self.new.aliases.direct) - set(self.old.aliases.direct)
-            if self._flor or not (missing or direct):
-                return
-        self._flor.add("flor")
+    def _needs_flor(self, stmts: Iterable[ast.AST], block: Block, offset: int) -> bool:
+        """Whether a name of flor in these statements is not bound at a place of old.
+
+        Raises:
+            Refused: the function around the place imports flor, but not ahead of it.
+        """
+        known = self.new.aliases.modules | set(self.new.aliases.direct)
+        used = {n.id for stmt in stmts for n in ast.walk(stmt) if isinstance(n, ast.Name)} & known
+        return not used <= self._flor_names(block, offset)
+
+    def _import_flor(self, needed: bool) -> None:
+        """``import flor``, as new writes it."""
+        if self._flor or not needed:
+            return
+        self._flor = True
         texts = []
         for stmt in self.new.flor_imports:
             text = self.new.source.segment(stmt)
-            if not any(ast.dump(stmt) == ast.dump(o) for o in self.old.flor_imports) and text not in texts:
+            if text not in texts and not any(ast.dump(stmt) == ast.dump(o) for o in self._top_imports()):
                 texts.append(text)
-        if not texts:
-            texts = [b"import flor"]
-        self.edits.append(self.slicer.at_imports(texts, (0, 0)))
+        self.edits.append(self.slicer.at_imports(texts or [b"import flor"], (0, 0)))
+
+    def _top_imports(self) -> list[ast.stmt]:
+        """The imports of flor that come before all other statements of old but imports."""
+        starts = {a for gap, a, _, _ in self.old.root.blocks[0].extras if gap <= self.old.root.blocks[0].first}
+        return [stmt for stmt in self.old.flor_imports if self.old.source.span(stmt)[0] in starts]
+
+    def _flor_names(self, block: Block, offset: int) -> set[str]:
+        """The names of flor that an import binds ahead of a place of old, in the blocks around it."""
+        stmts = {self.old.source.span(stmt)[0]: stmt for stmt in self.old.flor_imports}
+        out: set[str] = set()
+        scope = scope_of(block)
+        around: Block | None = block
+        while around is not None:
+            for _, at, _, unit in around.extras:
+                if unit is None and at in stmts and at < offset:
+                    out |= header_binds(stmts[at])
+            around = around.owner.block
+        for at, stmt in stmts.items():
+            inside = isinstance(scope.stmt, FUNCTIONS) and scope.start <= at < scope.end
+            if inside and not header_binds(stmt) <= out and not self._deeper(at, scope):
+                line = self.old.source.line_of(at)
+                raise Refused(
+                    "UNBOUND", f"its function imports flor in line {line}, which does not come before its place"
+                )
+        return out
+
+    def _deeper(self, at: int, scope: Node) -> bool:
+        """Whether an offset lies in a function or class inside a scope."""
+        return any(isinstance(n.stmt, DEFS) and n is not scope and n.start <= at < n.end for n in scope.walk())
 
     # -- calls inside expressions
 
@@ -299,12 +383,16 @@ class Backport:
             for probe in todo:
                 assert probe.call is not None
                 try:
-                    front, tail = nested.around(self.new, self.old, node, other, probe.call, guess)
+                    front, tail = nested.around(
+                        self.new, self.old, node, other, probe.call, guess, defined=self._defines(node, other)
+                    )
+                    assert other.block is not None
+                    imports = self._needs_flor([probe.call.node.func], other.block, other.start)
                 except Refused as found:
                     failed[probe] = found
                     continue
                 self.edits += [front, tail]
-                self._import_flor(None)
+                self._import_flor(imports)
                 line = self.old.source.line_of(front.offset)
                 value = self.old.source.text[front.offset : tail.offset]
                 text = (front.text + value + tail.text).decode("utf-8", "replace")
@@ -317,10 +405,20 @@ class Backport:
             for probe in todo:
                 failed[probe] = Refused("NO-EXPRESSION", "the statement that it is part of is not there")
         for probe, why in failed.items():
+            assert probe.call is not None
+            if other is not None and nested.assigns(node, probe.call):
+                self._refuse(probe, why)  # what is assigned there is another value
+                continue
             try:
                 self._alone(probe, node, other)
             except Refused as second:
                 self._refuse(probe, why if second.code in ("NO-EXPRESSION",) else second)
+
+    def _defines(self, node: Node, other: Node) -> bool:
+        """Whether a statement of old alone gives what it binds its value, as ``node`` does in new."""
+        names = set(header_binds(other.stmt))
+        binders = [n for n in other.scope().walk() if n.scope() is other.scope() and header_binds(n.stmt) & names]
+        return len(binders) == 1 and not self.placer.begun(node, names)
 
     def _alone(self, probe: Probe, node: Node, other: Node | None) -> None:
         """A call whose statement is not there, as a statement of its own."""
@@ -342,6 +440,7 @@ class Backport:
         renames, missing = self.slicer.resolve(reads, unit.block, node.index, spot)
         if missing:
             raise Refused("UNBOUND", f"{', '.join(sorted(missing))} is not bound at its place")
+        imports = self._needs_flor([unit.stmt], spot.block, _end_of_gap(spot))
         around = gaps.around(self.new, unit.block, node.index, (node.start, node.end))
         place = gaps.locate(self.old, spot, (), (), [around])
         text = nested.alone_text(probe.call, renames)
@@ -352,7 +451,7 @@ class Backport:
             place.form in ("after", "ahead"),
         )
         self.edits.append(edit)
-        self._import_flor(spot)
+        self._import_flor(imports)
         changed = tuple(sorted((a, b) for a, b in renames.items() if a != b))
         self.placed.append(
             (
@@ -411,6 +510,11 @@ class Backport:
         placed = [replace(p, line=lines[id(e)]) for p, e in self.placed]
         placements = tuple(sorted([*placed, *self.kept], key=lambda p: (p.new_line, p.line)))
         return BackportResult(code, placements, tuple(self.refusals), True)
+
+
+def _end_of_gap(spot: Spot) -> int:
+    items = spot.block.items
+    return items[spot.index].start if spot.index < len(items) else spot.block.owner.end
 
 
 def _block(node: Node) -> object:

@@ -120,6 +120,11 @@ def locate(
         line = max(line, source.line_of(max(low - 1, 0)) + 1)
     if high is not None:
         line = min(line, source.line_of(high))
+    return at_line(source, line, indent)
+
+
+def at_line(source: Source, line: int, indent: bytes) -> Place:
+    """The place of lines that go ahead of a line, or to the end of the file."""
     if line > len(source.lines):
         ends = not source.lines or source.lines[-1].endswith((b"\n", b"\r"))
         return Place(len(source.text), indent, "lines" if ends else "end")

@@ -8,25 +8,33 @@ import re
 from collections.abc import Mapping
 
 from flor_transform.backport import effects
+from flor_transform.backport.names import free_names
 from flor_transform.backport.placement import Refused
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import FIELDS, LOOPS, Call, Node, Unit, Version, bare
+from flor_transform.backport.tree import FIELDS, LOOPS, Call, Node, Unit, Unwrap, Version, bare, log_name, log_value
 
 _DEFERRED = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp, ast.BoolOp, ast.IfExp)
 
 
 def around(
-    new: Version, old: Version, node: Node, other: Node, call: Call, renames: Mapping[str, str]
+    new: Version, old: Version, node: Node, other: Node, call: Call, renames: Mapping[str, str], *, defined: bool
 ) -> tuple[Edit, Edit]:
-    """The two insertions that put a call of ``node`` (of new) round the same expression in ``other`` (of old)."""
+    """The two insertions that put a call of ``node`` (of new) round the same expression in ``other`` (of old).
+
+    Where the call is all that a statement assigns, it goes round whatever ``other`` assigns to the same target, if this
+    alone defines it (``defined``).
+    """
     assert isinstance(other.stmt, ast.stmt)
     value = copy.deepcopy(call.value)
     for n in ast.walk(value):
         if isinstance(n, ast.Name):
             n.id = renames.get(n.id, n.id)
     header = bare(other.stmt)
-    wanted = ast.dump(value)
-    places = _equal(header, wanted)
+    places = _equal(old, header, ast.dump(value), _directly_inside(new, call))
+    if not places and defined and assigns(node, call):
+        mine, theirs = (_targets(x.stmt) for x in (node, other))
+        if theirs and [renames.get(t, t) for t in mine] == theirs:
+            return _write(new, old, node, other, call, header, [other.stmt.value], 0)  # type: ignore[attr-defined]
     if not places:
         raise Refused("NO-EXPRESSION", f"{ast.unparse(value)} is not in the statement there", [other])
     nth = 0
@@ -38,8 +46,54 @@ def around(
     return _write(new, old, node, other, call, header, places, nth)
 
 
-def _equal(header: ast.AST, wanted: str) -> list[ast.expr]:
-    return [n for n in ordered(header) if isinstance(n, ast.expr) and ast.dump(n) == wanted]
+def assigns(node: Node, call: Call) -> bool:
+    """Whether a call is all that a statement assigns: ``lr = flor.arg("lr", 0.1)``."""
+    value = getattr(node.stmt, "value", None)
+    if not isinstance(node.stmt, (ast.Assign, ast.AnnAssign)) or value is None:
+        return False
+    return (value.lineno, value.col_offset) == (call.node.lineno, call.node.col_offset)
+
+
+def _targets(stmt: ast.AST) -> list[str]:
+    """The variables that a plain assignment binds, in order; none if it binds anything else."""
+    targets = stmt.targets if isinstance(stmt, ast.Assign) else [stmt.target] if isinstance(stmt, ast.AnnAssign) else []
+    names = [t.id for t in targets if isinstance(t, ast.Name)]
+    return names if len(names) == len(targets) else []
+
+
+def _directly_inside(version: Version, call: Call) -> set[str]:
+    """The names of the calls that a call logs the result of: ``flor.log("a", flor.log("b", x))``."""
+    out: set[str] = set()
+    inner = log_value(call.node)
+    while isinstance(inner, ast.Call) and version.aliases.called(inner) in ("log", "arg"):
+        out.add(log_name(inner) or "")
+        inner = log_value(inner)
+    return out
+
+
+def _equal(old: Version, header: ast.AST, wanted: str, inside: set[str]) -> list[ast.expr]:
+    """The expressions of a header that read as ``wanted``: around calls of the names ``inside``, and inside others."""
+    out: list[ast.expr] = []
+    within: set[int] = set()
+    for n in ordered(header):
+        if not isinstance(n, ast.expr):
+            continue
+        name = None
+        if old.aliases.called(n) in ("log", "arg"):
+            assert isinstance(n, ast.Call)
+            name, value = log_name(n), log_value(n)
+            if name in inside and value is not None:
+                within.add(id(value))
+        if (name is None or name in inside) and id(n) not in within and _read(old, n) == wanted:
+            out.append(n)
+    return out
+
+
+def _read(version: Version, node: ast.expr) -> str:
+    """The dump of an expression without the calls of flor in it."""
+    if not any(version.aliases.called(n) for n in ast.walk(node)):
+        return ast.dump(node)
+    return ast.dump(Unwrap(version.aliases).visit(copy.deepcopy(node)))
 
 
 def ordered(node: ast.AST) -> list[ast.AST]:
@@ -99,8 +153,9 @@ def _write(
         for a, b in dict.fromkeys(spans):
             candidate = text[:a] + front + text[a:b] + tail + text[b:]
             if _reads_as(candidate, header, target):
-                order = (1, node.order, a)
-                return Edit(start + a, order, front, True), Edit(start + b, order, tail, True)
+                # of calls that begin together the longest goes outside, of those that end together the shortest inside
+                ahead, behind = (1, node.order, -b), (1, node.order, -a)
+                return Edit(start + a, ahead, front, True), Edit(start + b, behind, tail, True)
     raise Refused("FORM", "the call can't be written into the expression there", [other])
 
 
@@ -164,6 +219,8 @@ def alone(new: Version, node: Node, call: Call) -> Unit:
     """The call as a statement of its own, where that logs the same value; else refused."""
     refused = Refused("NO-EXPRESSION", "the statement that it is part of is not there")
     stmt = node.stmt
+    if new.aliases.called(call.node) != "log" or not free_names(call.value):
+        raise refused  # what the older version has in its place may be something else
     if not isinstance(stmt, ast.stmt) or isinstance(stmt, LOOPS) or node.block is None:
         raise refused
     if any(hasattr(stmt, f) for f in FIELDS) and not isinstance(stmt, ast.If):

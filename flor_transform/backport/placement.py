@@ -204,7 +204,7 @@ class Placer:
                 skipped += 1
                 continue
             defines = skipped == 0 and bool(header_binds(other.stmt) & reads) and not isinstance(node.stmt, DEFS)
-            defines = defines and not self._begun(node, self._relevant(reads))
+            defines = defines and not self.begun(node, self._relevant(reads))
             crossed = self._crossed(block, node, other)
             anchor = _Anchor(other, node.index, skipped, self.map.score[node], crossed, defines)
             if defines and node.index < nodes[0].index + 1 and node in self.map.defined:
@@ -319,7 +319,7 @@ class Placer:
         barriers = [k for k in range(need, hi) if disturbs(target.items[k].stmt, local)]
         if not barriers:
             return (hi, "free-hi") if glued_hi and not glued_lo else (need, "free-lo")
-        if glued_lo and before and header_binds(before[-1].stmt) & local and self._begun(before[-1], local):
+        if glued_lo and before and header_binds(before[-1].stmt) & local and self.begun(before[-1], local):
             # Bound in another way there, and then changed: what follows may read the same names, with the values meant.
             if glued_hi and after and self._kept(after[0]) and local <= header_reads(target.items[hi].stmt):
                 return hi, "both-use"
@@ -388,7 +388,7 @@ class Placer:
         """Whether the header of a matched statement of new is the same in old."""
         return same(node, self.map.to_old[node])
 
-    def _begun(self, node: Node, local: set[str]) -> bool:
+    def begun(self, node: Node, local: set[str]) -> bool:
         """Whether old's counterpart of a binding only begins what new binds at once: a total that it then adds up."""
         if self._kept(node):
             return False

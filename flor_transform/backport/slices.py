@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from flor_transform.backport import effects, gaps, splice
 from flor_transform.backport.mapping import Mapping as Matching
@@ -46,6 +47,11 @@ class Slicer:
         self.new_scopes, self.old_scopes = new_scopes, old_scopes
         self.siblings = siblings
         self.renamer = renamer
+
+    @cached_property
+    def steps(self) -> splice.Steps:
+        """How either file indents."""
+        return splice.Steps(splice.step_of(self.new), splice.step_of(self.old))
 
     def resolve(self, names: set[str], block: Block, index: int, spot: Spot) -> tuple[dict[str, str], list[str]]:
         """What each name is called at the place, and those that are missing there."""
@@ -245,7 +251,7 @@ class Slicer:
                 return Edit(place.offset, (0, node.order), text, place.form in ("after", "ahead"))
             return self.at_imports([part.what.encode("utf-8")], (0, node.order))
         if part.module:
-            lines = splice.lines_of(self.new, stmt, dict(part.renames), b"")
+            lines = splice.lines_of(self.new, stmt, dict(part.renames), b"", self.steps)
             around = b"\n\n".join([b""] * 2) if isinstance(stmt, DEFS) else b""
             return self._module_level(lines, node, bool(around))
         assert part.spot is not None and node.block is not None
@@ -253,7 +259,7 @@ class Slicer:
         after = {u for g, _, _, u in spot.block.extras if g == spot.index and u is not None}
         beside = gaps.around(self.new, node.block, node.index, (node.start, node.end))
         place = gaps.locate(self.old, spot, (), after, [beside])
-        lines = splice.lines_of(self.new, stmt, dict(part.renames), place.indent)
+        lines = splice.lines_of(self.new, stmt, dict(part.renames), place.indent, self.steps)
         return Edit(
             place.offset,
             (1, node.order),

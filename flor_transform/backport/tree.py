@@ -387,7 +387,7 @@ def log_value(call: ast.Call) -> ast.expr | None:
 _THROUGH = {"loop": 1, "SkipBlock.loop": 1, "it": 0, "log": 1, "arg": 1}
 
 
-class _Unwrap(ast.NodeTransformer):
+class Unwrap(ast.NodeTransformer):
     """Replaces flor's calls by what they hand through; collects the log and arg calls among them."""
 
     def __init__(self, aliases: Aliases) -> None:
@@ -649,7 +649,7 @@ class Version:
 
     def _unwrapped(self, node: Node, stmt: ast.stmt, text: bytes) -> bytes:
         head = copy.deepcopy(bare(stmt))
-        unwrap = _Unwrap(self.aliases)
+        unwrap = Unwrap(self.aliases)
         # The copy is unwrapped; the calls collected keep the positions of the original.
         head = unwrap.visit(head)
         node.calls = unwrap.calls

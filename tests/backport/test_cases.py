@@ -45,8 +45,7 @@ def test_no_final_newline(name: str) -> None:
     check_backport(old.rstrip("\n"), new, names, bare, code)
 
 
-# continuation lines and whole functions keep the steps of the newer version
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("several_lines", "helper_function")])
+@pytest.mark.parametrize("name", NAMES)
 def test_tabs(name: str) -> None:
     names, old, new, expected, code = load(name)
     check_backport(_tabs(old), new, names, _tabs(expected) if expected is not None else None, code)
