@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping
 from flor_transform.backport import effects, gaps, nested, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import match
-from flor_transform.backport.names import Scopes, free_names, header_binds, scope_of
+from flor_transform.backport.names import Scopes, free_names, header_binds
 from flor_transform.backport.placement import Placer, Refused, Spot
 from flor_transform.backport.plan import BackportResult, Placement, Refusal
 from flor_transform.backport.probes import Probe, already, covers, find, logged, reads_of
@@ -18,7 +18,7 @@ from flor_transform.backport.proof import parses_around
 from flor_transform.backport.renames import Renamer
 from flor_transform.backport.slices import Brought, Slicer
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Unit, Version, parse, uncollected
+from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Unit, Version, parse, scope_of, uncollected
 
 #: newer versions kept at hand: a script and its modules
 _MOST = 16
