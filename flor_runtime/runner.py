@@ -382,6 +382,11 @@ def _wrapped(tree: ast.Module, launch: bytes) -> ast.Module:
     return tree
 
 
+def warm_up() -> None:
+    """Load all that it takes to instrument a program, for the forks of this process."""
+    Program(Path(os.devnull), b"for epoch in range(3):\n    for x in data:\n        optimizer.step()\n").main_code("")
+
+
 def _is_future(node: ast.stmt) -> bool:
     return isinstance(node, ast.ImportFrom) and node.module == "__future__" and not node.level
 

@@ -43,7 +43,7 @@ def serve(preload: list[str]) -> None:
             os.execv(
                 sys.executable, [sys.executable, __file__, *(n for n in preload if n.partition(".")[0] != package)]
             )
-    import flor_runtime.replay.worker  # noqa: F401  (for the forks)
+    _load_ours()
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     workers: dict[int, int] = {}
@@ -67,6 +67,16 @@ def serve(preload: list[str]) -> None:
             _kill(pid)  # loaders' workers and other programs that it has left behind
             answer = {"id": workers.pop(pid), "code": os.waitstatus_to_exitcode(status)}
             os.write(answers, json.dumps(answer).encode() + b"\n")
+
+
+def _load_ours() -> None:
+    """What every worker would import and compile anew."""
+    with contextlib.suppress(Exception):
+        for name in ("guard", "worker", "workspace"):
+            importlib.import_module(f"flor_runtime.replay.{name}")
+        from flor_runtime.runner import warm_up
+
+        warm_up()
 
 
 def _random_states() -> dict[str, object]:
