@@ -48,6 +48,7 @@ class Job:
         patched: texts of the files with new statements, by path relative to the project.
         trust: restore also what this user has not signed.
         env: variables of the slot that it runs in, over those of the run.
+        repo: where the run's code is, if not where the run says.
     """
 
     run: str
@@ -56,6 +57,7 @@ class Job:
     patched: dict[str, str] = field(default_factory=dict)
     trust: bool = False
     env: dict[str, str] = field(default_factory=dict)
+    repo: str = ""
 
     def to_json(self) -> str:
         data = asdict(self)
@@ -110,7 +112,7 @@ class _Worker:
             os.environ.pop("PYTHONHASHSEED", None)  # it was set for the interpreter only
         os.environ.update(job.env)
         self._place = Workspace.create(
-            self._manifest["repo"],
+            job.repo or self._manifest["repo"],
             self._manifest["vid"],
             Path(self._manifest["project"]),
             self._manifest["script"],

@@ -32,6 +32,12 @@ class Surroundings:
     preload: tuple[str, ...]
 
 
+def surroundings_from(data: dict[str, Any]) -> Surroundings:
+    """Surroundings that were plain data (`asdict`) on their way."""
+    env = tuple((str(name), str(value)) for name, value in data["env"])
+    return Surroundings(data["executable"], env, tuple(data["preload"]))
+
+
 class Engine(Protocol):
     """Use as a context manager: leaving it ends every worker at once."""
 
