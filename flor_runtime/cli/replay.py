@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 @click.option("--script", type=click.Path(), help="Today's script (default: that of the newest run here).")
 @click.option("--runs", "chosen", help="Only these runs: ids or names, separated by commas.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
+@click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Where workers run.")
+@click.option("--store", envvar="FLOR_STORE", help="Object store (URL) by which Ray's machines get at the runs.")
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
 @click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
@@ -26,6 +28,8 @@ def command(
     script: str | None,
     chosen: str | None,
     jobs: int | None,
+    engine: str,
+    store: str | None,
     yes: bool,
     again: bool,
     trust: bool,
@@ -38,7 +42,7 @@ def command(
     from flor_runtime.errors import FlorError
 
     try:
-        code = _replay(names, script, chosen, jobs, yes, again, trust, dry_run)
+        code = _replay(names, script, chosen, jobs, engine, store, yes, again, trust, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
@@ -50,6 +54,8 @@ def _replay(
     script: str | None,
     chosen: str | None,
     jobs: int | None,
+    engine: str,
+    store: str | None,
     yes: bool,
     again: bool,
     trust: bool,
@@ -73,7 +79,8 @@ def _replay(
         raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
     project = Path(runs[-1].manifest()["project"])
     placing.check_names(placing.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
-    slots = jobs or int(knobs.get("REPLAY_JOBS")) or campaign.default_slots(runs)
+    machines = campaign.make_engine(engine, store or "", runs)
+    slots = jobs or int(knobs.get("REPLAY_JOBS")) or machines.slots or campaign.default_slots(runs)
     plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust)
     for result in others:
         _say(result)
@@ -93,7 +100,7 @@ def _replay(
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
         return 0
     with Shown(_say) as shown:
-        results = execute.carry_out(plans, slots, shown, trust)
+        results = execute.carry_out(plans, slots, shown, trust, machines)
     values = sum(result.values for result in results)
     checked = sum(result.checked for result in results)
     different = sum(result.mismatched for result in results)

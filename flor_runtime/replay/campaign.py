@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from flor_runtime.errors import FlorError, ReplayError
+from flor_runtime.replay.engines import Engine
 from flor_runtime.replay.placing import project_files
 from flor_runtime.replay.plan import RunPlan, plan_run
 from flor_runtime.replay.recorded import read_facts
@@ -67,6 +68,27 @@ def default_slots(runs: Iterable[RunFolder]) -> int:
     threads = max((int(found.get("threads") or 1) for found in facts), default=1)
     gpus = max((gpus_of(found) or 0 for found in facts), default=0)
     return workers_for(gpus, visible_gpus(), threads, available_cores())
+
+
+def make_engine(kind: str, store: str, runs: Iterable[RunFolder]) -> Engine:
+    """The engine of a name, for workers that these runs need.
+
+    Args:
+        kind: "local" or "ray".
+        store: URL of the object store by which the machines of a cluster get at the runs; "": they share a file system.
+
+    Raises:
+        ReplayError, StoreError: what it takes is not installed, or not there.
+    """
+    if kind == "local":
+        from flor_runtime.replay.engines.processes import Engine as Processes
+
+        return Processes()
+    from flor_runtime.replay.engines.cluster import Engine as Cluster
+
+    facts = [read_facts(run) for run in runs]
+    threads = max((int(found.get("threads") or 1) for found in facts), default=1)
+    return Cluster(threads=threads, gpus=max((gpus_of(found) or 0 for found in facts), default=0), store=store)
 
 
 def available_cores() -> int:

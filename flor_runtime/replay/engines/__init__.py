@@ -43,6 +43,8 @@ class Engine(Protocol):
 
     #: Workers share a file system with the scheduler, so that segments can be divided while they run.
     shares: bool
+    #: Workers that there is room for; 0: as many as this machine has.
+    slots: int
 
     def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
         """Begin a job. Its outcome has `code`, the exit code of its process, and `died`: a line that says how it

@@ -23,13 +23,18 @@ from flor_runtime.replay.worker import Job
 from flor_runtime.store.remote import Remote
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
+#: Variables that belong to a machine, or to a process of it.
+_LOCAL = frozenset(
+    ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "PWD", "OLDPWD", "SHLVL", "HOSTNAME", "TMPDIR", "TERM", _VISIBLE]
+)
+_LOCAL_GROUPS = ("RAY_", "XDG_", "LD_", "SSH_", "SLURM_")
 
 
 class Actor:
     """One worker's place on a machine of the cluster.
 
     Args:
-        env: variables of the scheduler that workers need.
+        env: the scheduler's variables, which scripts read and credentials are in.
         store: URL of the object store, "" if the store is reached by path.
     """
 
@@ -75,22 +80,17 @@ class Engine:
         self.shares = not store
         self._store = store
         self._sender = Sender(Remote(store)) if store else None
-        self._owns = not ray.is_initialized()
+        self._owns = not self._ray.is_initialized()
         if self._owns:
             try:
-                ray.init(log_to_driver=False, configure_logging=False)
+                self._ray.init(log_to_driver=False, configure_logging=False)
             except Exception as error:
                 raise ReplayError(f"no Ray cluster: {str(error).strip().splitlines()[0]}") from None
-        self._actor: Any = ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(Actor)
-        self._threads = threads
+        self.slots = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
+        self._actor: Any = self._ray.remote(num_cpus=threads, num_gpus=gpus, max_restarts=0)(Actor)
         self._free: list[Any] = []
         self._all: list[Any] = []
         self._lock = threading.Lock()
-
-    @property
-    def slots(self) -> int:
-        """Workers for which the cluster has cores."""
-        return max(1, int(self._ray.cluster_resources().get("CPU", 1)) // self._threads)
 
     def __enter__(self) -> Engine:
         return self
@@ -110,8 +110,7 @@ class Engine:
         with self._lock:
             actor = self._free.pop() if self._free else None
         if actor is None:
-            env = {name: value for name, value in os.environ.items() if name.startswith(("FLOR_", "AWS_"))}
-            actor = self._actor.remote(env, self._store)
+            actor = self._actor.remote(_own_variables(), self._store)
             self._all.append(actor)
         future: Future[dict[str, Any]] = Future()
         reference = actor.run.remote(job.to_json(), asdict(surroundings), results)
@@ -135,3 +134,9 @@ class Engine:
                 except FlorError as error:
                     outcome = {"code": OURS, "died": None, "error": str(error)}
         future.set_result(outcome)
+
+
+def _own_variables() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if name not in _LOCAL and not name.startswith(_LOCAL_GROUPS)
+    }

@@ -24,6 +24,7 @@ class Engine:
     """Local processes. Use as a context manager: leaving it ends every process, and what they have started."""
 
     shares = True
+    slots = 0
 
     def __init__(self) -> None:
         self._zygotes: dict[Surroundings, _Zygote] = {}  # the one used last is the last
