@@ -209,6 +209,7 @@ class Printed:
     """Local processes whose programs print to our stdout."""
 
     shares = True
+    slots = 1
 
     def __init__(self) -> None:
         self._engine = Engine()

@@ -54,12 +54,14 @@ def test_a_worker_that_dies_twice_is_reported_and_what_the_others_did_is_kept(sl
     code, err = finish(start(slow, "-j", "1", DIES="5"))
     assert code == 1
     (lost,) = [line for line in err.splitlines() if "died twice" in line]
-    assert "turns 6 to 8 were not recovered" in lost and "no more memory" in lost
+    assert "no more memory" in lost
+    first = int(lost.partition("turns ")[2].split()[0])
+    assert f"turns {first} to {TURNS} were not recovered" in lost and 2 <= first <= 6
     (run,) = slow.runs()
-    assert {1, 2, 3, 4, 5} == {path[0][1] for path, _, _ in recovered(run)}
+    assert set(range(1, first)) == {path[0][1] for path, _, _ in recovered(run)}
     code, err = finish(start(slow))
     assert code == 0, err
-    assert "goes on: 5 turns were done before" in err
+    assert f"goes on: {first - 1} turns were done before" in err
     check_all(slow)
 
 
