@@ -289,6 +289,10 @@ class Backport:
         stmts += [b.node.stmt for b in brought if b.node.group == "assign"]
         for stmt in stmts:
             for node in ast.walk(stmt):
+                if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+                    other = renames.get(node.value.id, node.value.id)
+                    if other != node.value.id and node.value.id in self.renamer.by_use and not self._indexed(other):
+                        raise Refused("UNBOUND", f"{node.value.id} is {other} there, which has no items")
                 if not (isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)):
                     continue
                 other = renames.get(node.value.id, node.value.id)
@@ -299,6 +303,10 @@ class Backport:
                 )
                 if unknown or self._new_field(node.attr):
                     raise Refused("UNBOUND", f"{other}.{node.attr} is not set in that version")
+
+    def _indexed(self, name: str) -> bool:
+        """Whether old takes items of what a name holds."""
+        return re.search(rb"(?<![\w.])%b\[" % re.escape(name.encode()), self.old.source.text) is not None
 
     def _new_field(self, attr: str) -> bool:
         """Whether new sets this attribute or option, and old never mentions it."""

@@ -11,13 +11,16 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
+from flor_transform.backport import shapes
 from flor_transform.backport.names import header_binds
-from flor_transform.backport.tree import DEFS, Block, Node, Version, attribute, identifiers, parts_of
+from flor_transform.backport.tree import DEFS, Block, Node, Version, attribute, identifiers, is_name, parts_of
 
 THRESHOLD = 0.45
 #: Larger remainders than this (pairs) are left to identical statements alone.
 MAX_PAIRS = 60_000
 
+#: How often names found renamed may lead to more of them.
+ROUNDS = 3
 #: How many statements before the first and after the last of several that moved together are compared with each other.
 REACH = 12
 
@@ -32,6 +35,8 @@ class Mapping:
         self.score: dict[Node, float] = {new.root: 1.0}
         self.moved: set[Node] = set()
         self.defined: set[Node] = set()
+        #: names that new alone has, each with the one that old alone has in its place
+        self.renamed: dict[bytes, shapes.Rename] = {}
         self._votes: dict[tuple[str, Node | None], Counter[str]] = {}
         self._by_word: dict[bytes, list[Node]] | None = None
 
@@ -76,14 +81,9 @@ class Mapping:
                     out[name] += sum(1 for i in range(i1, i2) if a[i] == word and not attribute(a, i))
                 elif tag == "replace" and i2 - i1 == j2 - j1:
                     for i, j in zip(range(i1, i2), range(j1, j2), strict=True):
-                        if a[i] == word and not attribute(a, i) and not attribute(b, j) and is_name(b[j]):
+                        if b[j] not in a and a[i] == word and not attribute(a, i) and not attribute(b, j) and is_name(b[j]):
                             out[b[j].decode()] += 2 if same_shape else 1
         return out
-
-
-def is_name(token: bytes) -> bool:
-    """Whether a token is an identifier."""
-    return token.decode("utf-8", "replace").isidentifier()
 
 
 def dice(a: frozenset[bytes], b: frozenset[bytes]) -> float:
@@ -95,6 +95,11 @@ def dice(a: frozenset[bytes], b: frozenset[bytes]) -> float:
 def same(a: Node, b: Node) -> bool:
     """Whether two headers are the same, renamed names aside."""
     return (a.alias or a.key) == b.key
+
+
+def same_shape(a: Node, b: Node) -> bool:
+    """Whether two headers differ in nothing but the names of variables."""
+    return shapes.shape(a.alias or a.key) == shapes.shape(b.key)
 
 
 def likeness(a: Node, b: Node) -> float:
@@ -114,6 +119,9 @@ def likeness(a: Node, b: Node) -> float:
                 return 0.6 + 0.39 * words
             if value_a and value_a == value_b:
                 return max(words, 0.75)
+            called = value_a.partition(b"(")[0]
+            if 0.3 <= words < 0.5 and called and called == value_b.partition(b"(")[0] and same_shape(a, b):
+                return 0.35 + 0.5 * words
         elif a.group == "Expr":
             if (a.alias or a.key).partition(b"(")[0] == b.key.partition(b"(")[0]:
                 return 0.25 + 0.74 * words
@@ -447,40 +455,15 @@ class Matcher:
         return below and only(a, self.map.to_old) and only(b, self.map.to_new)
 
 
-def renames(mapping: Mapping) -> dict[bytes, bytes]:
-    """Names that new alone has, each with the one name that old alone has in its place."""
-    pairs: dict[bytes, Counter[bytes]] = defaultdict(Counter)
-    for a, b in mapping.to_old.items():
-        if a.key == b.key or not a.key:
-            continue
-        left, right = parts_of(a.key), parts_of(b.key)
-        if len(left) != len(right):
-            continue
-        different = {(x, y) for x, y in zip(left, right, strict=True) if x != y}
-        if len(different) > 3:
-            continue
-        for i, (x, y) in enumerate(zip(left, right, strict=True)):
-            if x != y and is_name(x) and is_name(y) and not attribute(left, i) and not attribute(right, i):
-                pairs[x][y] += 1
-    if not pairs:
-        return {}
-    known_old = {p for n in mapping.old for p in identifiers(n.key)}
-    known_new = {p for n in mapping.new for p in identifiers(n.key)}
-    out: dict[bytes, bytes] = {}
-    for x, counts in pairs.items():
-        (y, count), *rest = counts.most_common(2)
-        if x in known_old or y in known_new or count < 2 or (rest and rest[0][1] * 3 > count):
-            continue
-        out[x] = y
-    taken = Counter(out.values())
-    return {x: y for x, y in out.items() if taken[y] == 1}
-
-
 def match(new: Version, old: Version) -> Mapping:
-    """Map the statements of ``new`` to those of ``old``; once more in old's names if some were renamed."""
+    """Map the statements of ``new`` to those of ``old``; again in old's names where some were renamed."""
     mapping = Matcher(new, old).run()
-    other = renames(mapping)
-    if other:
-        new.rename(other)
+    for _ in range(ROUNDS):
+        found, known = shapes.renames(mapping), mapping.renamed
+        if found.keys() <= known.keys():
+            break
+        new.rename({x: r.other for x, r in (known | found).items()})
         mapping = Matcher(new, old).run()
+        mapping.renamed = known | found
+    mapping.renamed |= shapes.renames(mapping)
     return mapping

@@ -269,6 +269,10 @@ class Placer:
                 return (
                     (target, hi, hi, False, True, "stay-hi") if prev.moved else (target, lo, lo, True, False, "stay-lo")
                 )
+            if min(prev.score, following.score) < 0.8 < 0.95 <= max(prev.score, following.score):
+                if prev.score > following.score:
+                    return target, lo, lo, True, False, "same-lo"
+                return target, hi, hi, False, True, "same-hi"
             raise Refused("AMBIGUOUS", "its two neighbours stand in the other order there", nodes)
         why = (
             ""

@@ -8,7 +8,12 @@ from functools import cached_property
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import dice
 from flor_transform.backport.names import Scopes, arguments, header_binds
+from flor_transform.backport.shapes import Rename, alike
 from flor_transform.backport.tree import FUNCTIONS, Block, Node, Version, scope_of
+
+#: How many statements have to say that a name was changed for another.
+SURE = 4
+SURE_ALIKE = 2
 
 
 class Renamer:
@@ -37,6 +42,9 @@ class Renamer:
         return frozenset(name for stmt in stmts for name in header_binds(stmt))
 
     def voted(self, name: str, block: Block) -> str | None:
+        said = self.map.renamed.get(name.encode())
+        if said is not None and self._sure(name, said):
+            return said.other.decode()
         if name in self._imported:
             return None
         scope = scope_of(block)
@@ -51,6 +59,14 @@ class Renamer:
         if best == name or count < 2 or (rest and rest[0][1] * 2 > count):
             return None
         return best
+
+    def _sure(self, name: str, said: Rename) -> bool:
+        """Whether enough statements say so, and hardly one says else; fewer will do where the two names are alike."""
+        votes = self.map.votes(name)
+        others = sum(votes.values()) - votes[said.other.decode()]
+        if others * 3 > votes[said.other.decode()] and others * 3 > said.count:
+            return False
+        return said.count >= (SURE_ALIKE if alike(name.encode(), said.other) else SURE)
 
     def same_thing(self, name: str, other: str, block: Block, target: Block) -> bool:
         """Whether what binds ``name`` in new and what binds ``other`` in old is the same thing by another name.
@@ -71,6 +87,9 @@ class Renamer:
                 if words >= 0.5:
                     return True
         self.by_use.add(name)
+        said = self.map.renamed.get(name.encode())
+        if said is not None and said.other == other.encode() and self._sure(name, said):
+            return True
         votes = self.map.votes(name)[other]
         if votes >= 6 and SequenceMatcher(None, name, other).ratio() >= 0.6:
             return True

@@ -89,7 +89,14 @@ class Slicer:
         if name in self.old_scopes.read_free():
             return True
         star = self.old_scopes.star()
+        if star and any(m in star for m in self._from(name)):
+            return True
         return self.new_scopes.status(name, block, index) == "no" and bool(self.new_scopes.star() & star)
+
+    def _from(self, name: str) -> list[str]:
+        """The modules that new imports a name from."""
+        stmts = (n.stmt for n in self.new if isinstance(n.stmt, ast.ImportFrom) and name in header_binds(n.stmt))
+        return ["." * s.level + (s.module or "") for s in stmts]
 
     # -- what comes along
 
@@ -171,6 +178,10 @@ class Slicer:
                 )
 
     def _importable(self, stmt: ast.Import | ast.ImportFrom, name: str) -> None:
+        package = stmt.module.split(".")[0] if isinstance(stmt, ast.ImportFrom) and stmt.module else ""
+        starred = [m for m in self.old_scopes.star() if package and m.split(".")[0] == package]
+        if starred:
+            raise Refused("UNBOUND", f"{name} may come from {starred[0]}, of which everything is imported there")
         if not self.siblings:
             return
         module = (

@@ -13,12 +13,13 @@ import gc
 import io
 import re
 import tokenize
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from dataclasses import field as made
 from functools import cached_property, lru_cache
 from itertools import accumulate
+from keyword import iskeyword
 from typing import TypeVar
 
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -417,28 +418,63 @@ class Unwrap(ast.NodeTransformer):
 def identifiers(key: bytes) -> tuple[bytes, ...]:
     """The variables in a key, in order: no attributes, no keyword names; those inside f-strings too."""
     parts = parts_of(key)
-    return tuple(
-        p for i, p in enumerate(parts) if p.isalnum() or b"_" in p if not p[:1].isdigit() and not attribute(parts, i)
-    )
+    return tuple(p for i, p in enumerate(parts) if is_name(p) and not attribute(parts, i))
+
+
+@lru_cache(maxsize=1 << 15)
+def is_name(token: bytes) -> bool:
+    """Whether a token can be a variable."""
+    text = token.decode("utf-8", "replace")
+    return text.isidentifier() and not iskeyword(text)
 
 
 @lru_cache(maxsize=1 << 15)
 def parts_of(key: bytes) -> tuple[bytes, ...]:
     """The tokens of a key, those inside f-strings too."""
     out: list[bytes] = []
-    for token in key.split(b" "):
-        if token[-1:] == b'"' and token[:1] in b"fFrR":
-            out.extend(tokens(token.lstrip(b"fFrR").strip(b'"')))
+    for token in tokens(key):
+        if formatted(token):
+            for i, piece in enumerate(_FIELD.split(token)):
+                out.extend(tokens(piece) if i % 2 else [b'"' + piece + b'"'])
         else:
             out.append(token)
     return tuple(out)
+
+
+#: What an f-string reads: ``epoch`` of ``{epoch:3d}``.
+_FIELD = re.compile(rb"(?<!\{)\{((?:[^{}:!\[(]|\[[^]{}]*\]|\([^(){}]*\)|[\[(]|!=)+)(?=[:!}])")
+
+
+def formatted(token: bytes) -> bool:
+    """Whether a token is an f-string."""
+    return token[-1:] in b"\"'" and len(token) > 2 and (token[:1] in b"fF" or token[1:2] in b"fF")
 
 
 def attribute(parts: Sequence[bytes], i: int) -> bool:
     """Whether a token is an attribute or the name of a keyword argument, not a variable."""
     if i and parts[i - 1] == b".":
         return True
-    return i + 1 < len(parts) and i > 0 and parts[i + 1] == b"=" and parts[i - 1] in (b"(", b",") and b"(" in parts[:i]
+    if i == 0 or i + 2 >= len(parts) or parts[i + 1] != b"=" or parts[i + 2] == b"=":
+        return False
+    return parts[i - 1] in (b"(", b",") and b"(" in parts[:i] and b"def" not in parts[:i]
+
+
+def renamed(key: bytes, renames: Mapping[bytes, bytes]) -> bytes:
+    """A key with other names for its variables."""
+    parts = list(tokens(key))
+    for i, part in enumerate(parts):
+        if part in renames:
+            if not attribute(parts, i):
+                parts[i] = renames[part]
+        elif formatted(part):
+            pieces = _FIELD.split(part)
+            for k in range(1, len(pieces), 2):
+                pieces[k] = b"{" + _VARIABLE.sub(lambda found: renames.get(found[0], found[0]), pieces[k])
+            parts[i] = b"".join(pieces)
+    return b" ".join(parts)
+
+
+_VARIABLE = re.compile(rb"(?<![\w.\"'])[^\W\d]\w*(?![\w\"'])")
 
 
 class Version:
@@ -476,14 +512,7 @@ class Version:
         for node in self.nodes:
             if not any(w in node.key for w in renames):
                 continue
-            parts = node.key.split(b" ")
-            for i, part in enumerate(parts):
-                if part in renames and not attribute(parts, i):
-                    parts[i] = renames[part]
-                elif part[-1:] == b'"' and part[:1] in b"fFrR":
-                    for word, other in renames.items():
-                        parts[i] = re.sub(rb"(?<![\w.])" + re.escape(word) + rb"(?!\w)", other, parts[i])
-            node.alias = b" ".join(parts)
+            node.alias = renamed(node.key, renames)
             changed = changed or node.alias != node.key
         if not changed:
             return
