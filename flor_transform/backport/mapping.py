@@ -81,7 +81,8 @@ class Mapping:
                     out[name] += sum(1 for i in range(i1, i2) if a[i] == word and not attribute(a, i))
                 elif tag == "replace" and i2 - i1 == j2 - j1:
                     for i, j in zip(range(i1, i2), range(j1, j2), strict=True):
-                        if b[j] not in a and a[i] == word and not attribute(a, i) and not attribute(b, j) and is_name(b[j]):
+                        variables = not attribute(a, i) and not attribute(b, j) and is_name(b[j])
+                        if a[i] == word and variables and b[j] not in a:
                             out[b[j].decode()] += 2 if same_shape else 1
         return out
 
