@@ -172,7 +172,7 @@ class Result:
 
 def run() -> Iterator[str]:
     """A table: one column a tool."""
-    results = {tool: Result(_environment(tool)) for tool in TOOLS}
+    results = {tool: Result(environment(tool)) for tool in TOOLS}
     ctypes.CDLL(None).prctl(_SUBREAPER, 1, 0, 0, 0)
     for _ in range(_ROUNDS):
         for tool, result in results.items():
@@ -313,7 +313,7 @@ def _table(results: dict[Tool, Result]) -> Iterator[str]:
         yield row(f"asked afterwards, {name}: right", [r.texts.get(f"right {name}", "") for r in results.values()])
 
 
-def _environment(tool: Tool) -> str:
+def environment(tool: Tool) -> str:
     """The interpreter of a tool's environment, which is made if need be."""
     if not tool.needs:
         return sys.executable
