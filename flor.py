@@ -15,6 +15,7 @@ from flor_runtime.levels import DATA_PREP, INNR_LOOP, OUTR_LOOP
 if TYPE_CHECKING:
     from flor_runtime.jobs.batch import batch, cross_prod
     from flor_runtime.query import dataframe, full_pivot, log_records
+    from flor_transform.backport.library import backport
 
 __version__ = "0.1.0"
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "OUTR_LOOP",
     "SkipBlock",
     "arg",
+    "backport",
     "batch",
     "carry",
     "checkpoints",
@@ -36,8 +38,9 @@ __all__ = [
 ]
 
 
-#: Where the other names are: they need pandas, which a training script may not.
+#: Where the other names are: they need pandas, or the transformer, which a training script may not.
 _ELSEWHERE = {
+    "backport": "flor_transform.backport.library",
     "batch": "flor_runtime.jobs.batch",
     "cross_prod": "flor_runtime.jobs.batch",
     "dataframe": "flor_runtime.query",

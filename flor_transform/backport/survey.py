@@ -65,7 +65,7 @@ def survey(question: Question, shown: Shown | None = None) -> Survey:
         Stop, HistoryError: the question can't be answered; the message is one line and says what to do.
     """
     if not question.names:
-        raise Stop("--vars needs at least one name")
+        raise Stop("which statements? name at least one (--vars loss)")
     if question.revs and question.runs:
         raise Stop("--revs takes the versions of git's history, --runs those of recorded runs: one of the two")
     path, find = _source(question)
