@@ -129,17 +129,18 @@ def start_of(order: Order, home: Home) -> Start:
     here = str(Path.cwd())
     inside = Path(here).resolve().is_relative_to(order.project)
     folder = here if inside else str(Path(order.script).parent)
+    where = f", started in {folder}"
     if order.argv is not None:
-        return Start(order.argv, folder, f"arguments: {_shown(order.argv)}" if order.argv else "no arguments")
+        return Start(order.argv, folder, (f"arguments: {_shown(order.argv)}" if order.argv else "no arguments") + where)
     newest = next((run for run in reversed(_runs_of(order.script, home)) if not run.manifest().get("commit")), None)
     name = Path(order.script).name
     if newest is None:
-        return Start([], folder, f"no arguments: no run of {name} is recorded; give them behind `--`")
+        return Start([], folder, f"no arguments: no run of {name} is recorded; give them behind `--`{where}")
     manifest = newest.manifest()
     argv = secrets.unmask_arguments(manifest["argv"], manifest.get("masked"), os.environ)
     which = f"{newest.id[:8]} {manifest.get('name') or ''}".rstrip()
     said = _shown(manifest["argv"]) if argv else "none"
-    return Start(argv, manifest["cwd"], f"arguments of run {which}: {said}")
+    return Start(argv, manifest["cwd"], f"arguments of run {which}: {said}, started in {manifest['cwd']}")
 
 
 def sort(order: Order, home: Home) -> Sorted:

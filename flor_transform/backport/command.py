@@ -63,7 +63,7 @@ _ARGV = "flor.argv"
 
 
 @click.command("flor-backport", cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("script", required=False, type=click.Path(path_type=Path))
+@click.argument("scripts", nargs=-1, metavar="[SCRIPT]", type=click.Path(path_type=Path))
 @click.option("--vars", "names", required=True, metavar="A,B", help="Names that the newest script logs.")
 @click.option("--revs", metavar="RANGE", help="Versions of git's history (HEAD, v1..main), not those of recorded runs.")
 @click.option("--from", "origin", metavar="REV", help="Take the statements from SCRIPT as it is in this revision.")
@@ -83,7 +83,7 @@ _ARGV = "flor.argv"
 @click.option("--trust", is_flag=True, help="With --replay: run also the code of runs that you did not record here.")
 @click.option("--output-format", type=click.Choice(["table", "json", "github"]), default="table", show_default=True)
 @click.pass_context
-def backport_command(context: click.Context, /, names: str, **given: object) -> None:
+def backport_command(context: click.Context, /, names: str, scripts: tuple[Path, ...], **given: object) -> None:
     """Put log statements of SCRIPT into every older version of it.
 
     SCRIPT is today's file (default: the script of this project's newest run, as it is in the working tree). Its
@@ -93,7 +93,10 @@ def backport_command(context: click.Context, /, names: str, **given: object) -> 
     """
     wanted = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
     try:
-        code = _run(Options(names=wanted, argv=context.meta.get(_ARGV), **given))  # type: ignore[arg-type]
+        if len(scripts) > 1:
+            raise Stop("one script at a time: the modules that it imports are looked at with it")
+        script = scripts[0] if scripts else None
+        code = _run(Options(names=wanted, script=script, argv=context.meta.get(_ARGV), **given))  # type: ignore[arg-type]
     except (Stop, HistoryError) as error:
         click.echo(f"flor-backport: {error}", err=True)
         code = 2
@@ -130,7 +133,7 @@ def _check(options: Options) -> None:
         raise Stop("--dry-run writes nothing: it can't be combined with --out")
     if options.form != "files" and options.out is None:
         raise Stop("--as says what --out DIR gets: give that, too (--diff prints the patches)")
-    if options.argv is not None and not (options.replay and options.revs):
+    if options.argv is not None and not (options.replay and options.revs is not None):
         raise Stop("arguments behind -- are the script's, for --revs RANGE --replay: recorded runs have their own")
 
 
@@ -193,7 +196,7 @@ def _replay(found: Survey, options: Options) -> int:
     words = ["-j", str(options.jobs)] if options.jobs else []
     words += [word for word, is_given in given if is_given]
     sys.stdout.flush()
-    if not options.revs:
+    if options.revs is None:
         command = ["-m", "flor", "replay", *options.names, "--script", str(found.path)]
         command += ["--runs", options.runs] if options.runs else []
         return _start([sys.executable, *command, *words])

@@ -66,7 +66,7 @@ def survey(question: Question, shown: Shown | None = None) -> Survey:
     """
     if not question.names:
         raise Stop("which statements? name at least one (--vars loss)")
-    if question.revs and question.runs:
+    if question.revs is not None and question.runs:
         raise Stop("--revs takes the versions of git's history, --runs those of recorded runs: one of the two")
     path, find = _source(question)
     new = _today(path, question)
@@ -81,10 +81,12 @@ def survey(question: Question, shown: Shown | None = None) -> Survey:
         versions = find(modules | more)
         asked = _asked(question, versions)
         outcomes = _all(versions, new, question, shown)
-    before = [
-        byhand.remembered(repo, {v.vid for v in versions if v.repo == repo}) for repo in {v.repo for v in versions}
-    ]
-    outcomes = byhand.apply(outcomes, new, question.names, asked.union(*before))
+    before: set[At] = set()
+    for repo in {version.repo for version in versions}:
+        before |= byhand.remembered(repo, {v.vid for v in versions if v.repo == repo})
+    said_now = {(at.name, at.vid) for at in asked}
+    before = {at for at in before if (at.name, at.vid) not in said_now}
+    outcomes = byhand.apply(outcomes, new, question.names, asked | before)
     for at in asked:
         _check_place(at, outcomes)
     return Survey(path, new, outcomes)
@@ -95,7 +97,7 @@ def survey(question: Question, shown: Shown | None = None) -> Survey:
 
 def _source(question: Question) -> tuple[Path, Callable[[set[str]], list[ScriptVersion]]]:
     """Today's script, and what finds its older versions, oldest first, given the modules that count."""
-    if question.revs:
+    if question.revs is not None:
         path = _file(question.script if question.script is not None else _newest(history.runs()).path)
         repo, inside = _in_repository(path)
         return path, partial(history.revisions, repo, inside, question.revs)
@@ -128,7 +130,7 @@ def _newest(every: Sequence[Run]) -> Run:
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise Stop(f"{shown_path(path)}: no such file")
+        raise Stop(f"{shown_path(path)}: {'a folder: name the script' if path.is_dir() else 'no such file'}")
     return path
 
 
@@ -201,7 +203,8 @@ def _today(path: Path, question: Question) -> dict[str, bytes]:
     have = [name for data in files.values() for name in _logged(data)]
     missing = [n for n in question.names if n not in have and not any("{}" in h for h in have)]
     if missing:
-        raise Stop("; ".join(_unknown(n, have, path) for n in missing))
+        where = shown_path(path) + (f" of {question.origin}" if question.origin else "")
+        raise Stop("; ".join(_unknown(n, have, where) for n in missing))
     return files
 
 
@@ -224,10 +227,10 @@ def _logged(data: bytes) -> list[str]:
         return []
 
 
-def _unknown(name: str, have: Sequence[str], path: Path) -> str:
+def _unknown(name: str, have: Sequence[str], where: str) -> str:
     near = difflib.get_close_matches(name, have, n=3, cutoff=0.5)
     hint = f" (near: {', '.join(near)})" if near else f" (it logs: {', '.join(have)})" if have else " (it logs nothing)"
-    return f"{shown_path(path)} logs no {name!r}{hint}"
+    return f"{where} logs no {name!r}{hint}"
 
 
 def shown_path(path: Path) -> str:
@@ -304,7 +307,8 @@ def _asked(question: Question, versions: Sequence[ScriptVersion]) -> set[At]:
             raise Stop("--at places one statement: name it alone with --vars")
         mine = [v for v in versions if v.vid.startswith(rev) or any(rev in (r.name, r.id) for r in v.runs)]
         if len(mine) != 1:
-            raise Stop(f"--at {text}: {'no version' if not mine else 'several versions'} {rev!r}")
+            wrong = f"several versions begin with {rev!r}" if mine else f"no version {rev!r}, as the table shows them"
+            raise Stop(f"--at {text}: {wrong}")
         count = len(mine[0].data.splitlines())
         if int(line) > count + 1:
             raise Stop(f"--at {text}: {mine[0].path} has {count} lines in that version")
@@ -313,7 +317,17 @@ def _asked(question: Question, versions: Sequence[ScriptVersion]) -> set[At]:
 
 
 def _check_place(at: At, outcomes: Sequence[Outcome]) -> None:
-    for outcome in outcomes:
+    """See to it that the statement is where it was said to go.
+
+    Raises:
+        Stop: it can't be there, or has another place that is certain.
+    """
+    for outcome in (outcome for outcome in outcomes if outcome.version.vid == at.vid and at not in outcome.places):
         for _, refusal in outcome.result.refusals:
-            if outcome.version.vid == at.vid and refusal.name == at.name:
+            if refusal.name == at.name:
                 raise Stop(f"--at {at.vid[:8]}:{at.line}: {refusal.code}: {refusal.message}")
+        lines = [str(p.line) for _, p in outcome.result.placements if p.name == at.name]
+        raise Stop(
+            f"--at {at.vid[:8]}:{at.line}: {at.name} has its place in that version, in line {', '.join(lines)} of the "
+            "result: only what was refused is placed by hand"
+        )

@@ -25,6 +25,10 @@ def write(folder: Path, outcomes: Sequence[Outcome], form: str) -> int:
         Stop: it can't be written.
     """
     files = dict(_patches(outcomes) if form == "patches" else _files(outcomes))
+    for name in files:
+        in_the_way = [p for p in Path(name).parents if (folder / p).exists() and not (folder / p).is_dir()]
+        if in_the_way or (folder / name).is_dir():
+            raise Stop(f"{folder / (in_the_way[-1] if in_the_way else name)}: is in the way of what is to be written")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".flor-", dir=folder))
