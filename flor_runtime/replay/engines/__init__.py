@@ -48,7 +48,7 @@ class Engine(Protocol):
 
     def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
         """Begin a job. Its outcome has `code`, the exit code of its process, and `died`: a line that says how it
-        died, or None."""
+        died, or None; `cpu`, where it is known: the seconds that it has taken."""
 
     def __enter__(self) -> Self: ...
 

@@ -99,18 +99,18 @@ class _Zygote:
             self._end(number, OURS)
         return future
 
-    def _end(self, number: int, code: int) -> None:
+    def _end(self, number: int, code: int, cpu: float = 0.0) -> None:
         with self._lock:
             folder, future = self._waiting.pop(number, (None, None))
         if folder is not None and future is not None:
-            future.set_result(outcome_of(folder, code))
+            future.set_result({**outcome_of(folder, code), "cpu": cpu})
 
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             with contextlib.suppress(ValueError, KeyError):
                 answer = json.loads(line)
-                self._end(answer["id"], answer["code"])
+                self._end(answer["id"], answer["code"], answer["cpu"])
         # It died, and its workers with it.
         code = self._process.wait()
         for number in list(self._waiting):

@@ -1,8 +1,8 @@
 """A process that has imported the heavy libraries and forks a worker for each job: a start costs milliseconds.
 
 It has run no operation of torch, so that forking is safe. Jobs come as lines on stdin, `{"id": n, "path": job file}`;
-each end goes out as a line on stdout, `{"id": n, "code": exit code}`. When stdin closes, its workers are killed, with
-what they have started; they die with it, too, where the kernel sees to that.
+each end goes out as a line on stdout, `{"id": n, "code": exit code, "cpu": seconds}`. When stdin closes, its workers
+are killed, with what they have started; they die with it, too, where the kernel sees to that.
 """
 
 from __future__ import annotations
@@ -61,11 +61,12 @@ def serve(preload: list[str]) -> None:
                 request = json.loads(line)
                 workers[_fork(Path(request["path"]))] = request["id"]
         while workers:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 break
             _kill(pid)  # loaders' workers and other programs that it has left behind
-            answer = {"id": workers.pop(pid), "code": os.waitstatus_to_exitcode(status)}
+            code, cpu = os.waitstatus_to_exitcode(status), usage.ru_utime + usage.ru_stime
+            answer = {"id": workers.pop(pid), "code": code, "cpu": cpu}
             os.write(answers, json.dumps(answer).encode() + b"\n")
 
 
