@@ -79,8 +79,9 @@ def _replay(
         raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
     project = Path(runs[-1].manifest()["project"])
     placing.check_names(placing.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
-    machines = campaign.make_engine(engine, store or "", runs)
-    slots = jobs or int(knobs.get("REPLAY_JOBS")) or machines.slots or campaign.default_slots(runs)
+    machines = None if dry_run else campaign.make_engine(engine, store or "", runs)
+    room = machines.slots if machines is not None else 0
+    slots = jobs or int(knobs.get("REPLAY_JOBS")) or room or campaign.default_slots(runs)
     plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust)
     for result in others:
         _say(result)
