@@ -18,7 +18,7 @@ import shutil
 import stat
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from types import ModuleType
 from typing import Any, cast
 
@@ -440,20 +440,46 @@ def swap(swaps: Mapping[tuple[str, str], _Call]) -> None:
             if getattr(sys.modules[module], name) in members:
                 members.add(call)
     for module_name, loaded in list(sys.modules.items()):
-        if module_name in ("posix", __name__, Overlay.__module__) or module_name.startswith("importlib"):
-            continue
-        if not isinstance(loaded, ModuleType) or module_name == "_frozen_importlib_external":
-            continue
-        standard = module_name.partition(".")[0] in sys.stdlib_module_names
-        for name, value in list(vars(loaded).items()):
-            if (replacement := originals.get(id(value))) is not None:
+        known = _surveyed.get(module_name)
+        names, owners = known[1:] if known and known[0] is loaded else _holders(module_name, loaded, originals)
+        for name in names:
+            if (replacement := originals.get(id(vars(loaded).get(name)))) is not None:
                 setattr(loaded, name, replacement)
-            elif standard and issubclass(type(value), type):
-                _swap_members(value, originals)
+        for owner in owners:
+            _swap_members(owner, originals)
     openers = getattr(sys.modules.get("numpy.lib._datasource"), "_file_openers", None)
     table = getattr(openers, "_file_openers", None)
     if isinstance(table, dict) and None in table:
         table[None] = builtins.open
+
+
+_surveyed: dict[str, tuple[Any, list[str], list[type]]] = {}
+
+
+def survey() -> None:
+    """Look through the modules that are loaded by now, for the forks of this process: `swap` takes as long for the
+    others only."""
+    originals = {id(getattr(sys.modules[module], name)) for module, name in Calls(Overlay("/nowhere")).swaps()}
+    for name, loaded in list(sys.modules.items()):
+        _surveyed[name] = loaded, *_holders(name, loaded, originals)
+
+
+def _holders(module_name: str, loaded: Any, originals: Container[int]) -> tuple[list[str], list[type]]:
+    """The names in a module that stand for originals, and the classes of the standard library that hold some."""
+    if module_name in ("posix", __name__, Overlay.__module__) or module_name.startswith("importlib"):
+        return [], []
+    if not isinstance(loaded, ModuleType) or module_name == "_frozen_importlib_external":
+        return [], []
+    standard = module_name.partition(".")[0] in sys.stdlib_module_names
+    names, owners = [], []
+    for name, value in list(vars(loaded).items()):
+        if id(value) in originals:
+            names.append(name)
+        elif standard and issubclass(type(value), type):
+            held = [member.__func__ for member in list(vars(value).values()) if isinstance(member, staticmethod)]
+            if any(id(function) in originals for function in held):
+                owners.append(value)
+    return names, owners
 
 
 def _swap_members(owner: type, originals: Mapping[int, _Call]) -> None:

@@ -75,9 +75,11 @@ def _load_ours() -> None:
     with contextlib.suppress(Exception):
         for name in ("guard", "worker", "workspace"):
             importlib.import_module(f"flor_runtime.replay.{name}")
+        from flor_runtime.replay.redirect import survey
         from flor_runtime.runner import warm_up
 
         warm_up()
+        survey()
 
 
 def _random_states() -> dict[str, object]:
