@@ -243,14 +243,8 @@ class Queue:
         return db.execute(f"{union} ORDER BY jobid", (state, state)).fetchall()
 
     def _take(self, db: sqlite3.Connection, folder: JobFolder, owner: Owner, tries: int) -> Claim | None:
-        try:
-            manifest = folder.manifest()
-        except StoreError as error:
-            self.notes.append(str(error))
-            return None
-        if not self._trust and not folder.is_own(manifest):
-            note = f"job {folder.id}: {_FOREIGN}"
-            self.notes += [note] if note not in self.notes else []
+        manifest = self._own(folder)
+        if manifest is None:
             return None
         now_so = _state_of(folder, manifest)
         if now_so["state"] != "waiting":  # the tables are older than the files: another server has it, or had
@@ -280,22 +274,35 @@ class Queue:
         dead = had.is_dead() if had is not None else None
         if dead is None:
             dead = silence.is_over(folder.id, row["attempt"], row["beats"])
-        if not dead:
+        manifest = self._own(folder) if dead else None
+        if manifest is None:
             return None
         _bury(Owner.from_plain(attempt.get("child")))
         tries = int(row["tries"]) + 1
         with contextlib.suppress(StoreError):
             folder.note_attempt(row["attempt"], {**attempt, "outcome": "lost", "ended": wall_clock()})
-        manifest = folder.manifest()
         run = attempt.get("run")
+        self._update(db, manifest, folder.id, tries=tries)
         if folder.is_to_stop():
             self._end(db, folder, manifest, "cancelled", None, run)
         elif tries >= TRIES:
             self._end(db, folder, manifest, "failed", f"its server {had or ''} was killed".replace("  ", " "), run)
         else:
-            self._update(db, manifest, folder.id, state="waiting", tries=tries)
+            self._update(db, manifest, folder.id, state="waiting")
             return self._take(db, folder, owner, tries)
-        self._update(db, manifest, folder.id, tries=tries)
+        return None
+
+    def _own(self, folder: JobFolder) -> dict[str, Any] | None:
+        """What a job is to do, if it may be done here."""
+        try:
+            manifest = folder.manifest()
+        except StoreError as error:
+            note = str(error)
+        else:
+            if self._trust or folder.is_own(manifest):
+                return manifest
+            note = f"job {folder.id}: {_FOREIGN}"
+        self.notes += [note] if note not in self.notes else []
         return None
 
     def _end(
@@ -371,8 +378,8 @@ class Queue:
             folder.ask_to_stop()
             owner = Owner.from_plain(folder.attempt(attempt).get("owner")) if state == "running" else None
             if state == "waiting" or (owner is not None and owner.is_dead()):
-                child = Owner.from_plain(folder.attempt(attempt).get("child"))
-                _bury(child)
+                if folder.is_own(manifest):
+                    _bury(Owner.from_plain(folder.attempt(attempt).get("child")))
                 self._end(db, folder, manifest, "cancelled", None, None)
                 return "cancelled"
             return "running"

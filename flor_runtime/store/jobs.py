@@ -172,10 +172,10 @@ class JobFolder:
 def numbers(home: Home) -> list[int]:
     """The numbers of all folders of jobs, also of those that are just being made."""
     try:
-        names = os.listdir(home.jobs)  # noqa: PTH208
+        entries = list(os.scandir(home.jobs))
     except OSError:
         return []
-    return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+    return sorted(int(e.name) for e in entries if _NUMBER.fullmatch(e.name) and e.is_dir(follow_symlinks=False))
 
 
 def find(home: Home, number: int) -> JobFolder | None:

@@ -239,6 +239,32 @@ def test_a_job_of_another_user_is_not_done_unless_that_is_asked_for(
     assert Queue(place.home, trust=True).claim(me(), Silence()) is not None
 
 
+def test_no_process_is_ended_for_a_job_of_another_user(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLOR_KEY", str(tmp_path / "another key"))
+    place.add("")
+    first = place.queue.claim(gone(1), Silence())
+    assert first is not None
+    mine = subprocess.Popen(["sleep", "60"], start_new_session=True)
+    place.queue.note_child(first, mine.pid)
+    monkeypatch.undo()
+    assert place.queue.claim(me(), Silence()) is None
+    assert place.queue.cancel(1) == "cancelled"
+    assert mine.poll() is None
+    mine.kill()
+    mine.wait()
+
+
+def test_a_folder_that_is_a_link_is_no_job(place: Place) -> None:
+    place.add("")
+    real = place.home.jobs / "1"
+    real.rename(place.folder / "elsewhere")
+    real.symlink_to(place.folder / "elsewhere")
+    assert place.queue.claim(me(), Silence()) is None
+    assert place.queue.rows() == []
+
+
 def test_a_job_that_was_changed_is_another_users(place: Place) -> None:
     place.add("did it")
     path = JobFolder(place.home.jobs / "1").path / "job.json"
