@@ -192,7 +192,11 @@ class Queue:
         Raises:
             StoreError: the store can't be written.
         """
-        added = [JobFolder.create(self.home, data).id for data in jobs]
+        added: list[int] = []
+        last = max(files.numbers(self.home), default=0)
+        for data in jobs:
+            last = JobFolder.create(self.home, data, last).id
+            added.append(last)
         with self._transaction():
             return added
 

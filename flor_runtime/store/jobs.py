@@ -41,14 +41,13 @@ class JobFolder:
         self.id = int(path.name)
 
     @classmethod
-    def create(cls, home: Home, data: Mapping[str, Any]) -> JobFolder:
-        """Put a job in, under the next free number.
+    def create(cls, home: Home, data: Mapping[str, Any], after: int) -> JobFolder:
+        """Put a job in, under the next free number after this one.
 
         Raises:
             StoreError: the home can't be written.
         """
-        taken = numbers(home)
-        number = max(taken, default=0)
+        number = after
         while True:
             number += 1
             path = home.jobs / str(number)
