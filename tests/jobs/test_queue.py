@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flor_runtime import knobs
+from flor_runtime.checks import Look, examine
 from flor_runtime.errors import FlorError, StoreError
 from flor_runtime.jobs.owner import Owner
 from flor_runtime.jobs.queue import Queue, Silence
@@ -274,6 +275,25 @@ def test_a_job_that_was_changed_is_another_users(place: Place) -> None:
 
     write_json(path, {**data, "args": ["--evil"]})
     assert place.queue.claim(me(), Silence()) is None
+
+
+def test_doctor_looks_at_jobs(place: Place) -> None:
+    for _ in range(3):
+        place.add("")
+    claim = place.queue.claim(me(), Silence())
+    assert claim is not None
+    claim.folder.log(1).write_text("printed")
+    place.queue.leave(claim, "finished")
+    place.queue.cancel(2)
+    found = list(examine(place.home, Look()))
+    assert found == []
+    path = place.home.jobs / "3" / "job.json"
+    path.write_bytes(path.read_bytes().replace(b"train.py", b"trick.py"))
+    (place.home.jobs / "2" / "end.json").write_text("{}")
+    (place.home.jobs / "1" / "attempt-2.json").touch()
+    assert [(finding.file, finding.is_damage) for finding in examine(place.home, Look())] == [
+        ("jobs/1/attempt-2.json", False), ("jobs/2/end.json", True), ("jobs/3/job.json", True),
+    ]  # fmt: skip
 
 
 def test_foreign_tables_of_the_same_name_are_refused(place: Place) -> None:
