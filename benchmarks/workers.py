@@ -29,7 +29,7 @@ from flor_runtime.replay.replayer import WEAK, Goal
 from flor_runtime.replay.worker import Job
 from flor_runtime.store.layout import Home, RunFolder
 
-_EPOCHS = int(os.environ.get("BENCH_EPOCHS", "20"))
+_EPOCHS = int(os.environ.get("BENCH_EPOCHS", "30"))
 _STARTS = 12
 _SLOTS = 2
 
@@ -69,7 +69,7 @@ optimizer = Optimizer()
 for epoch in range(12):
     for batch in range(4):
         optimizer.step(batch)
-        time.sleep(0.01 * 1.5**epoch / 4)
+        time.sleep(0.05 * 1.5**epoch / 4)
         # probe
     print(epoch)
 """

@@ -87,4 +87,5 @@ def _counts(progress: Progress) -> str:
 
 
 def _left(progress: Progress) -> str:
-    return f"about {duration(progress.until)} left on {progress.workers} workers"
+    workers = "1 worker" if progress.workers == 1 else f"{progress.workers} workers"
+    return f"about {duration(progress.until)} left on {workers}"
