@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from flor_transform import diagnostics
 from flor_transform.analysis import hazards, idioms
@@ -32,6 +32,9 @@ from flor_transform.settings import Settings
 from flor_transform.source import Insertion, Source, splice
 from flor_transform.strip import is_instrumented, strip_text
 from flor_transform.verify import verify
+
+if TYPE_CHECKING:
+    from flor_transform.analysis.slicing import LeftOut
 
 Entry = TypeVar("Entry", MainLoop, Block)
 
@@ -89,6 +92,27 @@ def instrument_files(
     `main_loops` says for some of the files in which line the main loop begins, as the pragma does.
     """
     return _run(list(scripts), sources, settings or Settings(), main_loops=main_loops or {})
+
+
+def left_out(
+    script: str,
+    sources: Mapping[str, bytes],
+    plans: Mapping[str, Plan],
+    marks: Mapping[str, Iterable[int]],
+    *,
+    settings: Settings | None = None,
+) -> tuple[LeftOut, ...]:
+    """Which statements of the main loop a replay for the marked lines need not execute; see `analysis.slicing`."""
+    from flor_transform.analysis import slicing
+
+    try:
+        files, _ = _load([script], sources)
+        if any(file.instrumented for file in files.values()):
+            return ()
+        project = Project({path: file.module for path, file in files.items()}, [script])
+        return slicing.left_out(Effects(project, settings or Settings()), plans, marks)
+    except (SourceError, RecursionError):
+        return ()
 
 
 @dataclass

@@ -33,6 +33,12 @@ _NO_FALLTHROUGH = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE", "
                    "JUMP_BACKWARD_NO_INTERRUPT", "INTERPRETER_EXIT"}  # fmt: skip
 
 
+#: Tests that a replay puts before statements which it may leave out. What they guard counts as running: the names of a
+#: stretch are to be those that they were when it was recorded.
+GUARDS = frozenset({"__flor_whole__", "__flor_never__"})
+_BETWEEN = frozenset({"TO_BOOL", "EXTENDED_ARG", "CACHE", "NOT_TAKEN"})
+
+
 @cache
 def _kinds(op: str) -> tuple[str, ...]:
     """What an instruction of that name does to its names, in their order; empty: it uses none."""
@@ -54,7 +60,8 @@ def _accesses(code: CodeType, instruction: dis.Instruction) -> list[tuple[str, s
     if not code.co_flags & inspect.CO_OPTIMIZED and "_FAST" in instruction.opname:
         return []  # the own variables of a comprehension in a module
     names = instruction.argval if isinstance(instruction.argval, tuple) else (instruction.argval,)
-    return [(kinds[min(n, len(kinds) - 1)], name) for n, name in enumerate(names) if isinstance(name, str)]
+    return [(kinds[min(n, len(kinds) - 1)], name) for n, name in enumerate(names) if isinstance(name, str)
+            and name not in GUARDS]  # fmt: skip
 
 
 def _cached(function: Callable[..., R]) -> Callable[..., R]:
@@ -455,6 +462,14 @@ def _flow(code: CodeType) -> tuple[list[list[int]], list[int | None]]:
     return successors, handler_of
 
 
+def _leaves_out(instructions: list[dis.Instruction], n: int) -> bool:
+    """True if an instruction is the jump over what a guard's test stands before."""
+    if not instructions[n].opname.startswith("POP_JUMP"):
+        return False
+    before = next((i for i in reversed(instructions[:n]) if i.opname not in _BETWEEN), None)
+    return before is not None and before.argval in GUARDS
+
+
 @_cached
 def _live_before(code: CodeType) -> tuple[frozenset[str], dict[str, int], list[int]]:
     """(names that are always live, the bit of each other name, the bits that are live before each instruction)."""
@@ -463,6 +478,8 @@ def _live_before(code: CodeType) -> tuple[frozenset[str], dict[str, int], list[i
     bit = {name: 1 << n for n, name in enumerate(names)}
     use, kill = [0] * len(instructions), [0] * len(instructions)
     successors, handler_of = _flow(code)
+    if not GUARDS.isdisjoint(code.co_names):
+        successors = [[n + 1] if _leaves_out(instructions, n) else to for n, to in enumerate(successors)]
     for n, i in enumerate(instructions):
         for what, name in _accesses(code, i):
             if what == "load" or i.opname.startswith("DELETE"):  # deleting an unbound name fails

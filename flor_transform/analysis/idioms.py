@@ -242,6 +242,40 @@ STATELESS_CLASS = re.compile(
     r"DataLoader|Path|PosixPath|ArgumentParser|Namespace|SummaryWriter|device|Tensor|tensor|arange|parse_args|getLogger|time|perf_counter)$"
 )
 
+# -- what a replay may leave out --------------------------------------------------------------------------------------
+
+#: libraries (and their parts) whose calls leave nothing behind but what a checkpoint restores, random numbers and files
+RESTORABLE_LIBRARY = re.compile(
+    r"^(torch(?!\.(distributed|multiprocessing|backends|hub|jit|compile|cuda(?!\.(empty_cache|synchronize|memory_\w+|"
+    r"max_memory_\w+|is_available|device_count|amp\.autocast))|profiler))|numpy|math|random|time|json|copy|pandas|"
+    r"PIL|torchvision|sklearn|scipy|torchmetrics|tqdm|itertools|functools|collections|operator|statistics|"
+    r"pickle|csv|datetime|pprint|einops|shutil|pathlib|os\.(path|makedirs|mkdir|remove|rename|replace|listdir|getcwd|"
+    r"getenv|environ\.get))\b"
+)
+#: libraries whose calls draw pictures
+DRAWING_LIBRARY = re.compile(r"^(matplotlib(?!\.(use$|rc|pyplot\.switch))|seaborn)\b")
+#: functions that switch something of a library on or off, or hand it a function of the program
+SWITCHING_NAME = re.compile(
+    r"^(set_|use_|switch_|enable|disable|register|install|init$|init_process|unregister|reset|close$|chdir|filterwarnings|"
+    r"simplefilter|basicConfig|signal|atexit|compile|backward$|grad$)|hook"
+)
+#: functions and methods that draw random numbers, or set what they are drawn from
+DRAWING_NAME = re.compile(
+    r"rand|shuffle|permutation|choice|sampl|dropout|normal|uniform|bernoulli|multinomial|poisson|exponential|geometric|"
+    r"cauchy|kaiming|xavier|trunc_|orthogonal|noise|seed|gumbel|augment|transform|generate|loader|^next$|^iter$",
+    _I,
+)
+#: variables that hold a loss or a metric
+LOSS_NAME = re.compile(r"criterion|loss|^mse$|^bce$|^ce$|metric|accuracy", _I)
+#: methods, besides `PURE_METHODS`, whose effects are on their object alone, or on files
+RESTORABLE_METHODS = frozenset(
+    {"append", "extend", "insert", "pop", "popleft", "appendleft", "update", "add", "discard", "setdefault", "clear",
+     "sort", "reverse", "eval", "train", "zero_grad", "step", "load_state_dict", "forward", "add_text", "add_figure",
+     "add_images", "log_metrics", "legend", "title", "xlabel", "ylabel", "set_title", "set_xlabel", "set_ylabel",
+     "grid", "imshow", "subplots", "scatter", "hist", "to_csv", "to_json", "save", "dump", "strftime", "average", "data",
+     "mul_", "add_", "copy_", "zero_", "fill_", "clamp", "clamp_", "square", "predict", "predict_proba", "score"}
+)  # fmt: skip
+
 # -- loops owned by a framework ---------------------------------------------------------------------------------------
 
 #: (package roots, methods that run the loop, what to call it, what to use instead)
