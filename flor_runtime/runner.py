@@ -60,6 +60,7 @@ class Program:
         self._name = script.resolve().name
         self.settings = settings
         self.orders: Orders = {}  # of sets in the script, where these were asked for
+        self.reshape: Callable[[str, ast.Module], ast.Module] = lambda name, tree: tree  # a file's, when it is compiled
         self.sources: dict[str, bytes] = {self._name: source}
         self.results: dict[str, Any] = {}
         if not instrument:
@@ -132,7 +133,7 @@ class Program:
                     source,
                     result.insertions if result is not None else (),
                     filename,
-                    wrap,
+                    lambda tree: (wrap or ast.fix_missing_locations)(self.reshape(name, tree)),
                 )
             finally:
                 sys.setrecursionlimit(limit)

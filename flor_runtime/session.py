@@ -53,6 +53,7 @@ class MainLoop:
     def __init__(self, entry: int, advance: Callable[[int], None]) -> None:
         self.entry = entry
         self.turn = 0
+        self.restored = False  # to the beginning of a turn that began when it was recorded
         self.blocks: dict[str, int] = {}  # executions in this turn, by name
         self.advance = advance  # draw and drop elements up to a turn
         self.iterator: Any = None  # what a `for` draws from
@@ -381,9 +382,9 @@ class _While:
         session.close_above(self._level)
         if loop is not None:
             loop._range = (self._start, self._stop)
-            before = loop.turn
+            loop.restored = False
             session.guard(session.keeper.turn, loop, frame)
-            if loop.turn != before:  # restored to the beginning of a later turn, whose test held when it was recorded
+            if loop.restored:  # the test of that turn held when it was recorded
                 condition = True
         if not condition:
             self.close()

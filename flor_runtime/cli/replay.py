@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("-y", "--yes", is_flag=True, help="Don't ask.")
 @click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
 @click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
+@click.option("--no-slice", is_flag=True, help="Run also what of a turn the new statements don't need.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and what it costs.")
 def command(
     names: tuple[str, ...],
@@ -33,6 +34,7 @@ def command(
     yes: bool,
     again: bool,
     trust: bool,
+    no_slice: bool,
     dry_run: bool,
 ) -> None:
     """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
@@ -42,7 +44,7 @@ def command(
     from flor_runtime.errors import FlorError
 
     try:
-        code = _replay(names, script, chosen, jobs, engine, store, yes, again, trust, dry_run)
+        code = _replay(names, script, chosen, jobs, engine, store, yes, again, trust, no_slice, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
@@ -59,6 +61,7 @@ def _replay(
     yes: bool,
     again: bool,
     trust: bool,
+    no_slice: bool,
     dry_run: bool,
 ) -> int:
     from flor_runtime import knobs
@@ -82,7 +85,7 @@ def _replay(
     machines = None if dry_run else campaign.make_engine(engine, store or "", runs)
     room = machines.slots if machines is not None else 0
     slots = jobs or int(knobs.get("REPLAY_JOBS")) or room or campaign.default_slots(runs)
-    plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust)
+    plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust, not no_slice)
     for result in others:
         _say(result)
     for planned in plans:
@@ -91,6 +94,9 @@ def _replay(
         click.echo(
             f"{_label(planned.run.id, planned.manifest)}  {what}: about {planned.estimate:.1f} s{segments}", err=True
         )
+        for part in reversed(planned.left_out):
+            when = "" if part.always else ", where a checkpoint follows"
+            click.echo(f"    not needed{when}: line {part.start}: {part.text}", err=True)
     if plans:
         total = max(
             sum(plan.estimate * len(plan.goals) for plan in plans) / slots, max(plan.estimate for plan in plans)

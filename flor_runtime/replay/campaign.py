@@ -113,13 +113,20 @@ def newest_script(folder: Path, home: Home) -> Path:
 
 
 def make_plans(
-    runs: Iterable[RunFolder], script: Path, names: list[str], slots: int, again: bool, trust: bool = False
+    runs: Iterable[RunFolder],
+    script: Path,
+    names: list[str],
+    slots: int,
+    again: bool,
+    trust: bool = False,
+    slices: bool = True,
 ) -> tuple[list[RunPlan], list[RunResult]]:
     """Plan each run; gives the plans of those with something to do, and the results of the others.
 
     Args:
         again: recover also what an earlier replay has recovered.
         trust: run also the code of runs that this user has not signed.
+        slices: leave out what of a turn the new statements don't need.
     """
     plans: list[RunPlan] = []
     others: list[RunResult] = []
@@ -132,7 +139,7 @@ def make_plans(
                 raise ReplayError(FOREIGN)
             with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
                 new = project_files(Path(manifest["project"]), manifest["script"])
-                plan = plan_run(run, new, names, each, Path(scratch) / "code", again)
+                plan = plan_run(run, new, names, each, Path(scratch) / "code", again, slices)
         except FlorError as error:
             others.append(RunResult(run, manifest, error=str(error)))
             continue

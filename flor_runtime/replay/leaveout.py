@@ -82,8 +82,9 @@ def _is_part_of_a_block(stmt: ast.stmt) -> bool:
 
 def _calls(stmt: ast.stmt, method: str) -> bool:
     match stmt:
-        case ast.Expr(value=ast.Call(func=ast.Attribute(value=owner, attr=attr))) | ast.Assign(
-            value=ast.Call(func=ast.Attribute(value=owner, attr=attr))
+        case (
+            ast.Expr(value=ast.Call(func=ast.Attribute(value=owner, attr=attr)))
+            | ast.Assign(value=ast.Call(func=ast.Attribute(value=owner, attr=attr)))
         ):
             last = owner.attr if isinstance(owner, ast.Attribute) else owner.id if isinstance(owner, ast.Name) else ""
             return attr == method and last == "SkipBlock"

@@ -47,7 +47,10 @@ class Segment:
         """What a worker is told."""
         plan = self.of.plan
         patched = {name: text.decode("utf-8", "surrogateescape") for name, text in plan.placed.patched.items()}
-        return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env)
+        left_out: dict[str, list[tuple[int, int, bool]]] = {}
+        for part in plan.left_out if self.goal.partial else ():
+            left_out.setdefault(part.file, []).append((part.start, part.stop, part.always))
+        return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env, left_out)
 
     def turns_after(self, claimed: Place | None) -> int:
         """Turns that are not done."""

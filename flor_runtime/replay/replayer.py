@@ -10,6 +10,7 @@ from typing import Any
 
 from flor_runtime import surroundings
 from flor_runtime.errors import CheckpointError, ReplayError, RestoreError
+from flor_runtime.replay.leaveout import whole_turns
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, process, rng
 from flor_runtime.state.compare import NOWHERE, Origin, compare
@@ -37,6 +38,8 @@ class Goal:
         probed: names of blocks that must run in a wanted turn.
         to_end: go on to the end of the program.
         mode: WEAK, STRONG or SERIAL.
+        partial: leave out of a wanted turn what it does not need, where the state of a later one's beginning is
+            restored afterwards or nothing follows; WEAK only.
     """
 
     turns: dict[int, list[int]]
@@ -44,6 +47,7 @@ class Goal:
     probed: frozenset[str]
     to_end: bool
     mode: str
+    partial: bool = False
 
 
 @dataclass
@@ -94,6 +98,7 @@ class Replayer:
         self._facts = facts
         self._sources: dict[int, list[Any]] = {}  # what the iterator of each main loop draws from
         self._last_starts: dict[int, int] = {}  # of each entry into a main loop
+        self._partial = False  # something of the turn that ends now was left out
         self.outcome = Outcome()
         self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
         self.claim: Callable[[int, int], bool] = _always  # (entry, turn): whether the next one is still ours to run
@@ -124,16 +129,31 @@ class Replayer:
         objects = (*self._session.objects, *self._sources.get(loop.entry, ()))
         if loop.turn == 0 and self._goal.mode == WEAK:
             loop.anchors = self._anchors(loop, frame, objects)
-        self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), f"before turn {loop.turn + 1}")
+        if not self._partial:
+            self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), f"before turn {loop.turn + 1}")
         destination = self._destination(loop)
         if destination is None or not self.claim(loop.entry, destination):
             self._finish()
             return
         if self._goal.mode == WEAK:
-            self._jump(loop, frame, stretch, destination)
+            if not self._jump(loop, frame, stretch, destination) and self._partial:
+                raise ReplayError(f"what was left out of turn {loop.turn} could not be made good")
+            self._partial = self._may_be_partial(loop)
+            whole_turns(not self._partial)
             if loop.turn >= self._last_start(loop):
                 loop.anchors = "", []  # nothing is to live longer than it did, or weak references would tell
         self.outcome.turns_run += 1
+
+    def _may_be_partial(self, loop: MainLoop) -> bool:
+        """Whether what the turn that begins now does not need may be left out of it: nothing follows, or a state."""
+        turns = self._goal.turns.get(loop.entry, ())
+        if not self._goal.partial or loop.turn not in turns:
+            return False
+        following = next((turn for turn in turns if turn > loop.turn), self._end(loop))
+        if following is None:
+            return True
+        starts = (self._start(loop, turn) for turn in range(loop.turn + 1, following + 1))
+        return any(entry is not None and entry.blobs[-1][0] == loop.anchors[0] for entry in starts)
 
     def _anchors(self, loop: MainLoop, frame: FrameType, objects: tuple[Any, ...]) -> tuple[str, list[Any]]:
         """(digest of the paths, the live objects there): what the checkpoints of this loop refer to; nothing if there
@@ -160,7 +180,7 @@ class Replayer:
             end = self._end(loop)
             for turn in (*self._goal.turns.get(loop.entry, ()), *(() if end is None else (end,))):
                 found = next((t for t in range(turn, at, -1) if self._start(loop, t)), found)
-                at = max(at, turn + 1)
+                at = max(at, turn if self._goal.partial else turn + 1)
             self._last_starts[loop.entry] = found
         return self._last_starts[loop.entry]
 
@@ -178,9 +198,10 @@ class Replayer:
             return (self._goal.counts[loop.entry] if loop.entry < len(self._goal.counts) else 0) - 1
         return None
 
-    def _jump(self, loop: MainLoop, frame: FrameType, stretch: Stretch, destination: int) -> None:
+    def _jump(self, loop: MainLoop, frame: FrameType, stretch: Stretch, destination: int) -> bool:
+        """Restore the state of the latest turn up to the destination that has one; False if none after this has."""
         digest, located = loop.anchors
-        for turn in range(destination, loop.turn, -1):
+        for turn in range(destination, loop.turn - self._partial, -1):
             entry = self._start(loop, turn)
             if entry is None or entry.blobs[-1][0] != digest:
                 continue
@@ -196,11 +217,13 @@ class Replayer:
             except StopIteration:
                 raise ReplayError(f"what the main loop goes over ends before turn {turn + 1}") from None
             loop.turn = turn
+            loop.restored = True
             with process.no_collection():
                 self._replace(write())
                 rng.restore(ambient)
             self.outcome.jumps += 1
-            return
+            return True
+        return False
 
     # -- blocks --------------------------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from flor_runtime.replay.claims import Place
-from flor_runtime.replay.replayer import Goal
+from flor_runtime.replay.replayer import WEAK, Goal
 
 
 def places(goal: Goal) -> list[Place]:
@@ -42,7 +42,8 @@ def merged(goals: Iterable[Goal], mode: str) -> Goal:
     first, *others = goals
     wanted = {place for goal in (first, *others) for place in places(goal)}
     turns = {entry: sorted(turn for e, turn in wanted if e == entry) for entry in sorted({e for e, _ in wanted})}
-    return replace(first, turns=turns, to_end=first.to_end or any(goal.to_end for goal in others), mode=mode)
+    to_end = any(goal.to_end for goal in (first, *others))
+    return replace(first, turns=turns, to_end=to_end, mode=mode, partial=first.partial and mode == WEAK)
 
 
 def _only(goal: Goal, left: Iterable[Place]) -> dict[int, list[int]]:

@@ -21,6 +21,7 @@ from flor_runtime.importing import when_imported
 from flor_runtime.inputs import read_inputs
 from flor_runtime.literals import orders_of
 from flor_runtime.replay.claims import Claims, Place
+from flor_runtime.replay.leaveout import Part, guarded, whole_turns
 from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
@@ -49,6 +50,7 @@ class Job:
         trust: restore also what this user has not signed.
         env: variables of the slot that it runs in, over those of the run.
         repo: where the run's code is, if not where the run says.
+        left_out: statements that the new ones don't need, by file: (first line, last line, always).
     """
 
     run: str
@@ -58,6 +60,7 @@ class Job:
     trust: bool = False
     env: dict[str, str] = field(default_factory=dict)
     repo: str = ""
+    left_out: dict[str, list[tuple[int, int, bool]]] = field(default_factory=dict)
 
     def to_json(self) -> str:
         data = asdict(self)
@@ -144,6 +147,9 @@ class _Worker:
         source = place.script.read_bytes()
         program = Program.of_run(place.script, source, manifest.get("settings") or {})
         seed = {"PYTHONHASHSEED": manifest.get("hash_seed") or "random"}
+        parts = {path: [Part(*part) for part in parts] for path, parts in self._job.left_out.items()}
+        program.reshape = lambda name, tree: guarded(tree, parts.get(name, ()))
+        whole_turns(True)
         program.orders = orders_of(source, [sys.executable], {**os.environ, **seed})
         reader = Reader(self._run.ckpt, trust=self._job.trust)
         facts = read_facts(self._run)

@@ -252,6 +252,13 @@ RESTORABLE_LIBRARY = re.compile(
     r"pickle|csv|datetime|pprint|einops|shutil|pathlib|os\.(path|makedirs|mkdir|remove|rename|replace|listdir|getcwd|"
     r"getenv|environ\.get))\b"
 )
+#: functions and methods that give a number or a text, or nothing: no object that anything else holds
+SCALAR_CALLS = frozenset(
+    {"item", "len", "float", "int", "str", "bool", "round", "format", "repr", "isinstance", "hasattr", "id", "range",
+     "time", "perf_counter", "tolist", "numel", "dim", "size", "exists", "join", "strftime", "print", "is_available",
+     "isfile", "isdir", "startswith", "endswith", "lower", "upper", "strip", "split", "replace", "get_last_lr", "hash",
+     "log", "info", "debug", "warning", "isnan", "isinf", "isfinite", "issubclass", "ord", "chr", "title", "count"}
+)  # fmt: skip
 #: libraries whose calls draw pictures
 DRAWING_LIBRARY = re.compile(r"^(matplotlib(?!\.(use$|rc|pyplot\.switch))|seaborn)\b")
 #: functions that switch something of a library on or off, or hand it a function of the program
@@ -272,8 +279,9 @@ RESTORABLE_METHODS = frozenset(
     {"append", "extend", "insert", "pop", "popleft", "appendleft", "update", "add", "discard", "setdefault", "clear",
      "sort", "reverse", "eval", "train", "zero_grad", "step", "load_state_dict", "forward", "add_text", "add_figure",
      "add_images", "log_metrics", "legend", "title", "xlabel", "ylabel", "set_title", "set_xlabel", "set_ylabel",
-     "grid", "imshow", "subplots", "scatter", "hist", "to_csv", "to_json", "save", "dump", "strftime", "average", "data",
-     "mul_", "add_", "copy_", "zero_", "fill_", "clamp", "clamp_", "square", "predict", "predict_proba", "score"}
+     "grid", "imshow", "subplots", "scatter", "hist", "to_csv", "to_json", "save", "dump", "strftime", "average",
+     "data", "mul_", "add_", "copy_", "zero_", "fill_", "clamp", "clamp_", "square", "predict", "predict_proba",
+     "score"}
 )  # fmt: skip
 
 # -- loops owned by a framework ---------------------------------------------------------------------------------------

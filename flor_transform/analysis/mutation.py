@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from flor_transform.analysis import idioms
@@ -35,7 +35,6 @@ class Mutations:
         self.effects = effects
         self.project = effects.project
         self._touched: dict[int, Touched] = {}
-        self._aliases: dict[int, Callable[[str], set[str]]] = {}
 
     def roots(self, function: Function, nodes: Iterable[ast.AST], depth: int = 0) -> list[str]:
         """Names of what these statements may change in place, in order of appearance.
@@ -44,12 +43,6 @@ class Mutations:
         done to `raw` is done to `model`.
         """
         return _Walk(self, function, depth).run(nodes).changed
-
-    def aliases(self, function: Function) -> Callable[[str], set[str]]:
-        """What a name of a function may stand for anywhere in it: after `raw = model.module`, `raw` for `model`."""
-        if id(function) not in self._aliases:
-            self._aliases[id(function)] = _Walk(self, function, 0).bind(function.node.body).resolved
-        return self._aliases[id(function)]
 
     def touched(self, function: Function, depth: int = 0) -> Touched:
         key = id(function)
@@ -79,23 +72,15 @@ class _Walk:
 
     def run(self, nodes: Iterable[ast.AST]) -> _Walk:
         walked = [each for node in nodes for each in _in_source_order(node)]
-        self._bind_all(walked)
+        for node in walked:
+            if node.__class__ in _BINDING:
+                self._bind(node)
         for node in walked:
             if isinstance(node, ast.Call):
                 self._call(node)
             elif isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
                 self.change(node)
         return self
-
-    def bind(self, nodes: Iterable[ast.AST]) -> _Walk:
-        """Note the aliases only."""
-        self._bind_all(each for node in nodes for each in _in_source_order(node))
-        return self
-
-    def _bind_all(self, nodes: Iterable[ast.AST]) -> None:
-        for node in nodes:
-            if node.__class__ in _BINDING:
-                self._bind(node)
 
     @property
     def changed(self) -> list[str]:

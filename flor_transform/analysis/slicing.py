@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from flor_transform.analysis import idioms
-from flor_transform.analysis.changeset import Changes
+from flor_transform.analysis.aliases import Aliases, Variable
 from flor_transform.analysis.effects import Effects
 from flor_transform.analysis.mutation import Mutations
 from flor_transform.analysis.names import Function, dotted, last_name, own_nodes, root_name
@@ -50,11 +50,11 @@ class LeftOut:
 
 @dataclass
 class _Does:
-    """What running some statements does. Names stand for all that is reached by them."""
+    """What running some statements does: to variables, and to objects (by the class of the names that reach them)."""
 
-    binds: set[str] = field(default_factory=set)
-    changes: set[str] = field(default_factory=set)
-    reads: set[str] = field(default_factory=set)
+    binds: set[Variable] = field(default_factory=set)
+    changes: set[Variable] = field(default_factory=set)
+    reads: set[Variable] = field(default_factory=set)
     also: set[str] = field(default_factory=set)  # RANDOM, READS, WRITES, DRAWS, UNKNOWN, LEAVES, "block ..."
 
     def disturbs(self, needed: _Does) -> bool:
@@ -122,7 +122,7 @@ class _Slicer:
         self._effects = effects
         self._project = effects.project
         self._mutations = Mutations(effects)
-        self._changes = Changes(effects)
+        self._aliases = Aliases(effects.project)
         self._plans = plans
         self._function = function
         self._loop = loop
@@ -225,39 +225,40 @@ class _Slicer:
 
     def _statement(self, stmt: ast.stmt) -> _Does:
         function = self._function
-        found = _Does()
-        # What a name stands for is told by all of the function: `raw = model.module` may be anywhere before.
-        aliases = self._mutations.aliases(function)
-        for node in own_nodes([stmt]):
-            if isinstance(node, ast.Name):
-                (found.reads if isinstance(node.ctx, ast.Load) else found.binds).add(node.id)
-            elif isinstance(node, ast.alias):
-                found.binds.add((node.asname or node.name).partition(".")[0])
-            elif isinstance(node, ast.ExceptHandler) and node.name:
-                found.binds.add(node.name)
-            elif isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
-                found.reads.add(node.target.id)
-                found.changes |= aliases(node.target.id)  # a list or an array is changed in place
-            elif isinstance(node, _DEFINITION):
-                found.binds.add(node.name)
-        for node in walk(stmt):  # a lambda or a comprehension reads what is outside
+        found = _Does(also=self._kinds(function, [stmt]))
+        loaded: set[str] = set()
+        changed = set(self._mutations.roots(function, [stmt]))
+        for node in walk(stmt):  # a lambda reads what is outside
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
-                found.reads.add(node.id)
-        for name in self._mutations.roots(function, [stmt]):
-            found.changes |= aliases(name)
-        found.changes -= {name for name in found.changes if name in function.module.imports}
-        found.also |= self._kinds(function, [stmt])
-        for call in own_nodes([stmt]):
-            if isinstance(call, ast.Call):
-                reads, writes = self._effects.call_effects(function, call)
-                found.reads |= set(reads)
-                found.binds |= set(writes)
-        found.reads |= {each for name in set(found.reads) for each in aliases(name)}
-        found.also |= {LEAVES} if _leaves(stmt) else set()
+                loaded.add(node.id)
+        for node in own_nodes([stmt]):
+            match node:
+                case ast.Name(id=name) if not isinstance(node.ctx, ast.Load):
+                    found.binds.add(self._name(function, name))
+                case ast.alias(name=name, asname=asname):
+                    found.binds.add(self._name(function, (asname or name).partition(".")[0]))
+                case ast.ExceptHandler(name=str() as name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+                    found.binds.add(self._name(function, name))
+                case ast.Call():
+                    reads, writes = self._effects.call_effects(function, node)
+                    loaded |= set(reads)
+                    found.binds |= {self._name(function, name) for name in writes}
+            if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
+                loaded.add(node.target.id)
+                changed.add(node.target.id)  # a list or an array is changed in place
+        found.reads |= {self._name(function, name) for name in loaded}
+        found.reads |= {self._aliases.of(function, name) for name in loaded}
+        found.changes |= {self._aliases.of(function, name) for name in changed if name not in function.module.imports}
+        if _leaves(stmt):
+            found.also.add(LEAVES)
         found.also |= {f"block {name}" for name in self._blocks([stmt], function, set())}
         for callee in self._reachable(stmt):
             self._add_globals(callee, found)
         return found
+
+    def _name(self, function: Function, name: str) -> Variable:
+        """A variable itself, not what it refers to."""
+        return id(function.owner(name)), f"={name}"
 
     def _reachable(self, stmt: ast.stmt) -> list[Function]:
         direct = list(self._callees(self._function, own_nodes([stmt])))
@@ -265,13 +266,15 @@ class _Slicer:
         return list(found.values())
 
     def _add_globals(self, callee: Function, found: _Does) -> None:
-        """The variables of its module that a function uses; those of other modules are nobody's names here."""
+        """The variables round a function that it uses, whoever's names they are."""
         summary = self._effects.of(callee)
-        where = callee.module.path
-        found.reads |= {f"{where}:{name}" for name in summary.reads}
-        found.binds |= {f"{where}:{name}" for name in summary.writes}
+        for name in summary.reads | {name for _, name in summary.outer_reads}:
+            found.reads |= {self._name(callee, name), self._aliases.of(callee, name)}
+        found.binds |= {
+            self._name(callee, name) for name in summary.writes | {name for _, name in summary.outer_writes}
+        }
         changed = self._mutations.touched(callee).changed
-        found.changes |= {f"{where}:{name}" for name in changed if not callee.owner(name).qualname}
+        found.changes |= {self._aliases.of(callee, name) for name in changed if name not in callee.module.imports}
 
     def _blocks(self, nodes: Iterable[ast.AST], function: Function, seen: set[int]) -> Iterator[str]:
         """Names of the blocks that statements may enter: how often one was entered tells its occurrences apart."""
