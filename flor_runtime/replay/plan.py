@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunPlan:
-    """One run's part in a replay. `left_out`: statements of a turn that need not run, where a state is restored after."""
+    """One run's part in a replay. `left_out`: of a turn, where a state is restored afterwards."""
 
     run: RunFolder
     manifest: dict[str, Any]
