@@ -50,7 +50,7 @@ class Segment:
         left_out: dict[str, list[tuple[int, int, bool]]] = {}
         for part in plan.left_out if self.goal.partial else ():
             left_out.setdefault(part.file, []).append((part.start, part.stop, part.always))
-        return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env, left_out)
+        return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env=env, left_out=left_out)
 
     def turns_after(self, claimed: Place | None) -> int:
         """Turns that are not done."""

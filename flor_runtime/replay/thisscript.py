@@ -32,7 +32,7 @@ from flor_runtime.replay.placing import Placed, project_files
 from flor_runtime.replay.plan import RunPlan
 from flor_runtime.replay.recorded import read_facts, turn_counts
 from flor_runtime.replay.replayer import STRONG, WEAK, Goal
-from flor_runtime.replay.sites import find_sites
+from flor_runtime.replay.sites import Version
 from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import Home, RunFolder
@@ -120,7 +120,7 @@ def _plan(run: RunFolder, asked: Asked) -> RunPlan:
     )
     reader = Reader(run.ckpt)
     counts = turn_counts(run, reader)
-    sites = find_sites(manifest["script"], new, placed.lines, manifest.get("settings") or {}, reader.entries)
+    sites = Version(manifest["script"], new, manifest.get("settings") or {}).sites(placed.lines, reader.entries)
     reader.close()
     cut = run.status() in ("interrupted", "killed")
     goal = share_of(counts, asked, sites.blocks, cut)
