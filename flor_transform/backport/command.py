@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -100,6 +101,9 @@ def backport_command(context: click.Context, /, names: str, scripts: tuple[Path,
     except (Stop, HistoryError) as error:
         click.echo(f"flor-backport: {error}", err=True)
         code = 2
+    except KeyboardInterrupt:
+        click.echo("interrupted.", err=True)
+        code = 128 + signal.SIGINT
     sys.exit(code)
 
 

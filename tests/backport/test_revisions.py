@@ -294,3 +294,14 @@ def test_a_repository_of_either_format_with_a_submodule_and_odd_bytes(
     git(tmp_path, "clone", "-q", "--depth", "2", f"file://{root}", "shallow")
     monkeypatch.chdir(tmp_path / "shallow")
     assert [v["title"] for v in versions("src/train.py", "--revs", "HEAD")] == ["umlaut", "with it"]
+
+
+def test_interrupted(repo: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    repo.commit("first", train=TRAIN)
+    repo.write("train.py", TODAY)
+    monkeypatch.setattr(history, "revisions", interrupted)
+    result = call("train.py", "--vars", "loss", "--revs", "HEAD")
+    assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted.\n")
