@@ -170,7 +170,7 @@ def _lines(tree: list[Line], indent: str, author: bool) -> Iterator[str]:
     for line in tree:
         if not indent and line.text.startswith("def "):
             yield "\n\n"
-        if author or not line.gone:
+        if line.text and (author or not line.gone):
             yield "".join(f"{indent}{part}\n" for part in line.text.split("\n"))
             yield from _lines(line.body, indent + "    ", author)
         for log in line.logs if author else ():
@@ -212,8 +212,10 @@ def _delete(tree: list[Line], r: random.Random) -> None:
     block = r.choice(list(blocks(tree)))
     line = r.choice(block)
     if line.extra or line.text.startswith(("best =", "history.append", "norm =")):
-        if line.logs:
-            line.gone = True
+        if line.logs and line.text.startswith("norm ="):
+            line.gone = True  # it is computed for the log statement alone, and comes along
+        elif line.logs:
+            line.text = ""  # what is logged is what the version has without it
         else:
             block.remove(line)
 
@@ -254,7 +256,7 @@ def _reformat(tree: list[Line], r: random.Random) -> None:
         line.text = line.text.replace("(", "(\n    ")[:-1] + "\n)"
     elif '"' in line.text:
         line.text = line.text.replace('"', "'")
-    elif not line.body:
+    elif line.text and not line.body:
         line.text = f"# about {r.randint(0, 99)}\n{line.text}"
 
 
