@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from flor_runtime.errors import FlorError
-from flor_runtime.replay import pace as paces
 from flor_runtime.replay import slots as shares
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.claims import Claims
@@ -67,8 +66,7 @@ class _Running:
             self.claimed, self.since = claimed, time.monotonic()
 
     def remaining(self) -> float:
-        spent = time.monotonic() - self.since
-        return paces.remaining(self.segment.goal, self.segment.of.pace, self.claimed, spent)
+        return self.segment.course.remaining(self.claimed, time.monotonic() - self.since)
 
 
 def carry_out(
@@ -174,8 +172,7 @@ class _Campaign:
             segment = running.segment
             if not segment.divisible:
                 continue
-            spent = time.monotonic() - running.since
-            found = paces.best_cut(segment.goal, segment.of.pace, running.claimed, spent)
+            found = segment.course.best_cut(running.claimed, time.monotonic() - running.since)
             if found is not None and running.claims.cut(found[0]):
                 self._waiting.append(segment.of.divide(segment, found[0]))
                 self._start()
@@ -228,8 +225,8 @@ class _Campaign:
         whole = [segment.seconds for segment in self._waiting if not segment.divisible]
         whole += [r.remaining() for r in self._running.values() if not r.segment.divisible]
         work = sum(rest) + sum(todo)
-        open_turns = sum(segment.turns_after(None) for segment in self._waiting)
-        open_turns += sum(r.segment.turns_after(r.claimed) for r in self._running.values())
+        open_turns = sum(segment.course.turns_after(None) for segment in self._waiting)
+        open_turns += sum(r.segment.course.turns_after(r.claimed) for r in self._running.values())
         self._watcher.progress(
             Progress(
                 len(self._plans), len(self._results), self._turns, max(0, self._turns - open_turns), work,

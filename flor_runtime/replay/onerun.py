@@ -14,7 +14,7 @@ from flor_runtime.replay import parts as kept
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.claims import Place
 from flor_runtime.replay.engines import DONE, RAISED, surroundings_of
-from flor_runtime.replay.pace import pace_of
+from flor_runtime.replay.pace import Course, pace_of
 from flor_runtime.replay.parts import Part
 from flor_runtime.replay.plan import RunPlan
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal
@@ -37,6 +37,7 @@ class Segment:
     folder: Path
     seconds: float
     retried: bool = False
+    _course: tuple[Goal, Course] | None = None
 
     @property
     def divisible(self) -> bool:
@@ -52,10 +53,12 @@ class Segment:
             left_out.setdefault(part.file, []).append((part.start, part.stop, part.always))
         return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env=env, left_out=left_out)
 
-    def turns_after(self, claimed: Place | None) -> int:
-        """Turns that are not done."""
-        found = places(self.goal)
-        return len(found) if claimed is None else sum(place >= claimed for place in found)
+    @property
+    def course(self) -> Course:
+        """How long its turns take."""
+        if self._course is None or self._course[0] is not self.goal:
+            self._course = self.goal, Course(self.goal, self.of.pace)
+        return self._course[1]
 
 
 class OneRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -86,37 +87,56 @@ def _saved(reader: Reader, entry: int, probed: Collection[str]) -> dict[int, flo
     return saved
 
 
-def best_cut(goal: Goal, pace: Pace, claimed: Place | None, spent: float) -> tuple[Place, float] | None:
-    """Where a segment that is under way is best cut, and the seconds until both parts are done, if it is.
+class Course:
+    """A segment with the time that it takes, turn by turn."""
 
-    Args:
-        claimed: the turn that its worker is at; None: it has not come that far.
-        spent: seconds since it began, or since it claimed that turn.
+    def __init__(self, goal: Goal, pace: Pace) -> None:
+        self._pace = pace
+        self._places = places(goal)
+        self._sums = [0.0, *itertools.accumulate(map(pace.of_turn, self._places))]  # seconds before each, and of all
+        self._tail = pace.tail if goal.to_end else 0.0
+        self._starts = [n for n, place in enumerate(self._places) if place in pace.starts]
 
-    Returns:
-        None if a second worker would not help.
-    """
-    todo = [place for place in places(goal) if claimed is None or place > claimed]
-    now = max(0.0, (pace.startup if claimed is None else pace.of_turn(claimed)) - spent)
-    tail = pace.tail if goal.to_end else 0.0
-    rest = sum(map(pace.of_turn, todo)) + tail
-    best: tuple[Place, float] | None = None
-    kept = 0.0
-    for place in todo:
-        if place in pace.starts and (claimed is not None or place != todo[0]):
-            until = max(now + kept, pace.startup + rest - kept)
-            if best is None or until < best[1]:
-                best = place, until
-        kept += pace.of_turn(place)
-    return best if best is not None and _worth_it(best[1], now + rest) else None
+    def turns_after(self, claimed: Place | None) -> int:
+        """How many turns are not done."""
+        return len(self._places) - (0 if claimed is None else bisect.bisect_left(self._places, claimed))
 
+    def remaining(self, claimed: Place | None, spent: float) -> float:
+        """Seconds that it still takes.
 
-def _worth_it(cut: float, whole: float) -> bool:
-    return cut < 0.9 * whole and whole - cut > 0.2
+        Args:
+            claimed: the turn that its worker is at; None: it has not come that far.
+            spent: seconds since it began, or since it claimed that turn.
+        """
+        return self._now(claimed, spent) + self._sums[-1] - self._sums[self._next(claimed)] + self._tail
 
+    def best_cut(self, claimed: Place | None, spent: float) -> tuple[Place, float] | None:
+        """Where a second worker had best begin, and the seconds until both are done; None if that would not help.
 
-def remaining(goal: Goal, pace: Pace, claimed: Place | None, spent: float) -> float:
-    """Seconds that a segment which is under way still takes."""
-    todo = [place for place in places(goal) if claimed is None or place > claimed]
-    now = max(0.0, (pace.startup if claimed is None else pace.of_turn(claimed)) - spent)
-    return now + sum(map(pace.of_turn, todo)) + (pace.tail if goal.to_end else 0.0)
+        Args:
+            claimed, spent: as for `remaining`.
+        """
+        now, following = self._now(claimed, spent), self._next(claimed)
+        done = self._sums[following]
+        first = bisect.bisect_left(self._starts, following if claimed is not None else 1)
+
+        def here(n: int) -> float:
+            return now + self._sums[self._starts[n]] - done
+
+        def there(n: int) -> float:
+            return self._pace.startup + self._sums[-1] - self._sums[self._starts[n]] + self._tail
+
+        # The later the cut, the more is left here, and the less is there: the best is where they meet.
+        found = range(first, len(self._starts))
+        meet = bisect.bisect_left(found, True, key=lambda n: here(n) >= there(n)) + first
+        best = min((n for n in (meet - 1, meet) if n in found), key=lambda n: max(here(n), there(n)), default=None)
+        if best is None:
+            return None
+        until, whole = max(here(best), there(best)), self.remaining(claimed, spent)
+        return (self._places[self._starts[best]], until) if until < 0.9 * whole and whole - until > 0.2 else None
+
+    def _next(self, claimed: Place | None) -> int:
+        return 0 if claimed is None else bisect.bisect_right(self._places, claimed)
+
+    def _now(self, claimed: Place | None, spent: float) -> float:
+        return max(0.0, (self._pace.startup if claimed is None else self._pace.of_turn(claimed)) - spent)
