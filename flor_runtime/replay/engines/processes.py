@@ -27,7 +27,7 @@ class Engine:
     slots = 0
 
     def __init__(self) -> None:
-        self._zygotes: dict[Surroundings, _Zygote] = {}  # the one used last is the last
+        self._zygotes: dict[_Kind, _Zygote] = {}  # the one used last is the last
         self._lock = threading.Lock()
 
     def __enter__(self) -> Engine:
@@ -52,17 +52,28 @@ class Engine:
         path = folder / "job.json"
         path.write_text(job.to_json())
         with self._lock:
-            zygote = self._zygotes.pop(surroundings, None)
+            kind = _kind(surroundings)
+            zygote = self._zygotes.pop(kind, None)
             if zygote is None or not zygote.alive():
                 self._make_room()
                 zygote = _Zygote(surroundings)
-            self._zygotes[surroundings] = zygote
+            self._zygotes[kind] = zygote
             return zygote.submit(path)
 
     def _make_room(self) -> None:
         idle = [key for key, zygote in self._zygotes.items() if not zygote.busy()]
         for key in idle[: max(0, len(idle) - _IDLE)]:
             self._zygotes.pop(key).close()
+
+
+_Kind = tuple[str, tuple[tuple[str, str], ...], frozenset[str]]
+
+
+def _kind(surroundings: Surroundings) -> _Kind:
+    """What two runs must have in common to be forked from one process: of their libraries, not each module. Versions
+    of a script differ in these, and a program finds what is missing by itself."""
+    packages = frozenset(name.partition(".")[0] for name in surroundings.preload)
+    return surroundings.executable, surroundings.env, packages
 
 
 class _Zygote:
