@@ -209,8 +209,8 @@ class Placer:
             anchor = _Anchor(other, node.index, skipped, self.map.score[node], crossed, defines)
             if defines and node.index < nodes[0].index + 1 and node in self.map.defined:
                 return anchor
-            if not crossed:
-                return anchor
+            if not crossed or (defines and header_binds(other.stmt) & self._relevant(reads)):
+                return anchor  # elsewhere its names have other values, whatever order the neighbours have
             weak = weak or anchor
             if crossed:
                 skipped += 1

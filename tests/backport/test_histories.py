@@ -7,6 +7,7 @@ import random
 import pytest
 
 from tests.backport.histories import judged, mutated, outcome, script, verdict, written
+from tests.backport.support import check_backport
 
 
 def check(seeds: range) -> None:
@@ -35,3 +36,16 @@ def test_the_judge_can_tell() -> None:
     assert verdict(text, today, name, model, truth) == "right"
     assert verdict(text, today, name, model, {name: [0]}) == "other values"
     assert verdict(text, today, name, "", truth) == "another model"
+
+
+def test_behind_its_definition_where_that_has_changed_places() -> None:
+    """Between the other two neighbours it would log what the name had before."""
+    head = 'best, kept = float("inf"), []\nfor epoch in range(3):\n    score = evaluate(model)\n'
+    definition, other = "    best = min(best, score)\n", "    kept.append((epoch, score))\n"
+    log = '    flor.log("best", best)\n'
+    check_backport(
+        head + other + definition + "finish(kept)\n",
+        "import flor\n" + head + definition + log + other + "finish(kept)\n",
+        ["best"],
+        "import flor\n" + head + other + definition + log + "finish(kept)\n",
+    )
