@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import os
 import signal
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flor_runtime.replay import campaign, onerun
+from flor_runtime.replay.campaign import RunResult
+from flor_runtime.replay.engines import Surroundings
+from flor_runtime.replay.engines.processes import Engine
+from flor_runtime.replay.execute import Progress, carry_out
+from flor_runtime.replay.pace import Pace
 from flor_runtime.replay.parts import part_of
 from flor_runtime.replay.replayer import WEAK, Goal
+from flor_runtime.replay.worker import Job
 from flor_runtime.store.runlog import RunLog, keyed, read
 from tests.replay.slowly import TURNS, alive, below, check_all, finish, some_turns_done, start, until
 from tests.scripts import Project, recovered
@@ -47,6 +56,44 @@ def test_a_worker_that_is_killed_is_replaced_and_goes_on(slow: Project) -> None:
     code, err = finish(process)
     assert code == 0, err
     assert "killed by SIGKILL" in err and "tried once more" in err
+    check_all(slow)
+
+
+class Silent:
+    """Wants to know nothing."""
+
+    def ended(self, result: RunResult) -> None: ...
+
+    def progress(self, progress: Progress) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+
+class Counting(Engine):
+    """Knows what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goals: list[Goal] = []
+
+    def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
+        self.goals.append(job.goal)
+        return super().submit(job, surroundings)
+
+
+def test_the_longest_segment_is_divided_while_a_worker_is_idle(slow: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts = frozenset((0, turn) for turn in range(TURNS))
+    monkeypatch.setattr(onerun, "pace_of", lambda *_: Pace(0.1, [[1.0] * TURNS], 0.0, starts))
+    monkeypatch.setenv("SLEEPS", "0.02")
+    script = slow.folder / slow.script
+    plans, _ = campaign.make_plans(slow.runs(), script, ["inner"], 1, False)
+    assert [1] == [len(plan.goals) for plan in plans]
+    engine = Counting()
+    (result,) = carry_out(plans, 3, Silent(), engine=engine)
+    assert ("exact", TURNS, TURNS) == (result.label, result.turns_done, result.turns)
+    begun = [goal.turns[0] for goal in engine.goals]
+    assert 3 <= len(begun) and list(range(TURNS)) == begun[0]
+    assert all(turns and turns == begun[0][turns[0] : turns[-1] + 1] for turns in begun)
     check_all(slow)
 
 
