@@ -16,6 +16,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks import peers
@@ -23,6 +24,7 @@ from benchmarks.backport import cases, driver
 from benchmarks.backport.judge import CRASHED, NOTHING, REFUSED, RIGHT, WRONG, Verdict, judge
 
 _SAMPLE = 200
+_AT_ONCE = 2  # programs: flordb's take seconds for a case
 _FAR = 35  # revisions
 _FEW = 8  # cases of a kind tell little
 _LENGTHS = {"about 300 lines": (200, 450), "about 1,000 lines": (700, 1_400)}
@@ -34,8 +36,9 @@ def run() -> Iterator[str]:
     sample = int(os.environ.get("FLOR_BENCH_SAMPLE") or _SAMPLE)
     chosen = cases.sampled(cases.read(Path(path)) if path else cases.own(), sample)
     yield f"{len(chosen)} cases of {Path(path).name if path else 'the fixtures'}"
-    results = {name: _results(name, chosen) for name in driver.PROGRAMS}
-    yield from _table(results)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        waiting = {name: pool.submit(_results, name, chosen) for name in driver.PROGRAMS}
+    yield from _table({name: each.result() for name, each in waiting.items()})
 
 
 def _results(program: str, chosen: Sequence[cases.Case]) -> list[Verdict]:

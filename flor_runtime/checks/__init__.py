@@ -17,7 +17,7 @@ from flor_runtime.checks.jobs import check_jobs
 from flor_runtime.checks.logs import check_log
 from flor_runtime.checks.manifests import check_json, reason
 from flor_runtime.errors import StoreError
-from flor_runtime.replay.firsthand import OUTPUT, WORK
+from flor_runtime.replay.firsthand import OUTPUT
 from flor_runtime.store import plainfiles
 from flor_runtime.store.checked import read_bytes, read_lines
 from flor_runtime.store.index import INDEX_FILES, Index
@@ -155,8 +155,6 @@ def _check_run(run: RunFolder, look: Look) -> Iterator[Finding]:
                 yield from check_checkpoints(run.id, root, path, look, complete=ended and not stopped)
             elif name == "replays":
                 yield from _check_replays(run.id, root, path, look)
-            elif name == WORK:
-                yield at.normal("where a version of git's history was run", "it can be removed")
             else:
                 yield at.unknown()
         elif name == OUTPUT:  # what the script printed: nothing of flor's reads it

@@ -37,8 +37,8 @@ def _run(order: Order, jobs: int | None, yes: bool, trust: bool, dry_run: bool) 
     found = sort(order, home)
     for version, why in found.lacking:
         _line(version.label, f"not run: {why}")
-    for version, run in found.known:
-        _line(version.label, f"run {run[:8]} has it")
+    for version, said in found.known:
+        _line(version.label, said)
     code = 1 if found.lacking else 0
     if found.run:
         code = max(code, _run_versions(order, found, home, jobs, yes, dry_run))
@@ -63,6 +63,8 @@ def _run_versions(order: Order, found: Sorted, home: Home, jobs: int | None, yes
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
         return 0
     runner = Runner(order, start, home)
+    for run in found.left:
+        runner.drop(run)
     ended: list[Result] = []
 
     def tell(result: Result) -> None:

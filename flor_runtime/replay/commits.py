@@ -28,13 +28,15 @@ from flor_runtime import secrets
 from flor_runtime.errors import FlorError, ReplayError
 from flor_runtime.exports import RUNS
 from flor_runtime.gitcalls import GitFailed, git
-from flor_runtime.replay.firsthand import REFUSED, WORK, Work
+from flor_runtime.replay.firsthand import REFUSED, Work
 from flor_runtime.repository import locate
 from flor_runtime.store.layout import Home, RunFolder
 from flor_runtime.store.runlog import keyed, read
 
 #: By path, not by -m: nothing in the current folder may shadow a module.
 _FIRSTHAND = str(Path(__file__).with_name("firsthand.py"))
+
+_PLACE = "first"  # beside folders of replays, which have the time in their names
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,15 @@ class Sorted:
 
     Attributes:
         run: have to run. `replay`: ids of recorded runs that lack a name: a replay recovers it.
-        known: versions whose runs have the names already, with one such run. `lacking`: can't run here, and why.
+        known: versions whose runs have the names already, or will have; with what is to be said of such a run.
+        lacking: can't run here, and why.
+        left: what a kill has left: to be dropped.
     """
 
     run: list[Version] = field(default_factory=list)
     replay: list[str] = field(default_factory=list)
     known: list[tuple[Version, str]] = field(default_factory=list)
+    left: list[RunFolder] = field(default_factory=list)
     lacking: list[tuple[Version, str]] = field(default_factory=list)
 
 
@@ -148,7 +153,7 @@ def sort(order: Order, home: Home) -> Sorted:
     found = Sorted()
     folder = Path(order.script).parent
     for version in order.versions:
-        done, incomplete = _runs_with(version, order, home)
+        done, incomplete = _runs_with(version, order, home, found.left)
         if done is not None:
             found.known.append((version, done))
         elif incomplete:
@@ -162,11 +167,8 @@ def sort(order: Order, home: Home) -> Sorted:
     return found
 
 
-def _runs_with(version: Version, order: Order, home: Home) -> tuple[str | None, list[str]]:
-    """(a run of this version that has all names, those that a replay can recover them for).
-
-    Drops what a kill has left.
-    """
+def _runs_with(version: Version, order: Order, home: Home, left: list[RunFolder]) -> tuple[str | None, list[str]]:
+    """(what is to be said of a run of this version that has all names, runs that a replay can recover them for)."""
     incomplete = []
     for name in version.runs:
         try:
@@ -176,15 +178,20 @@ def _runs_with(version: Version, order: Order, home: Home) -> tuple[str | None, 
             continue
         commit = manifest.get("commit")
         if commit and status == "killed":  # it was cut off: one that the program ended has said so
-            shutil.rmtree(run.path, ignore_errors=True)
+            left.append(run)
             continue
-        if status == "alive" or (order.argv is not None and not _has_arguments(manifest, order.argv)):
+        if order.argv is not None and not _has_arguments(manifest, order.argv):
             continue
-        have = {key[1] for key in keyed(read(run.log))} | set((commit or {}).get("names") or ())
+        placed = set((commit or {}).get("names") or ())
+        if status == "alive":
+            if placed.issuperset(version.names):
+                return f"is being run: {run.id[:8]}", []
+            continue
+        have = {key[1] for key in keyed(read(run.log))} | placed
         for replay in run.replays():
             have |= set(replay.manifest.get("vars") or ()) if replay.manifest.get("label") != "inexact" else set()
         if have.issuperset(version.names):
-            return run.id, []
+            return f"run {run.id[:8]} has it", []
         script = Path(manifest.get("project") or "", manifest.get("script") or "")
         if script.resolve() == Path(order.script).resolve():
             incomplete.append(run.id)
@@ -276,6 +283,11 @@ class Runner:
                 with contextlib.suppress(OSError):
                     os.killpg(process.pid, signal.SIGKILL)
 
+    def drop(self, run: RunFolder) -> None:
+        """Remove a run that came to nothing."""
+        for folder in (run.path, self._home.work / run.id):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _run(self, version: Version) -> Result:
         from flor_runtime.store import cleaning
 
@@ -290,7 +302,7 @@ class Runner:
             code, said = self._call(version, run)
             return self._judged(version, run, code, said, time.time() - began)
         except (OSError, FlorError) as error:
-            shutil.rmtree(run.path, ignore_errors=True)
+            self.drop(run)
             return Result(version, error=str(error))
 
     def _call(self, version: Version, run: RunFolder) -> tuple[int, str]:
@@ -298,8 +310,9 @@ class Runner:
         seen = os.environ.get("PYTHONHASHSEED")
         pinned = (seen or "random") == "random"
         seed = str(self._home.hash_seed()) if pinned else str(seen)
+        place = self._home.work / run.id / _PLACE
         work = Work(
-            str(run.path), self._repo, version.vid, self._order.project, version.path, self._start.cwd,
+            str(run.path), str(place), self._repo, version.vid, self._order.project, version.path, self._start.cwd,
             self._start.argv, version.patched, version.names, version.title, version.when, seed, pinned, seen,
         )  # fmt: skip
         with self._lock:
@@ -323,10 +336,10 @@ class Runner:
         return process.returncode, lines[-1].removeprefix("flor: ") if lines else ""
 
     def _judged(self, version: Version, run: RunFolder, code: int, said: str, seconds: float) -> Result:
-        shutil.rmtree(run.path / WORK, ignore_errors=True)
+        shutil.rmtree(self._home.work / run.id, ignore_errors=True)
         end = run.end()
         if self._stopped.is_set() and end is None:
-            shutil.rmtree(run.path, ignore_errors=True)
+            self.drop(run)
             return Result(version, error="interrupted")
         if end is None and (run.path / "run.json").exists():
             why = f"killed by signal {-code}" if code < 0 else f"ended at once (exit code {code})"
@@ -339,7 +352,7 @@ class Runner:
         elif end.get("status") != "finished":
             error = str(end.get("error") or f"exit code {end.get('exit')}")
         if error and not values:  # nothing that would be worth a row of a table
-            shutil.rmtree(run.path, ignore_errors=True)
+            self.drop(run)
             return Result(version, error=error)
         with contextlib.suppress(GitFailed, OSError, subprocess.SubprocessError):  # the commit stays if its branch goes
             git(["update-ref", RUNS + run.id, version.vid, ""], git_dir=self._repo)

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from flor_runtime.runner import Program
 
 _DEATH_SIGNAL = 1  # of prctl, on Linux
-WORK = "work"
 OUTPUT = "output.txt"
 REFUSED = 125  # exit code, with the reason on stderr: nothing of the script has run
 
@@ -32,7 +31,7 @@ class Work:
     """A version to run, as plain data.
 
     Attributes:
-        folder: of the run that it becomes; exists.
+        folder: of the run that it becomes; exists. `place`: of its files and what it writes; made.
         repo: git directory that has the commit `vid`.
         project: the user's folder that its root stands for; `script` is relative to it, `cwd` absolute.
         patched: texts of the files with the new statements, by path relative to the project.
@@ -41,6 +40,7 @@ class Work:
     """
 
     folder: str
+    place: str
     repo: str
     vid: str
     project: str
@@ -95,7 +95,7 @@ def _prepare(work: Work) -> tuple[Workspace, Program, Any]:
         project,
         work.script,
         Path(work.cwd),
-        folder / WORK,
+        Path(work.place),
         {name: text.encode("utf-8", "surrogateescape") for name, text in work.patched.items()},
     )
     _hide_later_files(place, work)

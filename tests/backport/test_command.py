@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -291,3 +292,21 @@ def test_manifests_that_are_torn_or_foreign_are_left_out(project: Project) -> No
     (project.store / "runs" / "list").mkdir()
     (project.store / "runs" / "list" / "run.json").write_text("[]")
     assert len(history.runs()) == 1
+
+
+def test_runs_of_another_module_are_another_version(project: Project) -> None:
+    engine = "def work(model):\n    loss = model()\n    save(loss)\n"
+    script = "from engine import work\n\nwork(make())\n"
+    vids = []
+    for text in (engine, engine.replace("model()", "model(2)")):
+        project.run(text, path="src/engine.py")
+        shutil.rmtree(project.store / "runs" / f"{project.count:032x}")  # it only put the module there
+        vids += [project.run(script, "one"), project.run(script, "again")]
+    project.script.write_text(script)
+    (project.root / "src" / "engine.py").write_text(engine.replace("    save", '    flor.log("loss", loss)\n    save'))
+    result = call("--vars", "loss", "src/train.py", "--output-format", "json")
+    found = json.loads(result.stdout)
+    assert (found["placed"], found["refused"]) == (2, 0)
+    assert [(v["vid"], len(v["runs"])) for v in found["versions"]] == [(vids[1], 2), (vids[3], 2)]
+    kept = git(project.root, "show", f"refs/flor/backport/loss/{vids[3]}:src/engine.py")
+    assert 'model(2)\n    flor.log("loss", loss)\n' in kept

@@ -17,6 +17,7 @@ from flor_runtime.store.layout import Home, RunFolder
 from tests.scripts import Done, Project, recorded, recovered
 
 SCRIPT = """\
+import importlib.util
 import random
 import sys
 
@@ -28,6 +29,7 @@ scale = float(open("data/scale.txt").read())
 for epoch in range(int(sys.argv[1])):
     turn(optimizer, scale)
     print(epoch, optimizer.total)
+print("later", importlib.util.find_spec("later"))
 with open("written.txt", "w") as file:
     file.write(str(optimizer.total))
 """
@@ -113,7 +115,8 @@ def test_versions_run_from_their_commits(user: Project, monkeypatch: pytest.Monk
         assert (manifest["vid"], manifest["script"], manifest["name"]) == (vid, script, title)
         assert manifest["commit"]["id"] == vid and manifest["commit"]["names"] == ["total"]
         assert user.git("rev-parse", f"refs/flor/runs/{run.id}").strip() == vid
-        assert run.is_own() and not (run.path / "work").exists()
+        assert (run.path / "output.txt").read_text().splitlines()[-1] == "later None"  # it is tracked today only
+        assert run.is_own() and not (user.home.work / run.id).exists()
     monkeypatch.chdir(user.folder)
     frame = log_records(provenance=True, home=user.home)
     assert set(frame["label"]) == {f"run from commit {commits[n][:10]}" for n in (2, 4)}
