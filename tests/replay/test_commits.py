@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,7 @@ from engine import Optimizer, turn
 
 random.seed(1)
 optimizer = Optimizer()
-scale = float(open("data/scale.txt").read())
+scale = float(open("data/scale.txt").read()) * int(open("data/large.bin").read())
 for epoch in range(int(sys.argv[1])):
     turn(optimizer, scale)
     print(epoch, optimizer.total)
@@ -61,7 +62,13 @@ def user(tmp_path: Path) -> Project:
     user.git("commit", "-q", "-a", "-m", "nothing")
     (user.folder / "data").mkdir()
     (user.folder / "data" / "scale.txt").write_text("2")
-    (user.folder / ".git" / "info" / "exclude").write_text("data\n")
+    (user.folder / ".git" / "info" / "exclude").write_text("data/scale.txt\n")
+    large = b"2"  # in the repository is what points to it
+    pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{sha256(large).hexdigest()}\nsize 1\n"
+    (user.folder / "data" / "large.bin").write_text(pointer)
+    user.commit("large")
+    (user.folder / "data" / "large.bin").write_bytes(large)
+    user.git("update-index", "--assume-unchanged", "data/large.bin")
     write(user, "main.py", SCRIPT)
     write(user, "engine.py", ENGINE)
     user.commit("first")
@@ -108,8 +115,8 @@ def test_versions_run_from_their_commits(user: Project, monkeypatch: pytest.Monk
     assert len(recorded(first)) == 2
     commits = user.git("log", "--format=%H", "--reverse").split()
     for run, vid, script, title in (
-        (first, commits[2], "main.py", "first"),
-        (last, commits[4], "train.py", "the module"),
+        (first, commits[3], "main.py", "first"),
+        (last, commits[5], "train.py", "the module"),
     ):
         manifest = run.manifest()
         assert (manifest["vid"], manifest["script"], manifest["name"]) == (vid, script, title)
@@ -119,8 +126,8 @@ def test_versions_run_from_their_commits(user: Project, monkeypatch: pytest.Monk
         assert run.is_own() and not (user.home.work / run.id).exists()
     monkeypatch.chdir(user.folder)
     frame = log_records(provenance=True, home=user.home)
-    assert set(frame["label"]) == {f"run from commit {commits[n][:10]}" for n in (2, 4)}
-    made = {datetime.fromtimestamp(int(user.git("log", "-1", "--format=%ct", commits[n]))) for n in (2, 4)}
+    assert set(frame["label"]) == {f"run from commit {commits[n][:10]}" for n in (3, 5)}
+    made = {datetime.fromtimestamp(int(user.git("log", "-1", "--format=%ct", commits[n]))) for n in (3, 5)}
     assert set(frame["tstamp"].dt.to_pydatetime()) == made
     assert user.run("flor", "doctor").code == 0
 
