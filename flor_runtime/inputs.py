@@ -7,7 +7,7 @@ what it found then: a file that came later is hidden, and reading one that has c
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from flor_runtime.errors import StoreError
@@ -47,11 +47,12 @@ def listing(root: Path) -> dict[str, tuple[int, int]] | None:
     return found
 
 
-def keep(root: Path, folder: Path) -> None:
-    """Write the listing of a project into a run's folder, if there is one."""
+def keep(root: Path, folder: Path, *, leave: Collection[str] = ()) -> None:
+    """Write the listing of a project, less what the run didn't see (`leave`), into a run's folder, if there is one."""
     found = listing(root)
     if found is not None:
-        write_json(folder / _NAME, {"files": found}, indent=None)
+        files = {path: status for path, status in found.items() if path not in leave}
+        write_json(folder / _NAME, {"files": files}, indent=None)
 
 
 def read_inputs(folder: Path) -> Listing | None:

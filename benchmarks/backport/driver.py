@@ -70,7 +70,7 @@ def peer(package: str, module: str, function: str) -> Program:
                                         lineno=node.lineno, source=one, target=other, out=str(target), gumtree={}
                                     )
                                 )
-                except ValueError as error:
+                except (ValueError, SystemExit) as error:
                     if "map context" in str(error):
                         return None
                     raise
@@ -177,7 +177,7 @@ def answers(program: Program, lines: Iterator[str]) -> Iterator[dict[str, Any]]:
             status, out = ("refused", "") if found is None else ("ok", found)
         except TooLong:
             status = "crashed"
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             status, out = "crashed", f"{type(error).__name__}: {error}"
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import atexit
 import ctypes
-import hashlib
 import json
 import os
-import re
 import signal
 import sys
 import traceback
@@ -80,11 +78,12 @@ def main() -> None:
 
 def _prepare(work: Work) -> tuple[Workspace, Program, Any]:
     """The version's files beside the user's data, and a run that records; no write leaves its folder from here on."""
+    from flor_runtime import inputs
     from flor_runtime.boot import End
     from flor_runtime.errors import ReplayError
     from flor_runtime.literals import orders_of
     from flor_runtime.recording import Prepared, Recording, describe, unsigned
-    from flor_runtime.replay import guard
+    from flor_runtime.replay import committed, guard
     from flor_runtime.replay.workspace import Workspace
     from flor_runtime.runner import program_of, settings_of
     from flor_runtime.store.layout import RunFolder
@@ -100,9 +99,8 @@ def _prepare(work: Work) -> tuple[Workspace, Program, Any]:
         Path(work.place),
         {name: text.encode("utf-8", "surrogateescape") for name, text in work.patched.items()},
     )
-    own = _files_of(work)
-    _hide_later_files(place, own)
-    _link_large_files(place, own)
+    hidden = committed.settle(place, work.repo, work.vid)
+    inputs.keep(project, folder, leave=hidden)
     if (place.root / ".git").is_dir():
         (place.root / ".git" / "HEAD").write_text(f"{work.vid}\n")
     typed = os.path.relpath(place.script, place.cwd)
@@ -145,52 +143,6 @@ def _prepare(work: Work) -> tuple[Workspace, Program, Any]:
     atexit.register(end.finish)  # before any of the program's, so that it comes after them
     guard.install(place, allowed=[folder])
     return place, program, (recording, end)
-
-
-def _files_of(work: Work) -> set[str]:
-    from flor_runtime.gitcalls import git
-
-    listed = git(["ls-tree", "-r", "-z", "--name-only", "--full-tree", work.vid], git_dir=work.repo)
-    return {os.fsdecode(name) for name in listed.split(b"\0") if name}
-
-
-def _hide_later_files(place: Workspace, own: set[str]) -> None:
-    """Take away the links to tracked files that this version doesn't have: a module of today is none of its own."""
-    from flor_runtime.gitcalls import git
-
-    if not (place.user_root / ".git").exists():
-        return
-    tracked = git(["ls-files", "-z"], cwd=place.user_root)
-    for name in {os.fsdecode(name) for name in tracked.split(b"\0") if name} - own:
-        path = place.root / name
-        if path.parent.resolve().is_relative_to(place.root) and path.is_symlink():
-            path.unlink()
-            for above in path.parents:
-                if above == place.root or any(above.iterdir()):
-                    break
-                above.rmdir()
-
-
-_POINTER = re.compile(rb"version https://git-lfs\S+\n(?:\S.*\n)*?oid sha256:([0-9a-f]{64})\nsize (\d+)\n")
-_MOST_OF_A_POINTER = 1024
-
-
-def _link_large_files(place: Workspace, own: set[str]) -> None:
-    """Where the version has a pointer of Git LFS, and the user's file is what it points to, that is linked."""
-    for name in own:
-        path, users = place.root / name, place.user_root / name
-        try:
-            if path.is_symlink() or not 100 < path.stat().st_size < _MOST_OF_A_POINTER:
-                continue
-            pointer = _POINTER.fullmatch(path.read_bytes())
-            if pointer is None or not users.is_file() or users.stat().st_size != int(pointer[2]):
-                continue
-            with open(users, "rb") as file:
-                if hashlib.file_digest(file, "sha256").hexdigest() == pointer[1].decode():
-                    path.unlink()
-                    path.symlink_to(users)
-        except OSError:
-            continue
 
 
 def _run(work: Work, place: Workspace, program: Program, begun: Any) -> None:

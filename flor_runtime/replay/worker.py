@@ -100,6 +100,7 @@ def work(job: Job) -> NoReturn:
 
 class _Worker:
     def __init__(self, job: Job) -> None:
+        from flor_runtime.replay import committed
         from flor_runtime.replay.workspace import Workspace
 
         self._job = job
@@ -124,6 +125,8 @@ class _Worker:
             {name: text.encode("utf-8", "surrogateescape") for name, text in job.patched.items()},
             read_inputs(run.path),
         )
+        if self._manifest.get("commit"):
+            committed.settle(self._place, self._manifest["repo"], self._manifest["vid"])
         masked = self._manifest.get("masked")
         self._argv = secrets.unmask_arguments(self._manifest["argv"], masked, os.environ)
         given = [os.environ.pop(name) for name in list(os.environ) if name.startswith(secrets.VARIABLE)]
