@@ -164,6 +164,7 @@ def test_a_version_that_fails_is_told_and_leaves_nothing(user: Project) -> None:
     assert list(user.home.runs.iterdir()) == []
 
 
+@pytest.mark.proof
 def test_interrupted_and_taken_up_again(user: Project) -> None:
     slow = SCRIPT.replace("    print(epoch", "    import time; time.sleep(0.0 if epoch < 2 else 60)\n    print(epoch")
     write(user, "train.py", slow)
