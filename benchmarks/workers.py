@@ -79,7 +79,7 @@ class _Watch:
     """Says nothing."""
 
     def ended(self, result: campaign.RunResult) -> None:
-        assert result.label == "exact", (result.label, result.error, result.notes, result.lost)
+        assert result.label in ("exact", "verified"), (result.label, result.error, result.notes, result.lost)
 
     def progress(self, progress: execute.Progress) -> None: ...
 

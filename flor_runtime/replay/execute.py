@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from flor_runtime.errors import FlorError
+from flor_runtime.errors import FlorError, ReplayError
 from flor_runtime.replay import slots as shares
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.claims import Claims
@@ -79,6 +79,9 @@ def carry_out(
     Args:
         trust: restore also what this user has not signed.
         engine: local processes by default.
+
+    Raises:
+        ReplayError, StoreError: it can't go on, with none of the runs.
     """
     if engine is None:
         from flor_runtime.replay.engines.processes import Engine as Processes
@@ -121,6 +124,8 @@ class _Campaign:
                         self._report()
                 except KeyboardInterrupt:
                     stopped = True
+                except OSError as error:  # a full disk; what is done is taken up by the next one
+                    raise ReplayError(str(error)) from error
             if stopped:
                 for running in self._running.values():
                     running.segment.of.cut_short(running.segment)
