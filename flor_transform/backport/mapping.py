@@ -396,7 +396,7 @@ class Matcher:
                         weight[(x.block, y.block)] += rare * min(len(x.words) + 3 * (x.size - 1), 20)
         found = 0
         for (left, right), w in sorted(weight.items(), key=lambda e: (-e[1], e[0][0].owner.order)):
-            if w < (2 if self.map.blocks(left, right) or self._twins(left, right) else 4):
+            if w < (1 if self.map.blocks(left, right) else 2 if self._twins(left, right) else 4):
                 continue
             found += self._join(left, right)
         return found

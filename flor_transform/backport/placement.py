@@ -10,9 +10,13 @@ from functools import cached_property
 
 from flor_transform.backport.effects import disturbs, fills
 from flor_transform.backport.mapping import Mapping, same
-from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads
+from flor_transform.backport.names import Scopes, bound_anywhere, header_binds, header_reads, leaves
 from flor_transform.backport.remainder import align
-from flor_transform.backport.tree import DEFS, Block, Node, scope_of
+from flor_transform.backport.tree import DEFS, LOOPS, Block, Node, scope_of
+
+#: How many statements on either side have a vote about a place, and how clear it has to be to count.
+NEIGHBOURS = 7
+MARGIN = 0.4
 
 
 class Refused(Exception):
@@ -68,15 +72,19 @@ class Placer:
         if prev is None and following is None and block.owner not in self.map.to_old and align(self.map, block):
             prev = self._anchor(block, before[::-1], reads)
             following = self._anchor(block, after, reads)
+        if all(anchor is None or anchor.skipped for anchor in (prev, following)):
+            prev, following = self._beside(before[-1:], prev), self._beside(after[:1], following)
         owner = self.map.to_old.get(block.owner)
         home = next((b for b in owner.blocks if b.field == block.field), None) if owner is not None else None
-        target, lo, hi, glued_lo, glued_hi, why = self._range(home, prev, following, before, after)
+        near = self._near(block, index, stop, line) if line else (False, False)
+        sides = self._sides(prev, following, near, self._relevant(reads))
+        target, lo, hi, glued_lo, glued_hi, why = self._range(home, prev, following, before, after, sides)
         if target.closed:
             raise Refused(
                 "FORM", "its place is in an elif branch, which takes no statement beside it", target.items[:1]
             )
         lo = max(lo, target.first)
-        hi = max(hi, lo)
+        hi = max(min((k for k in range(lo, hi) if leaves(target.items[k : k + 1])), default=hi), lo)
         score = self._score(prev, following)
         comment = self._comment(line)
         if comment and not why.startswith("definition"):
@@ -89,8 +97,10 @@ class Placer:
             there = [g for g in range(lo, hi + 1) if comment in self._gap_lines(target, g)]
             if len(there) == 1:
                 return Spot(target, there[0], False, False, round(score * 0.95, 3), why + "comment")
-        near = self._near(block, index, stop, line) if line else (False, False)
         gap, decided = self._decide(target, lo, hi, glued_lo, glued_hi, reads, before, after, near)
+        voted = self._outvoted(target, gap, before, after)
+        if voted is not None:
+            return Spot(target, voted, False, False, round(score * 0.8, 3), why + "outvoted")
         return Spot(target, gap, glued_lo and gap == lo, glued_hi and gap == hi, round(score * 0.9, 3), why + decided)
 
     def at(self, line: int) -> Spot:
@@ -216,6 +226,14 @@ class Placer:
                 skipped += 1
         return weak
 
+    def _beside(self, nodes: list[Node], anchor: _Anchor | None) -> _Anchor | None:
+        """The statement right beside it, moved or not, if it reads the same; else the anchor given."""
+        for node in nodes:
+            other = self.map.to_old.get(node)
+            if other is not None and self.map.score[node] >= 0.95:
+                return _Anchor(other, node.index, 0, self.map.score[node], True)
+        return anchor
+
     def _crossed(self, block: Block, node: Node, other: Node) -> bool:
         """Whether the pair breaks the order of its neighbours (it moved within the block)."""
         return node in self.map.moved and other.block is not None and self.map.blocks(block, other.block)
@@ -227,6 +245,7 @@ class Placer:
         following: _Anchor | None,
         before: list[Node],
         after: list[Node],
+        sides: tuple[bool, bool],
     ) -> tuple[Block, int, int, bool, bool, str]:
         """The block, the first and last gap, whether the anchor at either end is glued to the statement, and why."""
         if prev is None and following is None:
@@ -243,7 +262,7 @@ class Placer:
             gap = prev.node.index + 1
             return prev.node.block, gap, gap, True, False, "definition"
         p, n = (prev.node if prev else None), (following.node if following else None)
-        target = self._target(home, prev, following, not before or not after)
+        target = self._target(home, prev, following, sides, not before or not after)
         lo, hi = 0, len(target.items)
         glued_lo, glued_hi = not before, not after
         if p is not None and prev is not None:
@@ -283,8 +302,47 @@ class Placer:
         )
         return target, lo, hi, glued_lo, glued_hi, why
 
+    def _sides(
+        self, prev: _Anchor | None, following: _Anchor | None, near: tuple[bool, bool], local: set[str]
+    ) -> tuple[bool, bool]:
+        """Whether a statement goes with the one before it or with the one after it, where these have parted."""
+        if prev is None or following is None or prev.node.block is following.node.block:
+            return False, False
+        if prev.skipped or following.skipped:
+            return False, False
+        if near[0] != near[1]:
+            return near
+        shares = [bool(local & (header_reads(a.node.stmt) | header_binds(a.node.stmt))) for a in (prev, following)]
+        return (shares[0], shares[1]) if shares[0] != shares[1] else (False, False)
+
+    def _outvoted(self, target: Block, gap: int, before: list[Node], after: list[Node]) -> int | None:
+        """The one gap that has clearly more of its neighbours of new on the right side, if there is one."""
+        votes: list[tuple[int, bool, float]] = []
+        for nodes, behind in ((before[::-1], True), (after, False)):
+            for far, node in enumerate(nodes[:NEIGHBOURS]):
+                other = self.map.to_old.get(node)
+                at = lift(other, target) if other is not None else None
+                if at is not None:
+                    weight = min(len(node.words) + 3 * (node.size - 1), 4) / 4
+                    votes.append((at, behind, self.map.score[node] * weight / (1 + far)))
+
+        def cost(index: int) -> float:
+            return sum(w for at, behind, w in votes if (index <= at if behind else index > at))
+
+        here = cost(gap)
+        if here <= MARGIN:
+            return None
+        costs = [cost(index) for index in range(len(target.items) + 1)]
+        best = min(costs)
+        return costs.index(best) if here - best > MARGIN and costs.count(best) == 1 else None
+
     def _target(
-        self, home: Block | None, prev: _Anchor | None, following: _Anchor | None, at_edge: bool = False
+        self,
+        home: Block | None,
+        prev: _Anchor | None,
+        following: _Anchor | None,
+        sides: tuple[bool, bool],
+        at_edge: bool = False,
     ) -> Block:
         blocks = [a.node.block for a in (prev, following) if a is not None and a.node.block is not None]
         if home is not None and len(blocks) == 1 and blocks[0] is not home:
@@ -295,6 +353,8 @@ class Placer:
         if len(blocks) == 1 or blocks[0] is blocks[1]:
             return blocks[0]
         assert prev is not None and following is not None
+        if sides != (False, False):
+            return blocks[sides[1]]
         if home in blocks:
             assert home is not None
             return home
@@ -323,11 +383,16 @@ class Placer:
         barriers = [k for k in range(need, hi) if disturbs(target.items[k].stmt, local)]
         if not barriers:
             return (hi, "free-hi") if glued_hi and not glued_lo else (need, "free-lo")
-        if glued_lo and before and header_binds(before[-1].stmt) & local and self.begun(before[-1], local):
+        if glued_lo and before and header_binds(before[-1].stmt) & local and not self._kept(before[-1]):
+            begun = self.begun(before[-1], local)
+            filled = any(fills(i.stmt, local) for i in target.items[lo:hi] if isinstance(i.stmt, LOOPS))
             # Bound in another way there, and then changed: what follows may read the same names, with the values meant.
-            if glued_hi and after and self._kept(after[0]) and local <= header_reads(target.items[hi].stmt):
+            used = glued_hi and bool(after) and local <= header_reads(target.items[hi].stmt)
+            if used and (self._kept(after[0]) if begun else filled):
                 return hi, "both-use"
-            raise Refused("AMBIGUOUS", "what binds its names differs, and they change after it", target.items[lo:hi])
+            if begun or filled:
+                items = target.items[lo:hi]
+                raise Refused("AMBIGUOUS", "what binds its names differs, and they change after it", items)
         if glued_lo and not glued_hi:
             return need, "glued-lo"
         if glued_hi and not glued_lo:
