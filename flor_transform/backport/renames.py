@@ -8,7 +8,7 @@ from functools import cached_property
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.mapping import dice
 from flor_transform.backport.names import Scopes, arguments, header_binds
-from flor_transform.backport.shapes import Rename, alike
+from flor_transform.backport.shapes import Rename, akin, alike
 from flor_transform.backport.tree import FUNCTIONS, Block, Node, Version, scope_of
 
 #: How many statements have to say that a name was changed for another.
@@ -43,10 +43,10 @@ class Renamer:
 
     def voted(self, name: str, block: Block) -> str | None:
         said = self.map.renamed.get(name.encode())
+        if name in self._imported and (said is None or not akin(name.encode(), said.other)):
+            return None
         if said is not None and self._sure(name, said):
             return said.other.decode()
-        if name in self._imported:
-            return None
         scope = scope_of(block)
         votes = self.map.votes(name, scope if name in self.new_scopes.anywhere(scope) else None)
         if sum(votes.values()) < 2:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 #: Header tokens in which two matched statements may differ and still say something about names.
 MOST = 3
-_SUBWORD = re.compile(rb"[A-Z]?[a-z]{2,}|[A-Z]{2,}")
+_SUBWORD = re.compile(rb"[A-Z]{3,}(?![a-z])|[A-Z]{2,}(?=[A-Z][a-z])|[A-Z]?[a-z]{2,}")
 
 
 @lru_cache(maxsize=1 << 15)
