@@ -32,7 +32,7 @@ RANDOM_IN_PLACE = _words("normal_ uniform_ random_ bernoulli_ exponential_ geome
 PURE_DOTTED = _words(
     """
     os.path.join os.getenv os.environ.get torch.add np.add numpy.add torch.sort np.sort
-    operator.add torch.cuda.get_rng_state
+    operator.add torch.cuda.get_rng_state timeit.default_timer logging.getLogger
     """
 )
 #: In a helper statement that is brought along (not logged itself) every call must be known.
@@ -51,6 +51,7 @@ PURE_METHODS = _words(
     relu tanh data_ptr stride type keys values items get copy format join lower upper strip rstrip
     lstrip startswith endswith replace count index named_parameters parameters modules named_modules
     children named_children buffers named_buffers state_dict group groups group_dict isoformat strftime
+    nelement absolute resolve expanduser as_posix capitalize title zfill
     total_seconds any all cumsum prod median unique nonzero get_last_lr get_lr element_size is_cuda
     is_floating_point shape head tail describe
     """
@@ -90,6 +91,11 @@ def dotted(node: ast.AST) -> str:
         parts.append(node.id)
         return ".".join(reversed(parts))
     return ""
+
+
+def last(node: ast.AST) -> str:
+    """The last name of a name or attribute chain."""
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
 def makes_new(node: ast.AST) -> bool:

@@ -107,7 +107,7 @@ def _binds(stmt: ast.AST, plain: bool) -> set[str]:
     if isinstance(stmt, ast.ExceptHandler):
         return {stmt.name} if stmt.name else set()
     if isinstance(stmt, ast.match_case):
-        return stored(stmt.pattern)
+        return stored(stmt.pattern) | (stored(stmt.guard) if stmt.guard is not None else set())
     if isinstance(stmt, (ast.For, ast.AsyncFor)):
         return stored(stmt.target) | (set() if plain else stored(stmt.iter))
     if isinstance(stmt, (ast.While, ast.If)):

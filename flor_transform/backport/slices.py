@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from flor_transform.backport import effects, gaps, splice
+from flor_transform.backport import effects, gaps, helpers, splice
 from flor_transform.backport.mapping import Mapping as Matching
 from flor_transform.backport.names import BUILTINS, Scopes, free_names, header_binds, header_reads
 from flor_transform.backport.placement import Placer, Refused, Spot, lift
 from flor_transform.backport.renames import Renamer
 from flor_transform.backport.splice import Edit
-from flor_transform.backport.tree import DEFS, FUNCTIONS, Block, Node, Version, scope_of
+from flor_transform.backport.tree import FUNCTIONS, Block, Node, Version, scope_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,8 @@ class Slicer:
     @cached_property
     def steps(self) -> splice.Steps:
         """How either file indents."""
-        return splice.Steps(splice.step_of(self.new), splice.step_of(self.old))
+        new = splice.step_of(self.new)
+        return splice.Steps(new, splice.step_of(self.old, new))
 
     def resolve(self, names: set[str], block: Block, index: int, spot: Spot) -> tuple[dict[str, str], list[str]]:
         """What each name is called at the place, and those that are missing there."""
@@ -142,8 +143,8 @@ class Slicer:
             out.append(Brought(node, (name,), self._import_text(stmt, name), module, ()))
             return
         if isinstance(stmt, FUNCTIONS) and node.block is holder.blocks[0] and module:
-            self._harmless(stmt)
             needs = sorted(free_names(stmt) - BUILTINS - {name} - self.new.aliases.modules)
+            self._harmless(stmt, frozenset({name, *(b.names[0] for b in out)}))
             for need in needs:
                 if need not in self.old_scopes.anywhere(self.old.root):
                     self._define(need, self.new.root.blocks[0], node.index, spot, out, depth + 1)
@@ -205,19 +206,26 @@ class Slicer:
             one = ast.ImportFrom(stmt.module, [alias], stmt.level)
         return ast.unparse(ast.fix_missing_locations(one))
 
-    def _harmless(self, stmt: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
-        """Refuse a helper whose body plainly changes something that is not its own."""
-        own = {n.id for n in ast.walk(stmt) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        for n in ast.walk(stmt):
-            if isinstance(n, (ast.Global, ast.Nonlocal, ast.Await)):
-                raise Refused("EFFECT", f"the function {stmt.name} changes names outside itself")
-            if isinstance(n, ast.Call):
-                found = effects.effect(ast.Call(n.func, [], []))
-                if found is None:
-                    continue
-                if isinstance(n.func, ast.Attribute) and effects.root(n.func.value) in own:
-                    continue
-                raise Refused("EFFECT", f"the function {stmt.name} has an effect: {found}")
+    def _harmless(self, stmt: ast.FunctionDef | ast.AsyncFunctionDef, known: frozenset[str]) -> None:
+        """Refuse a function that may change something that is not its own, or calls one that may."""
+        tops = [*self.new.root.blocks[0].items, *self.old.root.blocks[0].items]  # what old has is what is called
+        functions = {n.stmt.name: n.stmt for n in tops if isinstance(n.stmt, FUNCTIONS)}
+        imported = {n for node in self.new.root.blocks[0].items if node.group == "import" for n in self._known(node)}
+        called = {n.id for n in ast.walk(stmt) if isinstance(n, ast.Name)} & functions.keys() - known
+        known = known | called
+        for other in sorted(called):
+            self._harmless(functions[other], known)
+        found = helpers.fault(stmt, known | imported)
+        if found is not None:
+            raise Refused("EFFECT", f"the function {stmt.name} may change what the run computes: {found}")
+
+    def _known(self, node: Node) -> list[str]:
+        """The functions that an import takes from libraries whose functions change nothing."""
+        stmt = node.stmt
+        if not isinstance(stmt, ast.ImportFrom) or stmt.level:
+            return []
+        names = [(a.asname or a.name, f"{stmt.module}.{a.name}") for a in stmt.names]
+        return [name for name, path in names if effects.pure(ast.parse(path + "()", mode="eval").body)]
 
     def settle(self, part: Brought, spot: Spot, placer: Placer) -> Brought:
         """Find the place of a statement that comes along; it has to come before the log statement."""
@@ -262,9 +270,7 @@ class Slicer:
                 return Edit(place.offset, (0, node.order), text, place.form in ("after", "ahead"))
             return self.at_imports([part.what.encode("utf-8")], (0, node.order))
         if part.module:
-            lines = splice.lines_of(self.new, stmt, dict(part.renames), b"", self.steps)
-            around = b"\n\n".join([b""] * 2) if isinstance(stmt, DEFS) else b""
-            return self._module_level(lines, node, bool(around))
+            return self._module_level(splice.lines_of(self.new, stmt, dict(part.renames), b"", self.steps), node)
         assert part.spot is not None and node.block is not None
         spot = part.spot
         after = {u for g, _, _, u in spot.block.extras if g == spot.index and u is not None}
@@ -278,18 +284,30 @@ class Slicer:
             place.form in ("after", "ahead"),
         )
 
-    def _module_level(self, lines: list[bytes], node: Node, spaced: bool) -> Edit:
-        source = self.old.source
+    def _module_level(self, lines: list[bytes], node: Node) -> Edit:
+        """A function below the imports, and below the functions there that it follows in new; blank lines as there."""
+        source, nl = self.old.source, self.old.source.newline
         line = self._after_imports()
-        nl = source.newline
-        text = nl.join(lines) + nl
-        if spaced:
-            text = nl + nl + text
+        for item in self.old.root.blocks[0].items:
+            mine = self.map.to_new.get(item)
+            at = source.line_of(item.start)
+            if at < line:
+                continue
+            if not isinstance(item.stmt, FUNCTIONS) or mine is None or mine.order > node.order:
+                break
+            line = source.line_of(item.end - 1) + 1
+        assert node.block is not None
+        beside = gaps.around(self.new, node.block, node.index, (node.start, node.end))
+        above = next((i for i, t in enumerate(beside.above[::-1]) if t), len(beside.above))
+        below = next((i for i, t in enumerate(beside.below) if t), len(beside.below))
+        rest = source.lines[line - 1 :]
+        there = next((i for i, t in enumerate(rest) if t.strip()), len(rest))
+        text = nl * above + nl.join(lines) + nl
         if line > len(source.lines):
             if source.lines and not source.lines[-1].endswith((b"\n", b"\r")):
                 text = nl + text.rstrip(b"\r\n")
             return Edit(len(source.text), (0, node.order + 1), text)
-        return Edit(source.starts[line - 1], (0, node.order + 1), text)
+        return Edit(source.starts[line - 1], (0, node.order + 1), text + nl * (below if there == 0 else 0))
 
     def _after_imports(self) -> int:
         """The line after the last import of old's first run of top-level imports (or its docstring)."""

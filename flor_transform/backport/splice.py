@@ -44,8 +44,8 @@ def line_indent(source: Source, offset: int) -> bytes:
     return line[: len(line) - len(line.lstrip(b" \t\f"))]
 
 
-def step_of(version: Version) -> bytes:
-    """One level of indentation in a file."""
+def step_of(version: Version, default: bytes = b"    ") -> bytes:
+    """One level of indentation in a file; ``default`` if it has none."""
     source = version.source
     for node in version:
         if node.block is None or node.block.owner.block is None:
@@ -53,7 +53,7 @@ def step_of(version: Version) -> bytes:
         inner, outer = indentation(source, node.start), indentation(source, node.block.owner.start)
         if inner is not None and outer is not None and inner.startswith(outer) and len(inner) > len(outer):
             return inner[len(outer) :]
-    return b"    "
+    return default
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.backport.support import check_backport
+from flor_transform.backport import backport
+from tests.backport.support import check_backport, check_laws
 
 CASES = Path(__file__).parents[2] / "fixtures" / "backport"
 NAMES = sorted(p.stem for p in CASES.glob("*.py"))
@@ -49,6 +50,23 @@ def test_no_final_newline(name: str) -> None:
 def test_tabs(name: str) -> None:
     names, old, new, expected, code = load(name)
     check_backport(_tabs(old), new, names, _tabs(expected) if expected is not None else None, code)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_byte_order_mark(name: str) -> None:
+    names, old, new, expected, code = load(name)
+    check_backport("\ufeff" + old, new, names, "\ufeff" + expected if expected is not None else None, code)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_encoding(name: str) -> None:
+    names, old, new, expected, code = load(name)
+    cookie = "# -*- coding: latin-1 -*-\n# \xe9\xe8\n"
+    before = (cookie + old).encode("latin-1")
+    result = backport(before, new.encode(), names)
+    check_laws(before, new.encode(), names, result)
+    assert {r.code for r in result.refusals} == ({code} if expected is None else set())
+    assert result.code == (cookie + (old if expected is None else expected)).encode("latin-1")
 
 
 def _tabs(text: str) -> str:

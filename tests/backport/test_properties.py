@@ -176,6 +176,56 @@ def test_values_of_unchanged_definitions(seed: int, k: int) -> None:
         assert before.strip().startswith(f"{logged[1]} ="), (before, lines[placement.line - 1])
 
 
+def spaced(text: str, seed: int) -> str:
+    """The program with blank lines and comments strewn in."""
+    r = random.Random(seed)
+    out: list[str] = []
+    for line in text.splitlines():
+        while r.random() < 0.3 and not (out and out[-1].endswith(":")):
+            lead = line[: len(line) - len(line.lstrip())]
+            out.append(r.choice(["", "", f"{lead}# note {r.randint(0, 99)}"]))
+        out.append(line)
+    return "\n".join(out) + "\n"
+
+
+def guarded(text: str, seed: int) -> str:
+    """The log statements of a program, some of them under guards, those that stand together under one."""
+    r = random.Random(seed)
+    out: list[str] = []
+    open_guard = False
+    for line in text.splitlines():
+        lead = line[: len(line) - len(line.lstrip())]
+        if "flor.log" not in line or r.random() < 0.3:
+            open_guard = False
+            out.append(line)
+            continue
+        if not open_guard or r.random() < 0.5:
+            out.append(lead + r.choice(["if a0 % 2 == 0:", "with memoryview(b''):  # no more", "for _ in range(2):"]))
+        out += r.choice([[], ["", lead + "    # so far"]]) + ["    " + line]
+        open_guard = True
+    return "\n".join(out) + "\n"
+
+
+@quick
+@given(SEEDS, st.integers(0, 6), st.booleans())
+def test_in_any_order_among_comments_and_in_guards(seed: int, k: int, same: bool) -> None:
+    """What is inserted is whole lines, one after the other gives what both at once give, and removing them the old."""
+    script = Script(seed)
+    lines = script.lines if same else mutated(script.lines, seed, k)
+    new, names = probed(lines, seed + 1, 6)
+    data = guarded(spaced(new, seed + 2), seed + 3).encode()
+    old = spaced(script.text(), seed + 2 if same else seed + 4).encode()
+    result = backport(old, data, names)
+    check_laws(old, data, names, result)
+    missing = iter(result.code.splitlines())
+    assert all(line in missing for line in old.splitlines())
+    for order in (names, names[::-1]):
+        step = old
+        for name in order:
+            step = backport(step, data, [name]).code
+        assert step == result.code
+
+
 def test_imports_that_come_along_do_so_in_any_order() -> None:
     new = (
         b"import flor\nimport math\nimport os\nimport torch\nx = f()\n"
