@@ -112,14 +112,16 @@ def locate(
         line = fillers[count - 1] + 1
     elif prev is not None:
         line = source.line_of(max(prev.end - 1, 0)) + 1
-    elif fillers:
-        line = fillers[0]
     else:
         line = source.line_of(following.start if following is not None else high or 0)
-    if low is not None:
-        line = max(line, source.line_of(max(low - 1, 0)) + 1)
-    if high is not None:
-        line = min(line, source.line_of(high))
+        while line > 1 and (line - 1 in covered or blank(source.lines[line - 2])):
+            line -= 1
+    # among what was put between the same two of these lines, in new's order; behind other instrumentation in any case
+    end = fillers[count] if count < len(fillers) else len(source.lines) + 1
+    for gap, a, b, unit in block.extras:
+        first, last = source.line_of(a), source.line_of(max(b - 1, 0))
+        if gap == index and (unit is None or (unit in before and line <= first < end)):
+            line = max(line, last + 1)
     return at_line(source, line, indent)
 
 
