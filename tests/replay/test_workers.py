@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,20 @@ def test_a_zygote_that_is_killed_takes_its_workers_along(slow: Project) -> None:
     assert code == 0, err
     assert not any(map(alive, workers))
     check_all(slow)
+
+
+@pytest.mark.proof
+def test_a_replay_that_is_killed_at_any_moment_and_begun_again_at_once(slow: Project) -> None:
+    for number in range(12):
+        process = start(slow, "-j", "2", SLEEPS="0.1")
+        time.sleep(0.5 + 0.4 * number)
+        process.kill()
+        _, err = process.communicate()
+        assert "Traceback" not in err, err
+    code, err = finish(start(slow))
+    assert code == 0, err
+    assert slow.run("flor", "doctor").code == 0
+    (run,) = slow.runs()
+    if "recovered before" not in err:  # the last one that was killed had just ended
+        check_all(slow)
+    assert 3 * TURNS == len(recovered(run))
