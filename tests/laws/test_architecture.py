@@ -34,6 +34,7 @@ ROOMS = [
         "store.arena",
         "store.datafile",
         "store.devices",
+        "store.remote",
         "store.retention",
         "gitcalls",
         "gitobjects",
