@@ -61,6 +61,7 @@ class Program:
         self.settings = settings
         self.orders: Orders = {}  # of sets in the script, where these were asked for
         self.reshape: Callable[[str, ast.Module], ast.Module] = lambda name, tree: tree  # a file's, when it is compiled
+        self.reshaped: set[str] = set()  # the files that this does something to
         self.sources: dict[str, bytes] = {self._name: source}
         self.results: dict[str, Any] = {}
         if not instrument:
@@ -105,7 +106,9 @@ class Program:
             return None
         name = place.relative_to(self.folder).as_posix()
         result = self.results.get(name)
-        if result is None or not result.changed or self.sources[name] != source:
+        if result is None or self.sources[name] != source:
+            return None
+        if not result.changed and name not in self.reshaped:
             return None
         return self._compile(name, path)
 

@@ -96,6 +96,9 @@ class Keeper(Protocol):
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
         """After a block has run; `values` are the names that it hands back."""
 
+    def passed(self) -> None:
+        """Behind a statement that a replay looks out for."""
+
 
 class Idle:
     """The keeper of a session that has gone off."""
@@ -106,6 +109,8 @@ class Idle:
         return True
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None: ...
+
+    def passed(self) -> None: ...
 
 
 class Session:
@@ -403,6 +408,12 @@ class _While:
 
 
 current: Session | None = None
+
+
+def passed() -> None:
+    """Called by statements that a replay adds, behind the last one that is wanted."""
+    if current is not None and current.in_main_thread():
+        current.guard(current.keeper.passed)
 
 
 def use(session: Session | None) -> None:

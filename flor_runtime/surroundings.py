@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 from typing import Any
 
 #: Of `facts`, in the words of a message: where one differs, other bits may come out.
 _COMPARED = {
+    "python": "the version of Python",
     "torch": "the version of torch",
     "numpy": "the version of numpy",
     "threads": "the number of threads that torch computes with",
     "deterministic": "torch's choice of deterministic algorithms",
     "capability": "the instructions of the processor that torch uses",
     "cuda": "the version of CUDA",
+    "device": "the GPU",
 }
 
 
 def facts() -> dict[str, Any]:
     """What this process computes with, as plain data."""
-    found: dict[str, Any] = {"clock": time.perf_counter(), "cores": cores()}
+    found: dict[str, Any] = {"clock": time.perf_counter(), "cores": cores(), "python": platform.python_version()}
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and hasattr(numpy, "__version__"):
         found["numpy"] = numpy.__version__
@@ -32,6 +35,7 @@ def facts() -> dict[str, Any]:
             "deterministic": torch.are_deterministic_algorithms_enabled(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "cuda": torch.version.cuda if _on_gpus(torch) else None,
+            "device": torch.cuda.get_device_name() if _on_gpus(torch) else None,
             "gpus": torch.cuda.device_count() if _on_gpus(torch) else 0,
         }
     return found

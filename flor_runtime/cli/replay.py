@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @click.argument("names", nargs=-1, required=True)
 @click.option("--script", type=click.Path(), help="Today's script (default: that of the newest run here).")
 @click.option("--runs", "chosen", help="Only these runs: ids or names, separated by commas.")
+@click.option("--epochs", help="Only these turns of the main loop: 3,5-7 or 10- or last.")
+@click.option("--where", help="Only runs, and epochs of them, for which this is true: 'lr > 0.01 and epoch >= 5'.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Where workers run.")
 @click.option("--store", envvar="FLOR_STORE", help="Object store (URL) by which Ray's machines get at the runs.")
@@ -23,11 +25,13 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
 @click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
 @click.option("--no-slice", is_flag=True, help="Run also what of a turn the new statements don't need.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done, and what it costs.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, why, and what it costs.")
 def command(
     names: tuple[str, ...],
     script: str | None,
     chosen: str | None,
+    epochs: str | None,
+    where: str | None,
     jobs: int | None,
     engine: str,
     store: str | None,
@@ -44,7 +48,7 @@ def command(
     from flor_runtime.errors import FlorError
 
     try:
-        code = _replay(names, script, chosen, jobs, engine, store, yes, again, trust, no_slice, dry_run)
+        code = _replay(names, script, chosen, epochs, where, jobs, engine, store, yes, again, trust, no_slice, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
@@ -55,6 +59,8 @@ def _replay(
     names: tuple[str, ...],
     script: str | None,
     chosen: str | None,
+    epochs: str | None,
+    where: str | None,
     jobs: int | None,
     engine: str,
     store: str | None,
@@ -67,9 +73,15 @@ def _replay(
     from flor_runtime import knobs
     from flor_runtime.cli.progress import Shown
     from flor_runtime.errors import ReplayError
+    from flor_runtime.query.where import Where
     from flor_runtime.replay import campaign, execute, placing
+    from flor_runtime.replay.choice import Epochs
+    from flor_runtime.replay.plan import estimate_all
+    from flor_runtime.replay.words import explain, not_needed
     from flor_runtime.store.layout import Home
 
+    turns = Epochs.parse(epochs) if epochs is not None else None
+    condition = Where.parse(where) if where is not None else None
     home = Home()
     path = Path(script).absolute() if script else campaign.newest_script(Path.cwd(), home)
     if not path.is_file():
@@ -85,23 +97,24 @@ def _replay(
     machines = None if dry_run else campaign.make_engine(engine, store or "", runs)
     room = machines.slots if machines is not None else 0
     slots = jobs or int(knobs.get("REPLAY_JOBS")) or room or campaign.default_slots(runs)
-    plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust, not no_slice)
+    plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust, not no_slice, turns, condition)
+    if not plans and not others:
+        raise ReplayError(f"no run of {path.name} for which {where}")
     for result in others:
         _say(result)
     for planned in plans:
-        segments = f", {len(planned.goals)} segments" if len(planned.goals) > 1 else ""
-        what = ", ".join(planned.placed.names)
-        click.echo(
-            f"{_label(planned.run.id, planned.manifest)}  {what}: about {planned.estimate:.1f} s{segments}", err=True
-        )
-        for part in reversed(planned.left_out):
-            when = "" if part.always else ", where a checkpoint follows"
-            click.echo(f"    not needed{when}: line {part.start}: {part.text}", err=True)
+        label = _label(planned.run.id, planned.manifest)
+        first, *others_of_it, last = explain(planned)
+        click.echo(f"{label}  {first if dry_run else last}", err=True)
+        for line in (*others_of_it, last) if dry_run else not_needed(planned):
+            click.echo(f"    {line}", err=True)
     if plans:
-        total = max(
-            sum(plan.estimate * len(plan.goals) for plan in plans) / slots, max(plan.estimate for plan in plans)
+        total = estimate_all(plans, slots)
+        click.echo(
+            f"{len(plans)} run{'s' if len(plans) > 1 else ''} to replay, about {total:.1f} s on {slots}"
+            f" worker{'s' if slots > 1 else ''}",
+            err=True,
         )
-        click.echo(f"{len(plans)} runs to replay, about {total:.0f} s on {slots} workers", err=True)
     if dry_run or not plans:
         return 1 if any(result.refused or result.error for result in others) else 0
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):

@@ -263,17 +263,19 @@ def _logs(folder: RunFolder, manifest: Mapping[str, Any]) -> Iterator[Log]:
         yield Source(RECORDED, captured=True), read(folder.captured), None
     replays = []
     for replay in folder.replays():
-        label = replay.manifest.get("label")
-        mark = RECOVERED if label in ("exact", "verified") else INEXACT
+        labels = replay.manifest.get("labels") or {}
         names = replay.manifest.get("vars")
-        if isinstance(names, list):
-            wanted = {name for name in names if isinstance(name, str)}
-            source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name)
-            replays.append((source, replay, wanted))
-    # replays() gives the oldest first, and a sort is stable.
-    for source, replay, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
+        if not isinstance(names, list):
+            continue
+        wanted = {name for name in names if isinstance(name, str)}
         for part in reversed(replay.parts):
-            yield source, read(part), wanted
+            label = labels.get(part.name, replay.manifest.get("label"))
+            mark = RECOVERED if label in ("exact", "verified") else INEXACT
+            source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name)
+            replays.append((source, part, wanted))
+    # replays() gives the oldest first, and a sort is stable.
+    for source, part, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
+        yield source, read(part), wanted
     commit = commit_of(manifest)
     yield Source(RECORDED, f"run from commit {str(commit.get('id'))[:10]}" if commit else None), read(folder.log), None
 

@@ -117,22 +117,34 @@ def matching(folders: Sequence[RunFolder], where: Where, names: Sequence[str] = 
     Raises:
         WhereError: it asks for a column that is not there.
     """
+    asked = asked_for(folders, where)
+    facts = gather(folders, [*names, *asked])
+    frame = pivot(facts, facts.names).frame
+    if not _fine_enough(frame, where):  # the rows of such a level are those of other names
+        facts = gather(folders)
+        frame = pivot(facts, facts.names).frame
+    return frame[where.rows(frame)]
+
+
+def asked_for(folders: Sequence[RunFolder], where: Where) -> list[str]:
+    """The logged names that a condition asks for, and not a loop or what says which run it is.
+
+    Raises:
+        WhereError: it asks for a column that is not there.
+    """
     asked = where.unknown([*KEY_COLUMNS, *LEVELS])
     if asked:
         asked = [name for name in asked if name not in load(folders, ()).levels()]
     try:
-        facts = gather(folders, [*names, *asked]) if names or asked else gather(folders)
+        if asked:
+            gather(folders, asked)
     except FlorError:
         known = [*KEY_COLUMNS, *(facts := gather(folders)).levels(), *facts.names]
         lacking = [name for name in asked if name not in known]
         if lacking:
             raise unknown_column(lacking[0], known) from None
         raise
-    frame = pivot(facts, facts.names).frame
-    if not _fine_enough(frame, where):  # the rows of such a level are those of other names
-        facts = gather(folders)
-        frame = pivot(facts, facts.names).frame
-    return frame[where.rows(frame)]
+    return asked
 
 
 def chosen_rows(table: Pivot, folders: Sequence[RunFolder], where: Where) -> NDArray[np.bool_]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from flor_runtime.errors import FlorError, ReplayError
+from flor_runtime.query.where import Where
+from flor_runtime.replay.choice import Epochs, selected
 from flor_runtime.replay.engines import Engine
 from flor_runtime.replay.placing import project_files
 from flor_runtime.replay.plan import RunPlan, plan_run
@@ -120,6 +122,8 @@ def make_plans(
     again: bool,
     trust: bool = False,
     slices: bool = True,
+    epochs: Epochs | None = None,
+    where: Where | None = None,
 ) -> tuple[list[RunPlan], list[RunResult]]:
     """Plan each run; gives the plans of those with something to do, and the results of the others.
 
@@ -127,10 +131,14 @@ def make_plans(
         again: recover also what an earlier replay has recovered.
         trust: run also the code of runs that this user has not signed.
         slices: leave out what of a turn the new statements don't need.
+        epochs: only these turns of each run.
+        where: only runs, and turns of them, for which this is true.
     """
     plans: list[RunPlan] = []
     others: list[RunResult] = []
     chosen = list(runs)
+    turns = selected(chosen, where) if where is not None else {run.id: None for run in chosen}
+    chosen = [run for run in chosen if run.id in turns]
     each = max(1, slots // max(1, len(chosen)))
     for run in chosen:
         manifest = run.manifest()
@@ -139,7 +147,8 @@ def make_plans(
                 raise ReplayError(FOREIGN)
             with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
                 new = project_files(Path(manifest["project"]), manifest["script"])
-                plan = plan_run(run, new, names, each, Path(scratch) / "code", again, slices)
+                code = Path(scratch) / "code"
+                plan = plan_run(run, new, names, each, code, again, slices, epochs, turns[run.id])
         except FlorError as error:
             others.append(RunResult(run, manifest, error=str(error)))
             continue

@@ -23,6 +23,7 @@ from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge,
 from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import FORMAT, write_json
+from flor_runtime.store.logreader import Key
 
 RECORDS = "records"
 _NEXT = {WEAK: STRONG, STRONG: SERIAL}
@@ -214,20 +215,42 @@ class OneRun:
         before = [path for path in folder.iterdir() if path.is_dir()]
         names = [RECORDS, *(f"{RECORDS}-{n}" for n in range(1, len(before) + 1))]
         name = next(name for name in names if not (folder / name).exists())
-        keep(verdict, folder / name)
+        labels = self._labels(verdict)
+        groups: dict[str, set[Key]] = {EXACT: set(), VERIFIED: set(), INEXACT: set()}
+        for key in verdict.recovered:
+            groups[labels[key]].add(key)
+        kept_as = {f"{name}-{label}": label for label, keys in groups.items() if keys} or {name: verdict.label}
+        if len(kept_as) == 1:
+            kept_as = {name: next(iter(kept_as.values()))}
+        for part, label in kept_as.items():
+            keep(verdict, folder / part, groups[label])
         write_json(
             folder / "replay.json",
             {
                 "format": FORMAT, "id": folder.name, "vars": plan.placed.names, "started": self._began,
                 "ended": time.time(), "source": {"vid": None, "files": sorted(plan.placed.lines)},
                 "checked": verdict.checked, "mismatched": verdict.mismatched, "label": verdict.label, "mode": mode,
-                "texts": plan.placed.texts, "notes": verdict.notes, "parts": [name], "partial": partial,
+                "texts": plan.placed.texts, "notes": verdict.notes,
+                "parts": list(kept_as), "labels": kept_as,
+                "partial": partial or not plan.whole,
             },
         )  # fmt: skip
         for path in before:
             shutil.rmtree(path, ignore_errors=True)
         if not partial:
             self._work.drop()
+
+    def _labels(self, verdict: Verdict) -> dict[Key, str]:
+        """How far each value can be trusted: as far as the least of the parts that it comes from."""
+        if verdict.label == EXACT or len(self._all()) == 1:
+            return dict.fromkeys(verdict.recovered, verdict.label)
+        found: dict[Key, str] = {}
+        for part in self._all():
+            judged = self._judged([part])
+            label = INEXACT if part in self._failed else judged.label
+            for key in judged.recovered:
+                found[key] = max(found.get(key, EXACT), label, key=[EXACT, VERIFIED, INEXACT].index)
+        return found
 
 
 def _question(plan: RunPlan) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime import secrets, versions
 from flor_runtime.errors import ReplayError
-from flor_runtime.replay.cost import Timing
+from flor_runtime.replay.choice import Epochs, Turns, both
+from flor_runtime.replay.cost import Costs, Course, Timing, until_all_are_done
 from flor_runtime.replay.goals import make_goals
 from flor_runtime.replay.placing import Placed, place, project_files
 from flor_runtime.replay.recorded import read_facts
@@ -25,7 +26,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class RunPlan:
-    """One run's part in a replay. `left_out`: of a turn, where a state is restored afterwards."""
+    """One run's part in a replay.
+
+    Attributes:
+        courses: what each goal comes to.
+        left_out: of a turn, where a state is restored afterwards.
+        whole: all turns that the statements need are asked for.
+        shared: seconds until the libraries are loaded, which replays share.
+    """
 
     run: RunFolder
     manifest: dict[str, Any]
@@ -33,12 +41,38 @@ class RunPlan:
     placed: Placed
     sites: Sites
     goals: list[Goal]
-    estimate: float
+    courses: list[Course] = field(default_factory=list)
+    timing: Timing | None = None
+    whole: bool = True
     left_out: tuple[LeftOut, ...] = ()
+
+    @property
+    def shared(self) -> float:
+        """Seconds until its libraries are loaded, which replays share."""
+        return self.timing.imports if self.timing is not None else 0.0
+
+    @property
+    def estimate(self) -> float:
+        """Seconds until its last segment ends, if each has a worker."""
+        return self.shared + max((course.seconds for course in self.courses), default=0.0)
+
+
+def estimate_all(plans: list[RunPlan], slots: int) -> float:
+    """Seconds that a replay of all these takes."""
+    work = [course.seconds for plan in plans for course in plan.courses]
+    return max((plan.shared for plan in plans), default=0.0) + until_all_are_done(work, slots)
 
 
 def plan_run(
-    run: RunFolder, new: dict[str, bytes], names: list[str], slots: int, scratch: Path, again: bool, slices: bool = True
+    run: RunFolder,
+    new: dict[str, bytes],
+    names: list[str],
+    slots: int,
+    scratch: Path,
+    again: bool,
+    slices: bool = True,
+    epochs: Epochs | None = None,
+    turns: Turns | None = None,
 ) -> RunPlan:
     """Plan the replay of one run.
 
@@ -47,6 +81,7 @@ def plan_run(
         scratch: an empty folder for the version's files.
         again: as for `place`.
         slices: leave out what of a turn the new statements don't need.
+        epochs, turns: only these turns are asked for.
 
     Raises:
         ReplayError: the run's code is not there.
@@ -70,12 +105,27 @@ def plan_run(
     version = Version(manifest["script"], sources, manifest.get("settings") or {})
     sites = version.sites(placed.lines, reader.entries)
     cut = run.status() in ("interrupted", "killed", "alive")
-    goals, estimate = make_goals(sites, reader, Timing(run, reader), slots, cut) if placed.names else ([], 0.0)
+    timing = Timing(run, reader)
+    costs = Costs(timing, reader)
+    asked = both(epochs.of(timing.counts) if epochs is not None else None, turns)
+    goals = make_goals(sites, costs, slots, cut, asked) if placed.names else []
     in_turns = (sites.turn or sites.blocks) and not sites.before
-    if cut and in_turns and goals and goals[0].counts and not any(turns for g in goals for turns in g.turns.values()):
-        raise ReplayError("it was stopped, and nothing that it left tells of a turn that was complete")
+    if goals and goals[0].counts and not any(turns for g in goals for turns in g.turns.values()):
+        if in_turns and cut and asked is None:
+            raise ReplayError("it was stopped, and nothing that it left tells of a turn that was complete")
+        if in_turns and asked is not None and not sites.after:
+            raise ReplayError(f"none of its {sum(timing.counts)} turns is asked for")
     # A probed block trains again, and its state is compared: then the whole turn runs.
     left_out = version.left_out(placed.lines) if slices and sites.turn and not sites.blocks else ()
     if left_out:
         goals = [replace(goal, partial=True) for goal in goals]
-    return RunPlan(run, manifest, read_facts(run), placed, sites, goals, estimate, left_out)
+    blocks = {name for plan in (manifest.get("plans") or {}).values() for name in _blocks_of(plan)}
+    courses = [costs.course(goal, blocks) for goal in goals]
+    reader.close()
+    whole = asked is None or not (sites.turn or sites.blocks)
+    return RunPlan(run, manifest, read_facts(run), placed, sites, goals, courses, timing, whole, left_out)
+
+
+def _blocks_of(plan: Any) -> list[str]:
+    blocks = plan.get("blocks") if isinstance(plan, dict) else None
+    return [str(block.get("name")) for block in blocks or () if isinstance(block, dict) and not block.get("code")]

@@ -11,6 +11,7 @@ from typing import Any
 from flor_runtime import surroundings
 from flor_runtime.errors import CheckpointError, ReplayError, RestoreError
 from flor_runtime.replay.leaveout import whole_turns
+from flor_runtime.replay.remarks import Remarks
 from flor_runtime.session import Block, MainLoop, Session
 from flor_runtime.state import frames, process, rng
 from flor_runtime.state.compare import NOWHERE, Origin, compare
@@ -40,6 +41,10 @@ class Goal:
         mode: WEAK, STRONG or SERIAL.
         partial: leave out of a wanted turn what it does not need, where the state of a later one's beginning is
             restored afterwards or nothing follows; WEAK only.
+        reach: entries into a main loop that have to begin: what comes before them is wanted.
+        stops: (file, first line, last line) of statements behind which nothing more is wanted of a turn, or at all.
+        ahead: seconds that it takes at most to come to the main loop, and a turn to come to its end.
+        patience: seconds that may pass from such a statement to the next recorded state, so that this is compared.
     """
 
     turns: dict[int, list[int]]
@@ -48,6 +53,10 @@ class Goal:
     to_end: bool
     mode: str
     partial: bool = False
+    reach: int = 0
+    stops: list[list[Any]] = field(default_factory=list)
+    ahead: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    patience: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
 
 @dataclass
@@ -57,6 +66,9 @@ class Outcome:
     Attributes:
         same, different: comparisons of states with recorded ones.
         doubts: what was not as it was recorded, and need not be wrong: what a clock may have given; the surroundings.
+        stopped: it ended behind the last statement that was wanted, before a recorded state.
+        unproven: each (entry, first turn, last turn) in which code was executed that led to no state which could be
+            compared with the recorded one.
     """
 
     same: int = 0
@@ -67,6 +79,8 @@ class Outcome:
     blocks_skipped: int = 0
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    stopped: bool = False
+    unproven: list[list[int]] = field(default_factory=list)
 
 
 class Replayer:
@@ -100,8 +114,14 @@ class Replayer:
         self._last_starts: dict[int, int] = {}  # of each entry into a main loop
         self._partial = False  # something of the turn that ends now was left out
         self.outcome = Outcome()
+        self._notes, self._doubts = Remarks(self.outcome.notes), Remarks(self.outcome.doubts)
         self.when_same: Callable[[], None] = _nothing  # called when a state is the recorded one
         self.claim: Callable[[int, int], bool] = _always  # (entry, turn): whether the next one is still ours to run
+        self._since = time.monotonic()  # when the program, or the last turn, began
+        self._same_before = 0
+        self._skipped_before = 0
+        self._open: list[int] | None = None  # of these, the one that is going on
+        self._odd_start: list[str] = []  # what was not as recorded when the loop began, and was restored since
         self._prepare()
 
     def _prepare(self) -> None:
@@ -121,7 +141,9 @@ class Replayer:
 
     def turn(self, loop: MainLoop, frame: FrameType) -> None:
         if self._facts is not None:
-            self.outcome.doubts += surroundings.differences(self._facts)
+            others = surroundings.differences(self._facts)
+            if others:
+                self.outcome.doubts.append("; ".join(others))
             self._facts = None
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
         if loop.turn == 0:  # as the recorder did: what an iterator holds is another thing later
@@ -129,20 +151,53 @@ class Replayer:
         objects = (*self._session.objects, *self._sources.get(loop.entry, ()))
         if loop.turn == 0 and self._goal.mode == WEAK:
             loop.anchors = self._anchors(loop, frame, objects)
+        if loop.turn and self.outcome.blocks_skipped == self._skipped_before:
+            self._executed(loop)  # all of the turn
+        different, said = self.outcome.different, len(self.outcome.notes)
         if not self._partial:
-            self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), f"before turn {loop.turn + 1}")
+            self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), "before turn")
+        begins_otherwise = loop.turn == 0 and self.outcome.different > different and not self._goal.reach
         destination = self._destination(loop)
         if destination is None or not self.claim(loop.entry, destination):
             self._finish()
             return
         if self._goal.mode == WEAK:
-            if not self._jump(loop, frame, stretch, destination) and self._partial:
+            lines = self.outcome.notes[said:]
+            jumped = self._jump(loop, frame, stretch, destination)
+            if self._partial and not jumped:
                 raise ReplayError(f"what was left out of turn {loop.turn} could not be made good")
+            if jumped and begins_otherwise:
+                self._odd_start = lines
             self._partial = self._may_be_partial(loop)
             whole_turns(not self._partial)
             if loop.turn >= self._last_start(loop):
                 loop.anchors = "", []  # nothing is to live longer than it did, or weak references would tell
         self.outcome.turns_run += 1
+        self._skipped_before = self.outcome.blocks_skipped
+        self._since, self._same_before = time.monotonic(), self.outcome.same
+
+    def passed(self) -> None:
+        """At a place behind which nothing that is wanted can come in this turn, or at all: end here, unless a recorded
+        state that can be compared is near."""
+        goal, loop = self._goal, self._session.main
+        if loop is None:
+            entry, turn = len(self._session.entries), 0
+            more = goal.reach > entry or any(turns for e, turns in goal.turns.items() if e >= entry)
+            more = more or (goal.to_end and entry < len(goal.counts))
+        else:
+            entry, turn = loop.entry, loop.turn
+            more = goal.to_end or goal.reach > entry + 1
+            more = more or any(t >= turn for t in goal.turns.get(entry, ()))
+            more = more or any(turns for e, turns in goal.turns.items() if e > entry)
+        if more:
+            return
+        compared = self.outcome.same > self._same_before
+        n = 0 if loop is None else 1
+        left = goal.ahead[n] - (time.monotonic() - self._since)
+        if not compared and not self._partial and Key(entry, turn) in self._reader.entries and left <= goal.patience[n]:
+            return
+        self.outcome.stopped = not compared
+        self._finish()
 
     def _may_be_partial(self, loop: MainLoop) -> bool:
         """Whether what the turn that begins now does not need may be left out of it: nothing follows, or a state."""
@@ -194,7 +249,8 @@ class Replayer:
 
     def _end(self, loop: MainLoop) -> int | None:
         """The last turn of this entry, if something after it is wanted: so that the loop ends as it ended."""
-        if self._goal.to_end or any(e > loop.entry and turns for e, turns in self._goal.turns.items()):
+        more = self._goal.to_end or self._goal.reach > loop.entry + 1
+        if more or any(e > loop.entry and turns for e, turns in self._goal.turns.items()):
             return (self._goal.counts[loop.entry] if loop.entry < len(self._goal.counts) else 0) - 1
         return None
 
@@ -210,7 +266,7 @@ class Replayer:
                     graph, ambient, blobs = self._reader.load(entry)
                     write = frames.restore(frame, stretch, graph, blobs.__getitem__, located)
             except (RestoreError, CheckpointError) as error:
-                self._note(f"no start at turn {turn + 1}: {error}")
+                self._notes.say(f"no start at turn {turn + 1}: {error}")
                 continue
             try:
                 loop.advance(turn)
@@ -222,6 +278,7 @@ class Replayer:
                 self._replace(write())
                 rng.restore(ambient)
             self.outcome.jumps += 1
+            self._open = None
             return True
         return False
 
@@ -238,6 +295,7 @@ class Replayer:
             or (wanted and block.name in self._goal.probed)
         ):
             self.outcome.blocks_run += 1
+            self._executed(loop)
             return True
         try:
             stretch = block_stretch(frame.f_code, block.start)
@@ -245,8 +303,9 @@ class Replayer:
                 graph, ambient, blobs = self._reader.load(entry)
                 write = frames.restore(frame, stretch, graph, blobs.__getitem__, frames.find(frame, graph.paths, ()))
         except (RestoreError, CheckpointError, LookupError) as error:
-            self._note(f"block {block.name} runs: {error}")
+            self._notes.say(f"block {block.name} runs: {error}")
             self.outcome.blocks_run += 1
+            self._executed(loop)
             return True
         with process.no_collection():
             self._replace(write())
@@ -260,7 +319,7 @@ class Replayer:
             stretch = block_stretch(frame.f_code, block.start)
         except LookupError:
             return
-        self._compare(key, frame, stretch, (), values, f"after {block.name} of turn {loop.turn}")
+        self._compare(key, frame, stretch, (), values, f"after {block.name} of turn")
 
     def _replace(self, pairs: list[tuple[Any, Any]]) -> None:
         """What `flor.checkpoints` named are the objects that are there now."""
@@ -281,9 +340,10 @@ class Replayer:
         entry: Entry | None = self._reader.entries.get(key)
         if entry is None:
             return
+        turn = key.turn + 1
         same = ambient_digest(rng.capture()) == entry.ambient
         if not same:
-            self._note(f"the random state {where} is not the recorded one")
+            self._notes.differs(where, turn, "the random state is not the recorded one")
         whole = False
         graph = self._recorded_graph(entry)
         if graph is not None:
@@ -293,23 +353,46 @@ class Replayer:
             now = replace(self._now, clock=(self._now.clock[0], time.perf_counter()))
             found = compare(graph, [digest for digest, _ in entry.blobs], live, then, now)
             if found.tensors:
-                self._note(f"tensors {where} are not the recorded ones")
+                self._notes.differs(where, turn, "tensors are not the recorded ones")
             for text in found.values:
-                self._note(f"{where}: {text}")
+                self._notes.differs(where, turn, text)
             same = same and not found.tensors and not found.values
             for text in found.doubtful:
-                self._doubt(f"{where}: {text}")
+                self._doubts.differs(where, turn, text)
             whole = found.whole and found.nothing
         elif not self._has(entry.tensors, frame, stretch, objects, values):
-            self._note(f"tensors {where} are not the recorded ones")
+            self._notes.differs(where, turn, "tensors are not the recorded ones")
             same = False
         if same:
             self.outcome.same += 1
+            if entry.blobs:
+                self._proven()
             # Random states alone don't tell what the rest is, and before the first turn it has seen no data.
             if whole and (key.turn or key.block):
                 self.when_same()
         else:
             self.outcome.different += 1
+
+    def _executed(self, loop: MainLoop) -> None:
+        """A block, or all of a turn, was not restored: what it has led to is still to be compared."""
+        if self._open is None or self._open[0] != loop.entry:
+            self._open = [loop.entry, loop.turn, loop.turn]
+            self.outcome.unproven.append(self._open)
+        self._open[2] = loop.turn
+
+    def _proven(self) -> None:
+        """The state, and not only random states, is the recorded one: so is what led to it. How the loop began has left
+        nothing behind."""
+        if self._open is not None:
+            self.outcome.unproven.remove(self._open)
+            self._open = None
+        if self._odd_start:
+            self.outcome.different -= 1
+            self.outcome.notes[:] = [line for line in self.outcome.notes if line not in self._odd_start]
+            self._notes = Remarks(self.outcome.notes)
+            for line in self._odd_start:
+                self._doubts.say(f"{line}; what follows was restored, and is as it was recorded")
+            self._odd_start = []
 
     def _recorded_graph(self, entry: Entry) -> Graph | None:
         """The graph of an entry; None where only digests were kept, or not even these."""
@@ -318,22 +401,14 @@ class Replayer:
         try:
             return self._reader.graph(entry)
         except CheckpointError as error:
-            self._note(f"plain values were not compared: {error}")
+            self._notes.say(f"plain values were not compared: {error}")
             return None  # what was kept of it in the index remains
-
-    def _doubt(self, text: str) -> None:
-        if len(self.outcome.doubts) < 20:
-            self.outcome.doubts.append(text)
 
     def _has(self, tensors: set[str], *live: Any) -> bool:
         """Whether the live state has all of these; a checkpoint may hold some of a data set, too."""
         frame, stretch, objects, values = live
         given = frame, stretch, objects, self._is_project, values
         return tensors <= frames.digests(*given) or tensors <= frames.digests(*given, whole=True)
-
-    def _note(self, text: str) -> None:
-        if text not in self.outcome.notes and len(self.outcome.notes) < 20:
-            self.outcome.notes.append(text)
 
 
 def _nothing() -> None: ...

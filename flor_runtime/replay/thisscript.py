@@ -124,7 +124,7 @@ def _plan(run: RunFolder, asked: Asked) -> RunPlan:
     reader.close()
     cut = run.status() in ("interrupted", "killed")
     goal = share_of(counts, asked, sites.blocks, cut)
-    return RunPlan(run, manifest, read_facts(run), placed, sites, [goal], 0.0)
+    return RunPlan(run, manifest, read_facts(run), placed, sites, [goal])
 
 
 def share_of(counts: Sequence[int], asked: Asked, probed: frozenset[str], cut: bool) -> Goal:

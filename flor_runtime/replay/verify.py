@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flor_runtime.replay.remarks import ranges
 from flor_runtime.store.logreader import Key
 from flor_runtime.store.runlog import RunLog, keyed, read, same_bits
 
@@ -19,10 +21,11 @@ class Verdict:
     Attributes:
         recovered: the new values.
         checked: values and states that were compared with recorded ones; `mismatched` of them were different.
-        label: EXACT: every state and value that could be compared is the recorded one, bit for bit. VERIFIED: every
-            state is, but a value that the script logs, a number that a clock may have given, what the run computed with
-            (threads, versions), or a file that was read before is not. INEXACT: a state is not, or nothing could be
-            compared.
+        label: EXACT: every state and value that could be compared is the recorded one, bit for bit, and all that was
+            executed led to one of them. VERIFIED: every state is, but a value that the script logs, a number that a
+            clock may have given, what the run computed with (threads, versions), or a file that was read before is not;
+            or what was executed last led to nothing that could be compared. INEXACT: a state is not, or nothing could
+            be compared.
         notes: what was different.
     """
 
@@ -48,6 +51,7 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     states_same = sum(o.get("same", 0) for o in outcomes)
     states_different = sum(o.get("different", 0) for o in outcomes)
     odd: set[str] = set()
+    unproven: list[int] = []
     for part in parts:
         for key, value in keyed(read(part)).items():
             if key in replayed and not same_bits(replayed[key], value):
@@ -69,10 +73,17 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     verdict.checked += states_same + states_different
     if odd:
         verdict.notes.append("logged differently this time: " + ", ".join(sorted(odd)))
+    for part, outcome in zip(parts, outcomes, strict=True):
+        for turns in outcome.get("unproven", ()):
+            if not _is_proved(turns, part, recorded, verdict.recovered):
+                unproven += range(turns[1], turns[2] + 1)
     for outcome in outcomes:
         verdict.notes += [note for note in outcome.get("notes", []) if note not in verdict.notes]
     values_checked = verdict.checked - states_same - states_different
     doubts = list(dict.fromkeys(doubt for outcome in outcomes for doubt in outcome.get("doubts", [])))
+    if unproven:
+        what = f"turn{'s' if len(unproven) > 1 else ''} {ranges(unproven)}"
+        doubts.append(f"what was executed in {what} led to no recorded state or value that it could be compared with")
     verdict.notes += doubts
     if not states_different and not verdict.mismatched and verdict.checked:
         verdict.label = EXACT if states_same and not doubts else VERIFIED
@@ -82,11 +93,33 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     return verdict
 
 
-def keep(verdict: Verdict, folder: Path) -> None:
-    """Write the recovered values as a log of their own."""
+def _is_proved(unproven: list[int], part: Path, recorded: dict[Key, object], recovered: dict[Key, object]) -> bool:
+    """Whether no value was recovered in turns that led to no recorded state, or something that the script logs in the
+    last of them, or later, is what was recorded."""
+    entry, first, last = unproven
+    log = keyed(read(part))
+    if not any(key in recovered and (not key[0] or _place(key) >= (entry, first)) for key in log):
+        return True
+    return any(
+        key[0] and key in recorded and _place(key) >= (entry, last) and same_bits(recorded[key], value)
+        for key, value in log.items()
+    )
+
+
+def _place(key: Key) -> tuple[int, int]:
+    """The entry into a main loop and the turn, from 1, that a record is of."""
+    name, turn = key[0][0]
+    entry = name.partition("@")[2]
+    return int(entry) if entry.isdecimal() and len(entry) < 10 else 0, turn
+
+
+def keep(verdict: Verdict, folder: Path, keys: Collection[Key] | None = None) -> None:
+    """Write the recovered values, or those of some keys, as a log of their own."""
     log = RunLog(folder)
     contexts: dict[tuple[tuple[str, int], ...], int] = {(): 0}
-    for (path, name, _), value in verdict.recovered.items():
+    for (path, name, number), value in verdict.recovered.items():
+        if keys is not None and (path, name, number) not in keys:
+            continue
         for depth in range(1, len(path) + 1):
             if path[:depth] not in contexts:
                 contexts[path[:depth]] = log.context(contexts[path[: depth - 1]], *path[depth - 1])

@@ -27,6 +27,7 @@ from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
 from flor_runtime.state import codec, rng
 from flor_runtime.state.compare import Origin
+from flor_runtime.stopping import with_stops
 from flor_runtime.store.checked import read_bytes
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import RunFolder
@@ -151,7 +152,11 @@ class _Worker:
         program = Program.of_run(place.script, source, manifest.get("settings") or {})
         seed = {"PYTHONHASHSEED": manifest.get("hash_seed") or "random"}
         parts = {path: [Part(*part) for part in parts] for path, parts in self._job.left_out.items()}
-        program.reshape = lambda name, tree: guarded(tree, parts.get(name, ()))
+        stops: dict[str, list[tuple[int, int]]] = {}
+        for file, first, last in self._job.goal.stops:
+            stops.setdefault(file, []).append((first, last))
+        program.reshape = lambda name, tree: guarded(with_stops(tree, stops.get(name, ())), parts.get(name, ()))
+        program.reshaped = {*parts, *stops}
         whole_turns(True)
         program.orders = orders_of(source, [sys.executable], {**os.environ, **seed})
         reader = Reader(self._run.ckpt, trust=self._job.trust)

@@ -23,7 +23,7 @@ _MANIFEST = (
 )  # fmt: skip
 _END = ("format", "status", "ended", "exit", "error")
 _REPLAY = (
-    "format", "id", "vars", "started", "ended", "checked", "mismatched", "label", "mode", "texts", "parts",
+    "format", "id", "vars", "started", "ended", "checked", "mismatched", "label", "mode", "texts", "parts", "labels",
 )  # fmt: skip
 _PATHS = frozenset({"PYTHONPATH"})  # variables that name folders of this machine
 _FACTS = ("torch", "threads", "deterministic", "cuda", "platform", "loaded")

@@ -40,7 +40,7 @@ _RUN_KINDS: dict[str, tuple[type, ...]] = {
 _END_KINDS: dict[str, tuple[type, ...]] = {"status": (str,), "ended": _NUMBER, "exit": (int,), "error": (str,)}
 _REPLAY_KINDS: dict[str, tuple[type, ...]] = {
     "ended": _NUMBER, "started": _NUMBER, "label": (str,), "vars": (list,), "parts": (list,), "texts": (dict,),
-    "notes": (list,), "checked": (int,), "mismatched": (int,),
+    "notes": (list,), "checked": (int,), "mismatched": (int,), "labels": (dict,),
 }  # fmt: skip
 _CHECK = re.compile(rb'"check": "([0-9a-f]{8})"\n?}\n\Z')
 _NO_CHECK = "00000000"

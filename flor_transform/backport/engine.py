@@ -500,7 +500,8 @@ class Backport:
             at = source.raw_offset(edit.offset)
             out.append(source.data[done:at])
             done = at
-            lines[id(edit)] = source.line_of(edit.offset) + count + (1 if edit.text[:1] in b"\r\n" else 0)
+            below = edit.text[:1] in b"\r\n" or (edit.offset == len(source.text) and source.text[-1:] in (b"\n", b"\r"))
+            lines[id(edit)] = source.line_of(edit.offset) + count + (1 if below else 0)
             count += edit.text.count(source.newline)
             out.append(source.encode(edit.text))
         out.append(source.data[done:])

@@ -105,3 +105,10 @@ def test_what_it_loads() -> None:
     code = f"import sys, flor_transform.backport; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out == "[]\n"
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+def test_the_line_of_a_statement_at_the_end_of_a_file(end: bytes) -> None:
+    result = backport(b"x = 1" + end, b"import flor\nx = 1\nflor.log('x', x)\n", ["x"])
+    (placement,) = result.placements
+    assert b"flor.log('x', x)" == result.code.splitlines()[placement.line - 1]

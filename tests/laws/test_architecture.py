@@ -45,7 +45,7 @@ ROOMS = [
     {"store.checkpoints", "store.writer", "objectstore", "exports", "versions"},
     {"session"},
     {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
-    {"api", "recording", "relocate", "attach", "runner"},
+    {"api", "recording", "relocate", "stopping", "attach", "runner"},
     {"share"},
     {"query", "replay", "checks"},
     {"jobs"},

@@ -28,8 +28,22 @@ CASES: dict[str, tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]
     "another state": (LOSS, [LOSS | NEW], [ANOTHER], INEXACT, 1),
     "another state of one worker": (LOSS, [LOSS | NEW, LOSS], [SAME, ANOTHER], INEXACT, 1),
     "workers that disagree": (LOSS, [LOSS | NEW, {"grad": 1.5}], [SAME, SAME], INEXACT, 1),
+    "a turn that led nowhere": ({}, [NEW], [{**SAME, "unproven": [[0, 1, 1]]}], VERIFIED, 0),
+    "a turn whose value is the recorded one": (LOSS, [LOSS | NEW], [{**SAME, "unproven": [[0, 1, 1]]}], EXACT, 0),
+    "a turn with a value that is another": (
+        LOSS,
+        [NEW | {"loss": 0.75}],
+        [{**SAME, "unproven": [[0, 1, 1]]}],
+        VERIFIED,
+        1,
+    ),
+    "a later turn that gave nothing": (LOSS, [NEW], [{**SAME, "unproven": [[0, 2, 3]]}], EXACT, 0),
     "a file that has changed": (LOSS, [LOSS | NEW], [{**SAME, "stale": ["data.csv"]}], INEXACT, 1),
 }
+
+
+#: Labels that follow from what there is, and need no words.
+QUIET = {"values alone", "nothing to compare"}
 
 
 def _log(folder: Path, values: dict[str, Any]) -> Path:
@@ -48,6 +62,6 @@ def test_labels(tmp_path: Path, name: str) -> None:
     verdict = judge(_log(tmp_path / "log", recorded), logs, outcomes, ["grad"])
     assert (verdict.label, verdict.mismatched) == (label, mismatched), verdict.notes
     assert {((("epoch", 1),), "grad", 0): 1.25} == verdict.recovered
-    assert bool(verdict.notes) == bool(mismatched)
+    assert bool(verdict.notes) == (label in (VERIFIED, INEXACT) and name not in QUIET)
     keep(verdict, tmp_path / "kept")
     assert verdict.recovered == keyed(read(tmp_path / "kept"))

@@ -372,8 +372,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "a segment begins one turn late",
         _REPLAY + "goals.py",
-        "{0: list(range(start, stop))}",
-        "{0: list(range(start + 1, stop))}",
+        "{0: turns[start:stop]}",
+        "{0: turns[start + 1 : stop]}",
         ("tests/replay/test_goals.py::test_every_turn_is_in_one_segment",),
     ),
     Fault(
