@@ -50,7 +50,7 @@ class Segment:
         plan = self.of.plan
         patched = {name: text.decode("utf-8", "surrogateescape") for name, text in plan.placed.patched.items()}
         left_out: dict[str, list[tuple[int, int, bool]]] = {}
-        for part in plan.left_out if self.goal.partial else ():
+        for part in plan.left_out if self.goal.mode == WEAK else ():
             left_out.setdefault(part.file, []).append((part.start, part.stop, part.always))
         return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env=env, left_out=left_out)
 

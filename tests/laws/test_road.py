@@ -52,7 +52,7 @@ def test_from_five_raw_versions_to_a_table(tmp_path: Path) -> None:
     for number, text in enumerate(versions(script.read_text()), 1):
         script.write_text(text)
         project.commit(f"version {number}")
-        done = project.run("flor", "run", "--name", f"v{number}", "--epsilon", "0.2", project.script, "--epochs", "4")
+        done = project.run("flor", "run", "--name", f"v{number}", "--epsilon", "1", project.script, "--epochs", "4")
         assert (done.code, done.err) == (0, "")
         outputs.append(done.out)
     project.add_probes()
