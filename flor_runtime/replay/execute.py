@@ -16,10 +16,9 @@ from flor_runtime.errors import FlorError, ReplayError
 from flor_runtime.replay import slots as shares
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.claims import Claims
-from flor_runtime.replay.engines import Engine, Surroundings, surroundings_of
+from flor_runtime.replay.engines import Engine
 from flor_runtime.replay.onerun import OneRun, Segment
 from flor_runtime.replay.plan import RunPlan
-from flor_runtime.replay.worker import Job
 
 _TICK = 0.2  # seconds between looks at what could be divided
 
@@ -238,6 +237,3 @@ class _Campaign:
                 max([work / self._slots, *whole]), len(self._running),
             )
         )  # fmt: skip
-
-
-__all__ = ["Job", "Progress", "Surroundings", "Watcher", "carry_out", "surroundings_of"]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from flor_runtime.recording import ENVIRONMENT, HEAVY
-from flor_runtime.replay.worker import OUTCOME, Job
+from flor_runtime.replay.worker import Job
 
 #: Exit codes of a worker that say something; with any other it has died.
 DONE, RAISED, OURS = 0, 3, 4
@@ -109,6 +109,3 @@ def _last_lines(folder: Path) -> str:
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()][-_LINES:]
     return f"; it said last: {' | '.join(lines)}" if lines else ""
-
-
-__all__ = ["DONE", "OURS", "OUTCOME", "RAISED", "Engine", "Surroundings", "outcome_of", "surroundings_of"]
