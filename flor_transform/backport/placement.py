@@ -308,12 +308,18 @@ class Placer:
         """Whether a statement goes with the one before it or with the one after it, where these have parted."""
         if prev is None or following is None or prev.node.block is following.node.block:
             return False, False
-        if prev.skipped or following.skipped:
-            return False, False
-        if near[0] != near[1]:
-            return near
         shares = [bool(local & (header_reads(a.node.stmt) | header_binds(a.node.stmt))) for a in (prev, following)]
-        return (shares[0], shares[1]) if shares[0] != shares[1] else (False, False)
+        if bool(prev.skipped) != bool(following.skipped):
+            if shares[0] != shares[1] and shares[0] == bool(prev.skipped):
+                nodes = [prev.node, following.node]
+                raise Refused("AMBIGUOUS", "its two neighbours stand in different blocks there", nodes)
+            apart = near[0] != near[1] and near[0] == bool(prev.skipped)
+            return (False, False) if apart else (not prev.skipped, not following.skipped)
+        if prev.skipped:
+            return False, False
+        if shares[0] != shares[1]:
+            return shares[0], shares[1]
+        return near if near[0] != near[1] else (False, False)
 
     def _outvoted(self, target: Block, gap: int, before: list[Node], after: list[Node]) -> int | None:
         """The one gap that has clearly more of its neighbours of new on the right side, if there is one."""
