@@ -2,8 +2,9 @@
 
 Only when it is asked for: `python -m benchmarks backport_peers` installs flordb as `peers` does. The cases are those of
 the file that FLOR_BENCH_CASES names (`benchmarks/backport/cases.py` has its format), else some made of the repository's
-own fixtures; FLOR_BENCH_SAMPLE of them (by default 200, 0 for all), always the same ones. A statement at a wrong place,
-or in a program that is otherwise changed, counts as wrong; times are CPU seconds in a process that has all imported.
+own fixtures; FLOR_BENCH_SAMPLE of them (by default 200, 0 for all), always the same ones. FLOR_BENCH_PROGRAMS names
+some of the programs, with commas. A statement at a wrong place, or in a program that is otherwise changed, is wrong;
+times are CPU seconds in a process that has all imported.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ def run() -> Iterator[str]:
     sample = int(os.environ.get("FLOR_BENCH_SAMPLE") or _SAMPLE)
     chosen = cases.sampled(cases.read(Path(path)) if path else cases.own(), sample)
     yield f"{len(chosen)} cases of {Path(path).name if path else 'the fixtures'}"
+    programs = (os.environ.get("FLOR_BENCH_PROGRAMS") or ",".join(driver.PROGRAMS)).split(",")
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        waiting = {name: pool.submit(_results, name, chosen) for name in driver.PROGRAMS}
+        waiting = {name: pool.submit(_results, name, chosen) for name in programs}
     yield from _table({name: each.result() for name, each in waiting.items()})
 
 
