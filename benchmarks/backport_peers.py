@@ -84,7 +84,7 @@ def _table(results: dict[str, list[Verdict]]) -> Iterator[str]:
     yield row("nothing done, and nothing said", lambda v: str(len(_all(v, NOTHING))))
     yield row("other text of the file changed", lambda v: str(sum(not x.kept for x in _all(v, RIGHT, WRONG))))
     yield row("placed where a name is not bound", lambda v: str(sum(x.unbound for x in _all(v, RIGHT, WRONG))))
-    yield row(f"errors, or more than {driver.LIMIT:.0f} s", lambda v: str(len(_all(v, CRASHED))))
+    yield row(f"errors, or more than {driver.LIMIT:.0f} s of CPU", lambda v: str(len(_all(v, CRASHED))))
     for name, (low, high) in _LENGTHS.items():
         yield row(f"CPU, {name}, median", lambda v, low=low, high=high: _median(v, low, high))  # type: ignore[misc]
 
