@@ -170,23 +170,28 @@ NEVER_SWALLOWS = frozenset(
 
 # -- what changes -----------------------------------------------------------------------------------------------------
 
-#: methods that leave their receiver as it was
-PURE_METHODS = frozenset(
-    {"item", "size", "dim", "numel", "detach", "cpu", "cuda", "to", "numpy", "tolist", "data_ptr", "mean",
-     "sum", "max", "min", "argmax", "eq", "ne", "view", "view_as", "reshape", "permute", "transpose",
-     "unsqueeze", "squeeze", "float", "long", "int", "bool", "double", "half", "clone", "contiguous", "format",
-     "join", "split", "strip", "startswith", "endswith", "replace", "lower", "upper", "encode", "decode",
-     "items", "keys", "values", "get", "copy", "index", "count", "topk", "expand", "expand_as", "repeat",
-     "flatten", "parameters", "named_parameters", "state_dict", "modules", "children", "named_modules",
-     "buffers", "backward", "norm", "pow", "sqrt", "exp", "log", "abs", "is_available", "astype", "dot", "std",
-     "var", "nonzero", "any", "all", "gather", "cumsum", "chunk", "t", "type", "requires_grad_", "info",
-     "debug", "warning", "error", "exception", "critical", "add_scalar", "add_scalars", "add_image",
-     "add_histogram", "write", "flush", "print", "exists", "mkdir", "set_description", "set_postfix",
-     "set_postfix_str", "is_main_process", "synchronize", "get_last_lr", "compute", "result", "unwrap_model",
-     "print_freq", "get_lr", "randint", "randn", "rand", "random", "choice", "shuffle", "permutation", "scale",
-     "set_epoch", "refresh", "save_image", "isoformat", "total_seconds", "savefig", "plot", "named_buffers",
-     "__len__", "get_rank", "autocast", "decode_batch", "gather_for_metrics", "accumulate", "no_sync",
-     "softmax", "sigmoid", "tanh", "masked_fill", "masked_select", "narrow", "select", "ge", "gt", "le", "lt"}
+#: methods that only read their receiver: they may be called once more, for a value to be looked at
+READING_METHODS = frozenset(
+    {"abs", "absolute", "all", "any", "argmax", "argmin", "as_posix", "bool", "buffers", "capitalize", "children",
+     "chunk", "clone", "contiguous", "copy", "count", "cpu", "cuda", "cumsum", "data_ptr", "detach", "dim", "double",
+     "element_size", "endswith", "eq", "exp", "expand", "expanduser", "flatten", "float", "format", "ge", "get",
+     "get_last_lr", "get_lr", "gt", "half", "index", "int", "is_floating_point", "isoformat", "item", "items",
+     "join", "keys", "le", "log", "long", "lower", "lstrip", "lt", "max", "mean", "median", "min", "modules",
+     "named_buffers", "named_children", "named_modules", "named_parameters", "ne", "nelement", "nonzero", "norm",
+     "numel", "numpy", "parameters", "permute", "pow", "prod", "replace", "reshape", "rstrip", "sigmoid", "size",
+     "softmax", "split", "sqrt", "squeeze", "startswith", "state_dict", "std", "strftime", "stride", "strip", "sum",
+     "t", "tanh", "title", "to", "tolist", "topk", "total_seconds", "transpose", "type", "unique", "unsqueeze",
+     "upper", "values", "var", "view", "zfill"}
+)  # fmt: skip
+#: methods that leave their receiver as it was; some of these write, or draw random numbers
+PURE_METHODS = READING_METHODS | frozenset(
+    {"__len__", "accumulate", "add_histogram", "add_image", "add_scalar", "add_scalars", "astype", "autocast",
+     "backward", "choice", "compute", "critical", "debug", "decode", "decode_batch", "dot", "encode", "error",
+     "exception", "exists", "expand_as", "flush", "gather", "gather_for_metrics", "get_rank", "info", "is_available",
+     "is_main_process", "masked_fill", "masked_select", "mkdir", "narrow", "no_sync", "permutation", "plot", "print",
+     "print_freq", "rand", "randint", "randn", "random", "refresh", "repeat", "requires_grad_", "result",
+     "save_image", "savefig", "scale", "select", "set_description", "set_epoch", "set_postfix", "set_postfix_str",
+     "shuffle", "synchronize", "unwrap_model", "view_as", "warning", "write"}
 )  # fmt: skip
 #: modules whose functions leave their arguments alone, but for the ones that end in an underscore
 PURE_LIBRARIES = frozenset(
@@ -223,18 +228,22 @@ NO_STATE_NAME = re.compile(
     r"|loader|logger|writer|dataset|tokenizer|_data$|^(train|test|val|valid)(ing)?_?(set|data|x|y|iter)?$|^X|^[xy](_|$)|progress",
     _I,
 )
-#: functions that leave their arguments as they were
-PURE_CALLS = frozenset(
-    {"print", "len", "str", "repr", "float", "int", "bool", "range", "enumerate", "zip", "isinstance", "type",
-     "id", "hash", "sum", "max", "min", "abs", "round", "sorted", "reversed", "list", "tuple", "dict", "set",
-     "frozenset", "map", "filter", "any", "all", "getattr", "hasattr", "tqdm", "trange", "save",
-     "clip_grad_norm_", "clip_grad_value_", "clip_grad_norm", "synchronize", "format", "open", "iter",
-     "deepcopy", "copy", "save_image", "make_grid", "time", "perf_counter", "is_available", "no_grad",
-     "autocast", "cat", "stack", "tensor", "from_numpy", "zeros", "ones", "zeros_like", "ones_like", "rand",
-     "randn", "max_", "mean", "sqrt", "exp", "array", "asarray", "cross_entropy", "nll_loss", "mse_loss",
-     "binary_cross_entropy", "binary_cross_entropy_with_logits", "softmax", "log_softmax", "relu", "sigmoid",
-     "save_checkpoint", "save_model", "Variable", "accuracy", "log", "display", "imshow", "super", "vars",
-     "next", "DataLoader", "chain", "islice", "count", "asdict", "pformat", "pprint"}
+#: builtin functions that only read what they are given
+READING_CALLS = frozenset(
+    {"abs", "all", "any", "bin", "bool", "bytes", "callable", "chr", "complex", "dict", "divmod", "enumerate",
+     "filter", "float", "format", "frozenset", "getattr", "hasattr", "hash", "hex", "id", "int", "isinstance",
+     "issubclass", "len", "list", "map", "max", "min", "oct", "ord", "pow", "range", "repr", "reversed", "round",
+     "set", "slice", "sorted", "str", "sum", "tuple", "type", "vars", "zip"}
+)  # fmt: skip
+#: functions that leave their arguments as they were; some of these write, take from an iterator, or draw random numbers
+PURE_CALLS = READING_CALLS | frozenset(
+    {"DataLoader", "Variable", "accuracy", "array", "asarray", "asdict", "autocast", "binary_cross_entropy",
+     "binary_cross_entropy_with_logits", "cat", "chain", "clip_grad_norm", "clip_grad_norm_", "clip_grad_value_",
+     "copy", "count", "cross_entropy", "deepcopy", "display", "exp", "from_numpy", "imshow", "is_available",
+     "islice", "iter", "log", "log_softmax", "make_grid", "max_", "mean", "mse_loss", "next", "nll_loss", "no_grad",
+     "ones", "ones_like", "open", "perf_counter", "pformat", "pprint", "print", "rand", "randn", "relu", "save",
+     "save_checkpoint", "save_image", "save_model", "sigmoid", "softmax", "sqrt", "stack", "super", "synchronize",
+     "tensor", "time", "tqdm", "trange", "zeros", "zeros_like"}
 )  # fmt: skip
 #: classes whose instances hold no state that training changes
 STATELESS_CLASS = re.compile(

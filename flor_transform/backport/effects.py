@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterator
 
+from flor_transform.analysis.idioms import READING_CALLS, READING_METHODS
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -36,26 +38,8 @@ PURE_DOTTED = _words(
     """
 )
 #: In a helper statement that is brought along (not logged itself) every call must be known.
-PURE_FUNCTIONS = _words(
-    """
-    abs all any bin bool bytes callable chr complex dict divmod enumerate float format frozenset getattr
-    hasattr hash hex id int isinstance issubclass len list map filter max min oct ord pow range repr
-    reversed round set slice sorted str sum tuple type vars zip
-    """
-)
-PURE_METHODS = _words(
-    """
-    item detach cpu cuda to numpy tolist clone contiguous float double half long int bool mean sum std
-    var norm abs sqrt exp log pow max min argmax argmin topk eq ne lt le gt ge size dim numel view
-    reshape flatten squeeze unsqueeze permute transpose t expand chunk split softmax log_softmax sigmoid
-    relu tanh data_ptr stride type keys values items get copy format join lower upper strip rstrip
-    lstrip startswith endswith replace count index named_parameters parameters modules named_modules
-    children named_children buffers named_buffers state_dict group groups group_dict isoformat strftime
-    nelement absolute resolve expanduser as_posix capitalize title zfill
-    total_seconds any all cumsum prod median unique nonzero get_last_lr get_lr element_size is_cuda
-    is_floating_point shape head tail describe
-    """
-)
+PURE_FUNCTIONS = READING_CALLS
+PURE_METHODS = READING_METHODS | _words("describe group groups group_dict resolve relu log_softmax")
 #: Methods and functions of tensors and arrays that always give a new one, never a view of the old.
 NEW_OBJECTS = _words(
     """

@@ -161,16 +161,24 @@ class Placer:
         items = block.items
         last = source.line_of(items[index].start) - 1 if index < len(items) else None
         first = source.line_of(max(items[index - 1].end - 1, 0)) if index else None
-        out: list[bytes] = []
+        placed: set[int] = set()
+        for gap, start, end, _ in block.extras:
+            if gap == index:
+                placed.update(range(source.line_of(start), source.line_of(max(end - 1, start)) + 1))
+
+        def comment(line: int) -> bool:
+            return line in placed or not (text := source.lines[line - 1].strip()) or text.startswith(b"#")
+
+        out: list[int] = []
         if last is not None:
-            while last > (first or 0) and (not (text := source.lines[last - 1].strip()) or text.startswith(b"#")):
-                out.append(text)
+            while last > (first or 0) and comment(last):
+                out.append(last)
                 last -= 1
         elif first is not None:
-            while first < len(source.lines) and (not (text := source.lines[first].strip()) or text.startswith(b"#")):
-                out.append(text)
+            while first < len(source.lines) and comment(first + 1):
+                out.append(first + 1)
                 first += 1
-        return [t for t in out if t]
+        return [t for n in out if n not in placed and (t := source.lines[n - 1].strip())]
 
     def _under(self, comment: bytes, block: Block) -> tuple[Block, int] | None:
         """The gap of old below a comment that both versions have once, in the function that is ``block``'s."""

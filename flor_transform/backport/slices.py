@@ -244,7 +244,9 @@ class Slicer:
         else:
             at = lift(spot.block.owner, own.block) if spot.block.owner.block is not None else None
             called = own.block is self.old.root.blocks[0] and scope_of(spot.block) is not self.old.root
-            if at is None or (own.index > at and not called):
+            if at is None or (
+                own.index > at and not (called and all(map(_calls_nothing, own.block.items[at : own.index])))
+            ):
                 raise Refused("UNBOUND", f"{part.names[0]} would not be bound at its place")
         return replace(part, spot=own)
 
@@ -350,3 +352,13 @@ class Slicer:
         if splice.indentation(source, first) is None:
             return Edit(first, order, b"; ".join(texts) + b"; ", True)
         return Edit(source.starts[source.line_of(first) - 1], order, text)
+
+
+def _calls_nothing(node: Node) -> bool:
+    """Whether a statement of a module runs none of its functions."""
+    stmt = node.stmt
+    if isinstance(stmt, FUNCTIONS):
+        return not stmt.decorator_list
+    if isinstance(stmt, (ast.Assign, ast.AnnAssign, ast.Expr)):
+        return stmt.value is None or effects.pure(stmt.value)
+    return isinstance(stmt, (ast.Import, ast.ImportFrom))
