@@ -370,6 +370,20 @@ FAULTS: tuple[Fault, ...] = (
         ("tests/replay/test_whole_way.py::test_values_are_the_recorded_ones[inner]",),
     ),
     Fault(
+        "what led nowhere is called exact",
+        _REPLAY + "verify.py",
+        "                unproven += range(turns[1], turns[2] + 1)\n",
+        "                unproven += []\n",
+        ("tests/replay/test_verify.py::test_labels",),
+    ),
+    Fault(
+        "a worker ends before the statement that is wanted",
+        "flor_runtime/stopping.py",
+        "suite.insert(after, call)",
+        "suite.insert(n, call)",
+        ("tests/replay/test_planner.py::test_a_stop_stands_behind_its_statement",),
+    ),
+    Fault(
         "a segment begins one turn late",
         _REPLAY + "goals.py",
         "{0: turns[start:stop]}",
