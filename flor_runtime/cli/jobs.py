@@ -29,7 +29,7 @@ _STATES = ("waiting", "running", "finished", "failed", "cancelled")
 def command(cancelled: tuple[int, ...], again: tuple[int, ...], logged: int | None, clear: bool, output: str) -> None:
     """List the jobs of the queue, and how far they are.
 
-    `flor.batch` puts them in, `flor serve` does them.
+    `flor.batch` and `flor replay --queue` put them in, `flor serve` does them.
     """
     from flor_runtime.jobs.queue import Queue
     from flor_runtime.store.layout import Home

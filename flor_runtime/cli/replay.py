@@ -10,6 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from flor_runtime.replay.campaign import RunResult
+    from flor_runtime.replay.request import Request
 
 
 @click.command()
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
 @click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
 @click.option("--no-slice", is_flag=True, help="Run also what of a turn the new statements don't need.")
+@click.option("--queue", is_flag=True, help="Don't do it, but put it into the queue, for `flor serve`.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, why, and what it costs.")
 def command(
     names: tuple[str, ...],
@@ -39,6 +41,7 @@ def command(
     again: bool,
     trust: bool,
     no_slice: bool,
+    queue: bool,
     dry_run: bool,
 ) -> None:
     """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
@@ -46,60 +49,32 @@ def command(
     Nothing of yours is written: each old version runs from an export of its own, in the store.
     """
     from flor_runtime.errors import FlorError
+    from flor_runtime.replay.request import Request
 
     try:
-        code = _replay(names, script, chosen, epochs, where, jobs, engine, store, yes, again, trust, no_slice, dry_run)
+        only = tuple(chosen.split(",")) if chosen else None
+        path = Path(script) if script else None
+        request = Request(names, path, only, epochs, where, jobs, again, trust, not no_slice)
+        code = _replay(request, engine, store or "", yes, queue, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
     sys.exit(code)
 
 
-def _replay(
-    names: tuple[str, ...],
-    script: str | None,
-    chosen: str | None,
-    epochs: str | None,
-    where: str | None,
-    jobs: int | None,
-    engine: str,
-    store: str | None,
-    yes: bool,
-    again: bool,
-    trust: bool,
-    no_slice: bool,
-    dry_run: bool,
-) -> int:
-    from flor_runtime import knobs
+def _replay(request: Request, engine: str, store: str, yes: bool, queue: bool, dry_run: bool) -> int:
     from flor_runtime.cli.progress import Shown
-    from flor_runtime.errors import ReplayError
-    from flor_runtime.query.where import Where
-    from flor_runtime.replay import campaign, execute, placing
-    from flor_runtime.replay.choice import Epochs
+    from flor_runtime.replay import campaign, execute
     from flor_runtime.replay.plan import estimate_all
+    from flor_runtime.replay.request import make_plans, runs_of, slots_for
     from flor_runtime.replay.words import explain, not_needed
     from flor_runtime.store.layout import Home
 
-    turns = Epochs.parse(epochs) if epochs is not None else None
-    condition = Where.parse(where) if where is not None else None
     home = Home()
-    path = Path(script).absolute() if script else campaign.newest_script(Path.cwd(), home)
-    if not path.is_file():
-        raise ReplayError(f"{path}: no such file")
-    runs = campaign.runs_of(path, home)
-    if chosen:
-        wanted = {home.find(text.strip()).id for text in chosen.split(",")}
-        runs = [run for run in runs if run.id in wanted]
-    if not runs:
-        raise ReplayError(f"no recorded runs of {path.name}: record one with `flor run {path.name}`")
-    project = Path(runs[-1].manifest()["project"])
-    placing.check_names(placing.project_files(project, path.resolve().relative_to(project).as_posix()), list(names))
-    machines = None if dry_run else campaign.make_engine(engine, store or "", runs)
-    room = machines.slots if machines is not None else 0
-    slots = jobs or int(knobs.get("REPLAY_JOBS")) or room or campaign.default_slots(runs)
-    plans, others = campaign.make_plans(runs, path, list(names), slots, again, trust, not no_slice, turns, condition)
-    if not plans and not others:
-        raise ReplayError(f"no run of {path.name} for which {where}")
+    runs = runs_of(request, home)
+    machines = None if dry_run or queue else campaign.make_engine(engine, store, runs)
+    slots = slots_for(request, runs, machines.slots if machines is not None else 0)
+    plans, others = make_plans(request, runs, slots)
     for result in others:
         _say(result)
     for planned in plans:
@@ -119,8 +94,14 @@ def _replay(
         return 1 if any(result.refused or result.error for result in others) else 0
     if not yes and sys.stdin.isatty() and not click.confirm("Go on?", default=True, err=True):
         return 0
+    if queue:
+        from flor_runtime.jobs.replays import put
+
+        added = put(plans, request, home)
+        click.echo(f"registered {len(added)} replay job{'s' * (len(added) != 1)}; `flor serve` does them", err=True)
+        return 1 if any(result.refused or result.error for result in others) else 0
     with Shown(_say) as shown:
-        results = execute.carry_out(plans, slots, shown, trust, machines)
+        results = execute.carry_out(plans, slots, shown, request.trust, machines)
     values = sum(result.values for result in results)
     checked = sum(result.checked for result in results)
     different = sum(result.mismatched for result in results)
@@ -141,22 +122,7 @@ def _label(run: str, manifest: dict[str, object]) -> str:
 
 def _say(result: RunResult) -> None:
     """One line a run, more where something is to be known."""
-    label = _label(result.run.id, result.manifest)
-    if result.error:
-        click.echo(f"{label}  not replayed: {result.error}", err=True)
-    elif result.label:
-        text = f"{result.values} values of {', '.join(result.names)}: {result.label}, {result.seconds:.1f} s"
-        if result.stopped:
-            text += f"; stopped, {result.turns_done} of {result.turns} turns are kept"
-        click.echo(f"{label}  {text}", err=True)
-    for line in result.lost:
-        click.echo(f"{label}  {line}", err=True)
-    for name in result.recorded:
-        click.echo(f"{label}  {name}: recorded by the run itself", err=True)
-    for name in result.recovered:
-        click.echo(f"{label}  {name}: recovered before, by the same statement (--again does it once more)", err=True)
-    for name, why in result.refused.items():
-        click.echo(f"{label}  {name}: refused: {why}", err=True)
-    if result.label and result.label != "exact":
-        for note in result.notes:
-            click.echo(f"{label}  {note}", err=True)
+    from flor_runtime.replay.told import lines_of
+
+    for line in lines_of(result):
+        click.echo(line, err=True)

@@ -49,6 +49,7 @@ ROOMS = [
     {"share"},
     {"query", "replay", "checks"},
     {"jobs"},
+    {"asking"},
     {"cli"},
 ]
 

@@ -611,4 +611,47 @@ FAULTS: tuple[Fault, ...] = (
         '            if there == "maybe":\n                continue\n            if there == "maybe":\n',
         ("tests/backport/test_cases.py::test_case[bound_on_some_paths]",),
     ),
+    # -- jobs --------------------------------------------------------------------------------------------------------
+    Fault(
+        "a process that has a server's number now is taken for it",
+        "flor_runtime/jobs/owner.py",
+        "return now != self.mark if now and self.mark else None",
+        "return False",
+        ("tests/jobs/test_queue.py::test_a_reused_process_number_is_no_heartbeat",),
+    ),
+    Fault(
+        "a server that lost its job writes down how it ended",
+        "flor_runtime/jobs/queue.py",
+        'return row is not None and tuple(row) == ("running", claim.attempt)',
+        "return row is not None",
+        ("tests/jobs/test_queue.py::test_a_server_that_cannot_be_seen_keeps_its_job_for_a_lease",),
+    ),
+    Fault(
+        "what a job's files say does not count where the tables are older",
+        "flor_runtime/jobs/queue.py",
+        'if now_so["state"] != "waiting":',
+        "if False:",
+        ("tests/jobs/test_queue.py::test_what_happens_to_the_tables_happens_to_no_job[older]",),
+    ),
+    Fault(
+        "a server does what somebody else has put in",
+        "flor_runtime/jobs/queue.py",
+        "if self._trust or folder.is_own(manifest):",
+        "if True:",
+        ("tests/jobs/test_queue.py::test_a_job_that_was_changed_is_another_users",),
+    ),
+    Fault(
+        "a job outlives its server",
+        "flor_runtime/jobs/work.py",
+        "        libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)\n",
+        "",
+        ("tests/jobs/test_serve.py::test_a_killed_servers_run_is_killed_and_its_job_is_done_by_the_next",),
+    ),
+    Fault(
+        "a share of the turns is one short",
+        _REPLAY + "thisscript.py",
+        "(which <= more)]",
+        "(which < more)]",
+        ("tests/replay/test_this_script.py::test_shares",),
+    ),
 )

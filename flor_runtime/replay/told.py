@@ -1,0 +1,51 @@
+"""What became of a replay, in lines for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+from flor_runtime.replay.campaign import RunResult
+from flor_runtime.replay.execute import Progress
+
+
+def lines_of(result: RunResult) -> Iterator[str]:
+    """One line for a run, more where something is to be known."""
+    name = result.manifest.get("name")
+    label = result.run.id[:8] + (f" {name}" if name else "")
+    if result.error:
+        yield f"{label}  not replayed: {result.error}"
+    elif result.label:
+        of = f" of {', '.join(result.names)}" if result.names else ""
+        text = f"{result.values} values{of}: {result.label}, {result.seconds:.1f} s"
+        if result.stopped:
+            text += f"; stopped, {result.turns_done} of {result.turns} turns are kept"
+        yield f"{label}  {text}"
+    for line in result.lost:
+        yield f"{label}  {line}"
+    for one in result.recorded:
+        yield f"{label}  {one}: recorded by the run itself"
+    for one in result.recovered:
+        yield f"{label}  {one}: recovered before, by the same statement (--again does it once more)"
+    for one, why in result.refused.items():
+        yield f"{label}  {one}: refused: {why}"
+    if result.label and result.label != "exact":
+        for note in result.notes:
+            yield f"{label}  {note}"
+
+
+class Lines:
+    """A watcher of a replay that writes lines to stderr, and none on how far it is."""
+
+    def ended(self, result: RunResult) -> None:
+        """A run is through."""
+        for line in lines_of(result):
+            self.say(line)
+
+    def progress(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def say(self, text: str) -> None:
+        """Something that is to be known."""
+        sys.stderr.write(f"flor: {text}\n")
+        sys.stderr.flush()
