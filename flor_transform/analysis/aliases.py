@@ -46,7 +46,7 @@ class Aliases:
 
     def _join(self, variables: Iterable[Variable]) -> None:
         first: Variable | None = None
-        for each in variables:
+        for each in list(variables):  # all of them first: to find them joins others, and `first` has to stay on top
             root = self._find(each)
             if first is None:
                 first = root

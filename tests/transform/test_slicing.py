@@ -207,6 +207,22 @@ def test_a_question_in_forward() -> None:
     assert slices(text + TAIL) == []
 
 
+def test_state_that_is_handed_to_the_model_and_back() -> None:
+    """As a recurrent network does: names that are joined while they are being joined; it has to come to an end."""
+    rest = """
+        hidden = None
+        for x, y in test:
+            output, hidden = model(x, hidden)
+            hidden = holder[0](output, hidden)
+        print(hidden)
+        flor.log("new", norm(model))
+    """
+    assert ("print(hidden)", True) in slices(HEAD + textwrap.indent(textwrap.dedent(rest), "    "))
+    reads = rest.replace("norm(model)", "float(output.sum())")
+    kept = [text for text, _ in slices(HEAD + textwrap.indent(textwrap.dedent(reads), "    "))]
+    assert "for x, y in test:" not in kept
+
+
 def test_a_block_that_is_entered_again() -> None:
     """Its occurrences are counted: the first one stays where the second is needed."""
     loop = (
