@@ -6,53 +6,81 @@ what it found then: a file that came later is hidden, and reading one that has c
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Collection, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from flor_runtime.errors import StoreError
 from flor_runtime.store.layout import read_json, write_json
 
 _NAME = "inputs.json"
-MOST = 10_000  # entries; beyond that nothing is known of a project's files
+MOST = 10_000  # entries; of folders that would be more, nothing is known
 _SKIPPED = frozenset({".git", "__pycache__", ".venv", "node_modules"})
 
-Listing = Mapping[str, tuple[int, int]]  # path relative to the project -> (mtime in ns, size)
+#: Path relative to the project -> (mtime in ns, size); `folder/` -> EMPTY or UNLISTED.
+Listing = Mapping[str, tuple[int, int]]
+EMPTY, UNLISTED = (0, 1), (0, 0)
 
 
-def listing(root: Path) -> dict[str, tuple[int, int]] | None:
-    """All files below a project's root; None if there are too many to look at."""
+def listing(root: Path, most: int = MOST) -> dict[str, tuple[int, int]]:
+    """All files below a project's root, the nearest first; a folder that would be too much is only named."""
     found: dict[str, tuple[int, int]] = {}
-    todo = [("", str(root))]
-    looked = 0
-    while todo:
-        prefix, folder = todo.pop()
-        try:
-            entries = list(os.scandir(folder))
-        except OSError:
-            continue
-        looked += len(entries)
-        if looked > MOST:
-            return None
-        for entry in entries:
-            try:
-                if entry.is_dir(follow_symlinks=False):
-                    if entry.name not in _SKIPPED:
-                        todo.append((f"{prefix}{entry.name}/", entry.path))
-                else:
-                    status = entry.stat()
+    for prefix, entries in _folders(root, most):
+        if entries is None:
+            found[prefix] = UNLISTED
+        elif not entries and prefix:
+            found[prefix] = EMPTY
+        for entry in entries or ():
+            if not _is_folder(entry):
+                status = _status(entry)
+                if status is not None:
                     found[prefix + entry.name] = (status.st_mtime_ns, status.st_size)
-            except OSError:
-                continue
     return found
 
 
+def _folders(
+    root: Path, most: int, known: Collection[str] | None = None
+) -> Iterator[tuple[str, list[os.DirEntry[str]] | None]]:
+    """(path with a slash, its entries; None: too many) of each folder; with `known`, of these only."""
+    todo = deque([("", str(root))])
+    while todo:
+        prefix, folder = todo.popleft()
+        try:
+            with os.scandir(folder) as scan:
+                entries = list(itertools.islice(scan, most + 1))
+        except OSError:
+            continue
+        if len(entries) > most:
+            yield prefix, None
+            continue
+        most -= len(entries)
+        yield prefix, entries
+        for entry in entries:
+            below = f"{prefix}{entry.name}/"
+            if _is_folder(entry) and entry.name not in _SKIPPED and (known is None or below in known):
+                todo.append((below, entry.path))
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir(follow_symlinks=False)
+    except OSError:
+        return False
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat()
+    except OSError:
+        return None
+
+
 def keep(root: Path, folder: Path, *, leave: Collection[str] = ()) -> None:
-    """Write the listing of a project, less what the run didn't see (`leave`), into a run's folder, if there is one."""
-    found = listing(root)
-    if found is not None:
-        files = {path: status for path, status in found.items() if path not in leave}
-        write_json(folder / _NAME, {"files": files}, indent=None)
+    """Write the listing of a project, less what the run didn't see (`leave`), into a run's folder."""
+    files = {path: status for path, status in listing(root).items() if path not in leave}
+    write_json(folder / _NAME, {"files": files}, indent=None)
 
 
 def read_inputs(folder: Path) -> Listing | None:
@@ -64,24 +92,75 @@ def read_inputs(folder: Path) -> Listing | None:
         return None
 
 
-def came_later(root: Path, then: Listing) -> frozenset[str]:
-    """Absolute paths of the project's files that were not there; the topmost folder where all of it is new."""
-    now = listing(root)
-    if now is None:
-        return frozenset()
-    folders = {parent.as_posix() for path in then for parent in Path(path).parents}
+def loop_began(folder: Path) -> int:
+    """When the main loop of a run began, in ns since 1970: what is known only then was written; 0: it never did."""
+    try:
+        return (folder / "environment.json").stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def came_later(root: Path, then: Listing, until: int = 0) -> frozenset[str]:
+    """Absolute paths of the project's files that were not there; the topmost folder where all of it is new.
+
+    Args:
+        until: in ns since 1970: what has not been touched since counts as having been there (downloads of the run).
+    """
+    known = {f"{parent.as_posix()}/" for path in then for parent in Path(path).parents}
+    known |= {path for path in then if path.endswith("/")}
+    open_to = {path for path in known if then.get(path) != UNLISTED}
     found: set[str] = set()
-    for path in now.keys() - then.keys():
-        new = path
-        for parent in Path(path).parents:
-            if parent.as_posix() in folders or parent.as_posix() == ".":
-                break
-            new = parent.as_posix()
-        found.add(str(root / new))
-    return frozenset(found)
+    for prefix, entries in _folders(root, 1 << 60, open_to):
+        if then.get(prefix or "/") == UNLISTED:
+            continue
+        for entry in entries or ():
+            path = prefix + entry.name
+            if _is_folder(entry):
+                if f"{path}/" not in known and entry.name not in _SKIPPED:
+                    found |= _new_below(entry.path, until) if until else {entry.path}
+            elif path not in then and not _untouched(entry, until):
+                found.add(entry.path)
+    return frozenset(str(root / path) for path in found)
+
+
+def has_downloads(root: Path, then: Listing | None, settled: int) -> bool:
+    """Whether the run has put files into the project before its main loop began that are there as it put them."""
+    return bool(then is not None and settled and came_later(root, then) != came_later(root, then, settled))
+
+
+def _new_below(folder: str, until: int) -> set[str]:
+    """The folder itself if nothing in it is older than `until`; else what is not."""
+    later: set[str] = set()
+    kept = False
+    for _, entries in _folders(Path(folder), 1 << 60):
+        files = [entry for entry in entries or () if not _is_folder(entry)]
+        old = {entry.path for entry in files if _untouched(entry, until)}
+        kept = kept or bool(old)
+        later |= {entry.path for entry in files} - old
+    return later if kept else {folder}
+
+
+def _untouched(entry: os.DirEntry[str], until: int) -> bool:
+    status = _status(entry) if until else None
+    return status is not None and status.st_ctime_ns <= until
 
 
 def changed(root: Path, then: Listing) -> frozenset[str]:
-    """Absolute paths of the project's files that are not what they were."""
-    now = listing(root) or {}
-    return frozenset(str(root / path) for path, status in then.items() if path in now and now[path] != tuple(status))
+    """Absolute paths of the project's files that are there and are not what they were."""
+    return frozenset(str(root / path) for path, now in _now(root, then) if now is not None and now != tuple(then[path]))
+
+
+def gone(root: Path, then: Listing) -> frozenset[str]:
+    """Paths, relative to the project, of files that were there and are no more."""
+    return frozenset(path for path, now in _now(root, then) if now is None)
+
+
+def _now(root: Path, then: Iterable[str]) -> Iterator[tuple[str, tuple[int, int] | None]]:
+    for path in then:
+        if not path.endswith("/"):
+            try:
+                status = os.stat(f"{root}/{path}")  # noqa: PTH116 (ten thousand times)
+            except OSError:
+                yield path, None
+            else:
+                yield path, (status.st_mtime_ns, status.st_size)

@@ -14,6 +14,7 @@ _DEFAULTS: dict[str, float] = {
     "PICKLE": 0,  # 1: objects of compiled code are kept as signed pickles
     "CAPTURE": 1,  # 0: parameters and trackers' metrics are not recorded
     "CODE_LIMIT": 5_000_000,  # bytes of a file that is kept with the code of a run
+    "REPLAY_NETWORK": 0,  # 1: a replay may use it
     "REPLAY_JOBS": 0,  # 0: one worker a core
     "JOB_LEASE": 60,  # seconds of silence after which a job's server is given up, where its process can't be looked at
 }

@@ -8,6 +8,8 @@ import sys
 import time
 from typing import Any
 
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+
 #: Of `facts`, in the words of a message: where one differs, other bits may come out.
 _COMPARED = {
     "python": "the version of Python",
@@ -24,6 +26,7 @@ _COMPARED = {
 def facts() -> dict[str, Any]:
     """What this process computes with, as plain data."""
     found: dict[str, Any] = {"clock": time.perf_counter(), "cores": cores(), "python": platform.python_version()}
+    found["packages"] = packages()
     numpy: Any = sys.modules.get("numpy")
     if numpy is not None and hasattr(numpy, "__version__"):
         found["numpy"] = numpy.__version__
@@ -45,6 +48,17 @@ def _on_gpus(torch: Any) -> bool:
     return bool(torch.cuda.is_available() and torch.cuda.is_initialized())
 
 
+def packages() -> dict[str, str]:
+    """The installed packages that are loaded, with their versions; "" where one doesn't say."""
+    found: dict[str, str] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) if "." not in name and not name.startswith("_") else None
+        if isinstance(file, str) and any(part in file for part in _INSTALLED):
+            version = vars(module).get("__version__")
+            found[name] = version if isinstance(version, str) else ""
+    return found
+
+
 def cores() -> list[int]:
     """How many cores there are, and how many of them this process may use."""
     count = os.cpu_count() or 1
@@ -54,11 +68,17 @@ def cores() -> list[int]:
 def differences(then: dict[str, Any]) -> list[str]:
     """What is not as it was in a recorded run, each as a sentence; `then` are its facts."""
     now = facts()
-    return [
+    found = [
         f"{what} was {then[name]}, and is {now.get(name)}"
         for name, what in _COMPARED.items()
         if name in then and then[name] != now.get(name)
     ]
+    before = then.get("packages")
+    if isinstance(before, dict):
+        for name, version in before.items():
+            if name not in _COMPARED and version and now["packages"].get(name, version) != version:
+                found.append(f"the version of {name} was {version}, and is {now['packages'][name]}")
+    return found
 
 
 def use_threads(then: dict[str, Any]) -> None:

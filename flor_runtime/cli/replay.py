@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 @click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
 @click.option("--no-slice", is_flag=True, help="Run also what of a turn the new statements don't need.")
 @click.option("--queue", is_flag=True, help="Don't do it, but put it into the queue, for `flor serve`.")
+@click.option("--network", is_flag=True, help="Let the scripts use the network (default: it is refused).")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, why, and what it costs.")
 def command(
     names: tuple[str, ...],
@@ -42,12 +44,14 @@ def command(
     trust: bool,
     no_slice: bool,
     queue: bool,
+    network: bool,
     dry_run: bool,
 ) -> None:
     """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
 
     Nothing of yours is written: each old version runs from an export of its own, in the store.
     """
+    from flor_runtime import knobs
     from flor_runtime.errors import FlorError
     from flor_runtime.replay.request import Request
 
@@ -55,7 +59,8 @@ def command(
         only = tuple(chosen.split(",")) if chosen else None
         path = Path(script) if script else None
         request = Request(names, path, only, epochs, where, jobs, again, trust, not no_slice)
-        code = _replay(request, engine, store or "", yes, queue, dry_run)
+        with knobs.override("REPLAY_NETWORK", 1) if network else contextlib.nullcontext():
+            code = _replay(request, engine, store or "", yes, queue, dry_run)
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
@@ -83,6 +88,8 @@ def _replay(request: Request, engine: str, store: str, yes: bool, queue: bool, d
         click.echo(f"{label}  {first if dry_run else last}", err=True)
         for line in (*others_of_it, last) if dry_run else not_needed(planned):
             click.echo(f"    {line}", err=True)
+        for line in planned.warnings:
+            click.echo(f"{label}  {line}", err=True)
     if plans:
         total = estimate_all(plans, slots)
         click.echo(

@@ -1,4 +1,4 @@
-"""A replay writes nothing into the user's files. Installed in a worker process, before the user's script.
+"""A replay writes nothing into the user's files and posts nothing. Installed in a worker, before the user's script.
 
 Four lines, each for what the one before can't see:
 
@@ -8,8 +8,10 @@ Four lines, each for what the one before can't see:
 3. An audit hook refuses, with one line, what would write outside all the same.
 4. The kernel (`landlock`), where it can: it holds for C++ and for the processes that the script starts, too.
 
-Nothing of it can be taken back: the process belongs to the replay. Processes that it starts by multiprocessing
-(loader workers) have it all; others have the folder, the environment and the kernel's guard.
+The audit hook refuses the network as well (`offline`), and trackers are silenced (`silence`).
+
+Nothing of it can be taken back: the process belongs to the replay. Python processes that it starts (loader workers)
+join it; other programs get their paths from the overlay (`children`), and the kernel's guard holds for them, too.
 """
 
 from __future__ import annotations
@@ -26,36 +28,25 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from flor_runtime.replay import landlock
+from flor_runtime.replay import landlock, silence
+from flor_runtime.replay.children import Children, write_site
+from flor_runtime.replay.imports import Moved
+from flor_runtime.replay.offline import OFFLINE, refusal, refuse
 from flor_runtime.replay.overlay import Overlay, resolve
+from flor_runtime.replay.reads import reads_of
 from flor_runtime.replay.redirect import WRITE_FLAGS, Calls, busy, swap, text_of
-from flor_runtime.replay.workspace import Workspace
 from flor_runtime.replay.writers import Imports, patches
+
+if TYPE_CHECKING:
+    from flor_runtime.replay.workspace import Workspace
 
 _SCRATCH = "flor-replay-"
 _JOIN = "FLOR_REPLAY_GUARD"
-_FIRST = f"""try:
-    from {__name__} import join
-except ImportError:
-    pass
-else:
-    join()
-"""
-
-# What would report to a server again, and caches that compiled code is loaded from by path.
-_QUIET = {
-    "WANDB_MODE": "disabled",
-    "WANDB_SILENT": "true",
-    "SWANLAB_MODE": "disabled",
-    "NEPTUNE_MODE": "debug",
-    "CLEARML_OFFLINE_MODE": "1",
-    "COMET_START_ONLINE": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "PYTHONDONTWRITEBYTECODE": "1",
-}
+# So that nothing is changed on the way, and caches that compiled code is loaded from by path.
+_QUIET = {"GIT_OPTIONAL_LOCKS": "0", "PYTHONDONTWRITEBYTECODE": "1"}
 _CACHES = ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "CUDA_CACHE_PATH", "NUMBA_CACHE_DIR")
 
 _REFUSED = "a replay must not write to {path}: it is outside of its workspace"
@@ -70,7 +61,9 @@ class Guard:
     kernel: bool
 
 
-def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kernel: bool = True) -> Guard:
+def install(
+    workspace: Workspace, *, allowed: Sequence[Path] | None = None, kernel: bool = True, network: bool = False
+) -> Guard:
     """Redirect all writes of this process into the workspace, for good, and go to its `cwd`.
 
     `allowed` are further folders that it may write to as they are, for the replay's own records; by default the
@@ -86,12 +79,11 @@ def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kern
     atexit.register(drop)
     os._exit = functools.partial(_exit, drop)
     system_temp = tempfile.gettempdir()
-    _set_environment(workspace, scratch)
+    _set_environment(workspace, scratch, network)
     free.append(str(scratch))
-    os.environ[_JOIN] = json.dumps([str(workspace.upper), free, [str(workspace.user_root)]])
+    os.environ[_JOIN] = json.dumps([str(workspace.upper), free, [str(workspace.user_root)], str(scratch), network])
     os.chdir(workspace.cwd)
     overlay = join()
-    overlay.changed = workspace.changed
     held = False
     if kernel and os.environ.get("FLOR_SANDBOX", "1") != "0":
         roots = [*free, "/dev", "/proc", "/sys"]
@@ -101,32 +93,33 @@ def install(workspace: Workspace, *, allowed: Sequence[Path] | None = None, kern
     return Guard(overlay, scratch, held)
 
 
+_joined: Overlay | None = None
+
+
 def join() -> Overlay:
     """Put this process under the guard that the environment tells of: the worker's own, or a process started by it."""
-    upper, free, protected = json.loads(os.environ[_JOIN])
+    global _joined
+    if _joined is not None:
+        return _joined
+    upper, free, protected, scratch, network = json.loads(os.environ[_JOIN])
     overlay = Overlay(upper, free, protected)
+    overlay.reads = reads_of(upper)
+    overlay.reads.own = scratch
     sys.dont_write_bytecode = True
     swap(Calls(overlay).swaps())
-    after = {**patches(overlay), "multiprocessing.util": _guard_children}
-    for name, patch in after.items():
+    children = Children(overlay)
+    swap(children.swaps())
+    after = [*patches(overlay).items(), *silence.patches().items(), *children.patches().items()]
+    todo: dict[str, list[Callable[[ModuleType], None]]] = {}
+    for name, patch in after:
+        todo.setdefault(name, []).append(patch)
         if name in sys.modules:
             patch(sys.modules[name])
-    sys.meta_path.insert(0, Imports(after))
-    sys.addaudithook(_audit(overlay))
+    sys.meta_path.insert(0, Moved(protected[0], f"{upper}{protected[0]}"))
+    sys.meta_path.insert(0, Imports(todo))
+    sys.addaudithook(_audit(overlay, network))
+    _joined = overlay
     return overlay
-
-
-def _guard_children(module: Any) -> None:
-    """Processes that multiprocessing starts afresh (spawn, forkserver) join the guard before anything else."""
-    start = module.spawnv_passfds
-
-    def spawnv_passfds(path: Any, args: Any, passfds: Any) -> Any:
-        line = list(args)
-        if "-c" in line and "resource_tracker" not in (code := line[line.index("-c") + 1]):
-            line[line.index("-c") + 1] = f"{_FIRST}{code}"
-        return start(path, line, passfds)
-
-    module.spawnv_passfds = spawnv_passfds
 
 
 # -- 3. the audit hook ---------------------------------------------------------------------------------------
@@ -147,7 +140,7 @@ _EVENTS: dict[str, tuple[tuple[int, int | None], ...]] = {
 _FOLLOWED = frozenset({"open", "os.truncate", "os.chmod", "os.utime"})
 
 
-def _audit(overlay: Overlay) -> Callable[[str, tuple[Any, ...]], None]:
+def _audit(overlay: Overlay, network: bool) -> Callable[[str, tuple[Any, ...]], None]:
     def check(path: Any, dir_fd: Any, follow: bool) -> None:
         at = text_of(path, dir_fd if isinstance(dir_fd, int) and dir_fd >= 0 else None)
         if at is None:
@@ -170,6 +163,8 @@ def _audit(overlay: Overlay) -> Callable[[str, tuple[Any, ...]], None]:
         elif event in _EVENTS and not getattr(busy, "on", False):
             for position, folder in _EVENTS[event]:
                 check(args[position], None if folder is None else args[folder], event in _FOLLOWED)
+        elif not network and event.startswith("socket.") and (where := refusal(event, args)):
+            refuse(where, overlay.reads.wanted)
 
     return hook
 
@@ -177,12 +172,13 @@ def _audit(overlay: Overlay) -> Callable[[str, tuple[Any, ...]], None]:
 # -- surroundings --------------------------------------------------------------------------------------------
 
 
-def _set_environment(workspace: Workspace, scratch: Path) -> None:
-    os.environ.update(_QUIET)
-    os.environ["WANDB_DIR"] = os.environ["MLFLOW_ARTIFACT_ROOT"] = str(workspace.folder)
-    os.environ["MLFLOW_TRACKING_URI"] = (workspace.folder / "mlruns").as_uri()
+def _set_environment(workspace: Workspace, scratch: Path, network: bool) -> None:
+    os.environ.update({**_QUIET, **silence.environment(workspace.folder), **({} if network else OFFLINE)})
     for name in _CACHES:
         os.environ.setdefault(name, str(scratch / name.lower()))
+    write_site(scratch / "site", __name__)
+    paths = [str(scratch / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     for name in ("TMPDIR", "TEMP", "TMP"):
         os.environ[name] = str(scratch)
     tempfile.tempdir = str(scratch)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from flor_runtime import inputs, knobs
 from flor_runtime.errors import ReplayError
 from flor_runtime.replay import parts as kept
 from flor_runtime.replay.campaign import RunResult
@@ -52,7 +53,10 @@ class Segment:
         left_out: dict[str, list[tuple[int, int, bool]]] = {}
         for part in plan.left_out if self.goal.mode == WEAK else ():
             left_out.setdefault(part.file, []).append((part.start, part.stop, part.always))
-        return Job(str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env=env, left_out=left_out)
+        return Job(
+            str(plan.run.path), str(self.folder), self.goal, patched, self.of.trust, env=env, left_out=left_out,
+            network=bool(knobs.get("REPLAY_NETWORK")), downloads=self.of.downloads,
+        )  # fmt: skip
 
     @property
     def course(self) -> Course:
@@ -73,6 +77,7 @@ class OneRun:
         if not trust and not plan.run.is_own(plan.manifest):  # it is this one that says what runs
             raise ReplayError(FOREIGN)
         self.plan, self.trust = plan, trust
+        self.downloads = False
         self.id = plan.run.id
         name = plan.manifest.get("name")
         self.label = plan.run.id[:8] + (f" {name}" if name else "")
@@ -149,6 +154,13 @@ class OneRun:
         verdict = self._judged(self.parts)
         if verdict.label in (EXACT, VERIFIED) and not self._failed:
             return []
+        if not self.downloads and any(part.outcome.get("offline") for part in self._all()):
+            run, project = self.plan.run.path, Path(self.plan.manifest["project"])
+            self.downloads = inputs.has_downloads(project, inputs.read_inputs(run), inputs.loop_began(run))
+            if self.downloads:  # with these in their places, then
+                again = [part.goal for part in self._all()]
+                self.parts, self._failed = [], []
+                return [self._segment(goal) for goal in again]
         bad = [*filter(self._is_bad, self.parts), *self._failed]
         if not bad and verdict.label == INEXACT:  # nothing that they did could be compared
             bad = list(self.parts)

@@ -25,6 +25,8 @@ import stat
 import sysconfig
 from collections.abc import Iterator, Sequence
 
+from flor_runtime.replay.reads import Reads
+
 PARTIAL = stat.S_ISVTX
 _PASS = ("/dev/", "/proc/", "/sys/")
 _MAX_LINKS = 40
@@ -44,8 +46,7 @@ class Overlay:
         self.upper = upper
         self._roots = {upper: True} | dict.fromkeys(protected, False) | dict.fromkeys(allowed, True)
         self._fill = fill
-        self.changed: frozenset[str] = frozenset()  # the user's files that are not what the run found
-        self.stale: set[str] = set()  # those of them that were read
+        self.reads = Reads(upper, f"{upper}.reads")
         # Libraries are read where they are installed: importing one looks at thousands of paths.
         self._as_they_are = _PASS + tuple({f"{sysconfig.get_path(kind)}/" for kind in ("stdlib", "purelib", "platlib")})
 
@@ -103,11 +104,8 @@ class Overlay:
         return path if self._unknown(mirrored) else mirrored
 
     def note_read(self, path: str) -> None:
-        """Remember that a file is read which has changed since the run."""
-        if self.changed:
-            real = resolve(path if path.startswith("/") else f"{posix.getcwd()}/{path}")
-            if real in self.changed:
-                self.stale.add(real)
+        """Take notice of a file that is read."""
+        self.reads.content(path, resolve)
 
     def _unknown(self, mirrored: str) -> bool:
         """Whether the mirror can't tell if the missing path exists."""
@@ -281,6 +279,15 @@ class Overlay:
         if _lexists(real):
             self._anchor(real)
         posix.symlink(self.upper + real if target.startswith("/") else target, link)
+
+    def mirrored(self, path: str) -> str | None:
+        """The place in the mirror that an absolute path of the user's has; None for the replay's own."""
+        real = self._parent_of(path)
+        if self.inside(real) or self.free(real):
+            return None
+        if _lexists(real):
+            self._anchor(real)
+        return self.upper + real
 
     def _anchor(self, real: str) -> None:
         """See to it that the mirror leads to this path, where it has nothing for its folders yet."""

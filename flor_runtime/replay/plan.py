@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from flor_runtime import secrets, versions
 from flor_runtime.errors import ReplayError
+from flor_runtime.replay import needs
 from flor_runtime.replay.choice import Epochs, Turns, both
 from flor_runtime.replay.cost import Costs, Course, Timing, until_all_are_done
 from flor_runtime.replay.goals import make_goals
@@ -33,6 +34,7 @@ class RunPlan:
         left_out: of a turn, where a state is restored afterwards.
         whole: all turns that the statements need are asked for.
         shared: seconds until the libraries are loaded, which replays share.
+        warnings: what is not as it was.
     """
 
     run: RunFolder
@@ -45,6 +47,7 @@ class RunPlan:
     timing: Timing | None = None
     whole: bool = True
     left_out: tuple[LeftOut, ...] = ()
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def shared(self) -> float:
@@ -98,6 +101,10 @@ def plan_run(
         versions.export(manifest["repo"], manifest["vid"], scratch)
     except versions.VersionError as error:
         raise ReplayError(str(error)) from None
+    facts = read_facts(run)
+    missing, warnings = needs.find(run, manifest, facts, scratch)
+    if missing:
+        raise ReplayError("\n".join(missing))
     old = project_files(scratch, manifest["script"])
     placed = place(run, old, new, names, again)
     reader = Reader(run.ckpt)
@@ -123,7 +130,7 @@ def plan_run(
     courses = [costs.course(goal, blocks) for goal in goals]
     reader.close()
     whole = asked is None or not (sites.turn or sites.blocks)
-    return RunPlan(run, manifest, read_facts(run), placed, sites, goals, courses, timing, whole, left_out)
+    return RunPlan(run, manifest, facts, placed, sites, goals, courses, timing, whole, left_out, warnings)
 
 
 def _blocks_of(plan: Any) -> list[str]:

@@ -56,7 +56,11 @@ class _Call:
         return cast(str, self.__name__)  # type: ignore[attr-defined]
 
 
+#: Of `os`: what starts other programs (`children`).
+STARTING = ("system", "execv", "execve", "posix_spawn", "posix_spawnp")
+
 _FOLLOWING = ("truncate", "chmod", "chown", "utime", "setxattr", "removexattr")
+_LOOKING = ("listxattr", "getxattr", "statvfs", "pathconf")
 _NOT_FOLLOWING = ("lchown", "mkfifo", "mknod")
 
 
@@ -78,6 +82,9 @@ class Calls:
             if original := getattr(posix, name, None):
                 does = functools.partial(self.by_path, original, name in _FOLLOWING)
                 made["os", name] = _Call(original, does)
+        for name in _LOOKING:
+            if original := getattr(posix, name, None):
+                made["os", name] = _Call(original, functools.partial(self.by_look, original))
         made["shutil", "rmtree"] = _Call(shutil.rmtree, functools.partial(self.rmtree, shutil.rmtree))
         return made
 
@@ -120,10 +127,18 @@ class Calls:
     def _target(self, path: str, mode: str) -> str:
         with _as_given(path):
             if not set(mode).isdisjoint("wax+"):
-                return self.overlay.for_write(path, keep="w" not in mode, follow="x" not in mode)
-            target = self.overlay.for_read(path)
-            self.overlay.note_read(target)
-            return target
+                target = self.overlay.for_write(path, keep="w" not in mode, follow="x" not in mode)
+                if "w" in mode or "x" in mode:
+                    self.overlay.reads.begun(target)
+                elif "+" in mode:
+                    self.overlay.note_read(target)
+                return target
+            return self._read(path)
+
+    def _read(self, path: str) -> str:
+        target = self.overlay.for_read(path)
+        self.overlay.note_read(target)
+        return target
 
     def os_open(self, path: str, flags: int) -> str:
         """Where `os.open` with these flags goes."""
@@ -131,9 +146,13 @@ class Calls:
             return self.overlay.for_folder(path)
         if flags & WRITE_FLAGS:
             only_new = flags & os.O_CREAT and flags & os.O_EXCL
-            return self.overlay.for_write(path, keep=not flags & os.O_TRUNC, follow=not only_new)
-        target = self.overlay.for_read(path)
-        self.overlay.note_read(target)
+            target = self.overlay.for_write(path, keep=not flags & os.O_TRUNC, follow=not only_new)
+            if only_new or flags & os.O_TRUNC:
+                self.overlay.reads.begun(target)
+            elif flags & os.O_RDWR:
+                self.overlay.note_read(target)
+            return target
+        target = self._read(path)
         if flags & os.O_NOFOLLOW:
             return self.overlay.outer(self._whole(target)) or target
         return target
@@ -155,7 +174,13 @@ class Calls:
             target = self.overlay.for_read(at)
             if not follow_symlinks:
                 target = self.overlay.outer(self._whole(target)) or target
-            return posix.stat(target, follow_symlinks=follow_symlinks)
+            try:
+                found = posix.stat(target, follow_symlinks=follow_symlinks)
+            except OSError:
+                self.overlay.reads.look(target, False)
+                raise
+            self.overlay.reads.look(target, True)
+            return found
 
     def lstat(self, path: Any, *, dir_fd: int | None = None) -> os.stat_result:
         return self.stat(path, dir_fd=dir_fd, follow_symlinks=False)
@@ -171,7 +196,10 @@ class Calls:
     ) -> bool:
         at = text_of(path)
         target = path if at is None or dir_fd is not None else self.overlay.for_read(at)
-        return posix.access(target, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks)
+        can = posix.access(target, mode, dir_fd=dir_fd, effective_ids=effective_ids, follow_symlinks=follow_symlinks)
+        if isinstance(target, str):
+            self.overlay.reads.look(target, can)
+        return can
 
     def listdir(self, path: Any = None) -> Any:
         at = text_of(path)
@@ -179,6 +207,7 @@ class Calls:
             return posix.listdir(path)
         with _as_given(path):
             target = self.overlay.for_read(at)
+            self.overlay.reads.look(target, True, listed=True)
             return posix.listdir(os.fsencode(target) if isinstance(path, bytes) else target)
 
     def scandir(self, path: Any = None) -> Any:
@@ -187,6 +216,7 @@ class Calls:
             return posix.scandir(path)
         with _as_given(at if path is None else path):
             target = self.overlay.for_read(at)
+            self.overlay.reads.look(target, True, listed=True)
             plain = posix.scandir(os.fsencode(target) if isinstance(path, bytes) else target)
         whole = self._whole(target)
         if target == at and not self.overlay.inside(whole):
@@ -232,6 +262,14 @@ class Calls:
             target = self.overlay.for_write(at, follow=follow)
             with known():
                 return original(target, *args, **kwargs)
+
+    def by_look(self, original: Callable[..., Any], path: Any, *args: Any, **kwargs: Any) -> Any:
+        """A function that asks about what its first argument names."""
+        at = text_of(path)
+        if at is None:
+            return original(path, *args, **kwargs)
+        with _as_given(path):
+            return original(self.overlay.for_read(at), *args, **kwargs)
 
     def unlink(self, path: Any, *, dir_fd: int | None = None) -> None:
         at = text_of(path, dir_fd)
@@ -289,6 +327,7 @@ class Calls:
                 shutil.copy2(source, aside)
                 posix.rename(aside, target)
                 posix.unlink(source)
+            self.overlay.reads.moved(source, target)
 
     replace = rename
 
@@ -320,7 +359,14 @@ class Calls:
             posix.symlink(src, dst, target_is_directory, dir_fd=dir_fd)
             return
         with _as_given(src, dst), known():
-            posix.symlink(src, self.overlay.for_write(target, follow=False), target_is_directory)
+            place = self.overlay.for_write(target, follow=False)
+            posix.symlink(self._led_to(text_of(src), place) or src, place, target_is_directory)
+
+    def _led_to(self, target: str | None, place: str) -> str | None:
+        """Where a link in the mirror leads instead of an absolute path of the user's."""
+        if target is None or not target.startswith("/") or not self.overlay.inside(place):
+            return None
+        return self.overlay.mirrored(target)
 
     @staticmethod
     def _whole(path: str) -> str:
@@ -430,10 +476,11 @@ def _is_folder(path: str) -> bool:
         return False
 
 
-def swap(swaps: Mapping[tuple[str, str], _Call]) -> None:
+def swap(swaps: Mapping[tuple[str, str], Callable[..., Any]]) -> None:
     """Put the replacements in, also where a module that is loaded already has its own name for an original."""
     originals: dict[int, _Call] = {}
-    for (module, name), call in swaps.items():
+    for (module, name), given in swaps.items():
+        call = given if isinstance(given, _Call) else _Call(getattr(sys.modules[module], name), given)
         originals[id(getattr(sys.modules[module], name))] = call
         for group in ("supports_dir_fd", "supports_fd", "supports_follow_symlinks", "supports_effective_ids"):
             members = getattr(os, group)
@@ -459,7 +506,8 @@ _surveyed: dict[str, tuple[Any, list[str], list[type]]] = {}
 def survey() -> None:
     """Look through the modules that are loaded by now, for the forks of this process: `swap` takes as long for the
     others only."""
-    originals = {id(getattr(sys.modules[module], name)) for module, name in Calls(Overlay("/nowhere")).swaps()}
+    swapped = [*Calls(Overlay("/nowhere")).swaps(), *(("os", name) for name in STARTING)]
+    originals = {id(getattr(sys.modules[module], name)) for module, name in swapped}
     for name, loaded in list(sys.modules.items()):
         _surveyed[name] = loaded, *_holders(name, loaded, originals)
 

@@ -122,6 +122,7 @@ class Replayer:
         self._skipped_before = 0
         self._open: list[int] | None = None  # of these, the one that is going on
         self._odd_start: list[str] = []  # what was not as recorded when the loop began, and was restored since
+        self.when_skipped: Callable[[], None] = _nothing  # called when turns or a block were skipped
         self._prepare()
 
     def _prepare(self) -> None:
@@ -170,6 +171,8 @@ class Replayer:
                 self._odd_start = lines
             self._partial = self._may_be_partial(loop)
             whole_turns(not self._partial)
+            if self._goal.partial:
+                self.when_skipped()
             if loop.turn >= self._last_start(loop):
                 loop.anchors = "", []  # nothing is to live longer than it did, or weak references would tell
         self.outcome.turns_run += 1
@@ -279,6 +282,7 @@ class Replayer:
                 rng.restore(ambient)
             self.outcome.jumps += 1
             self._open = None
+            self.when_skipped()
             return True
         return False
 
@@ -311,6 +315,7 @@ class Replayer:
             self._replace(write())
             rng.restore(ambient)
         self.outcome.blocks_skipped += 1
+        self.when_skipped()
         return False
 
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:

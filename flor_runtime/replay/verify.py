@@ -70,6 +70,10 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     if stale:  # read after the last state that could be compared
         states_different += 1
         verdict.notes.append("was read, and has changed since the run: " + ", ".join(stale))
+    skipped = sorted({path for outcome in outcomes for path in outcome.get("skipped", [])})
+    if skipped:
+        states_different += 1
+        verdict.notes.append("was looked at, and turns that were skipped may have written it: " + ", ".join(skipped))
     verdict.checked += states_same + states_different
     if odd:
         verdict.notes.append("logged differently this time: " + ", ".join(sorted(odd)))

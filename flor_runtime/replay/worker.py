@@ -18,10 +18,11 @@ from flor_runtime import secrets, surroundings
 from flor_runtime import session as sessions
 from flor_runtime.errors import ReplayError
 from flor_runtime.importing import when_imported
-from flor_runtime.inputs import read_inputs
+from flor_runtime.inputs import loop_began, read_inputs
 from flor_runtime.literals import orders_of
 from flor_runtime.replay.claims import Claims, Place
 from flor_runtime.replay.leaveout import Part, guarded, whole_turns
+from flor_runtime.replay.reads import CHANGED, LOOKED, NETWORK, SKIPPED, Reads
 from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.replayer import Goal, Replayer
 from flor_runtime.session import Session
@@ -52,6 +53,8 @@ class Job:
         env: variables of the slot that it runs in, over those of the run.
         repo: where the run's code is, if not where the run says.
         left_out: statements that the new ones don't need, by file: (first line, last line, always).
+        network: let the program use it.
+        downloads: let the program find what the run had put into the project when its main loop began.
     """
 
     run: str
@@ -62,6 +65,8 @@ class Job:
     env: dict[str, str] = field(default_factory=dict)
     repo: str = ""
     left_out: dict[str, list[tuple[int, int, bool]]] = field(default_factory=dict)
+    network: bool = False
+    downloads: bool = False
 
     def to_json(self) -> str:
         data = asdict(self)
@@ -125,6 +130,9 @@ class _Worker:
             self._folder / "work",
             {name: text.encode("utf-8", "surrogateescape") for name, text in job.patched.items()},
             read_inputs(run.path),
+            began=float(self._manifest["started"]),
+            settled=loop_began(run.path),
+            downloads=job.downloads,
         )
         if self._manifest.get("commit"):
             committed.settle(self._place, self._manifest["repo"], self._manifest["vid"])
@@ -134,6 +142,11 @@ class _Worker:
         self._given = sorted((value for value in given if len(value) >= _SHORTEST), key=len, reverse=True)
         self._stale: set[str] = set()
         self._outlived: set[str] = set()  # files that have changed, and led the state at a boundary nowhere else
+        self._reads: Reads | None = None
+        self._skipped: set[str] = set()  # files that were read, and that skipped turns may have written to
+        self._looked: set[str] = set()  # the same of names that were looked for
+        self._seen: set[str] = set()  # those that led the state at a boundary nowhere else
+        self._refused: set[str] = set()  # where the program wanted to connect to
         self._log = RunLog(self._folder / "log")
         self._session = Session(self._log, self._failed, _parameters(run))
         self._replayer: Replayer | None = None
@@ -144,8 +157,10 @@ class _Worker:
     def run(self) -> NoReturn:
         from flor_runtime.recording import Project
         from flor_runtime.replay import guard
+        from flor_runtime.replay.imports import use_version
         from flor_runtime.runner import Program, execute, without_our_frames
 
+        began_in = str(Path.cwd())
         place, manifest = self._place, self._manifest
         project = Project(place.root)
         source = place.script.read_bytes()
@@ -168,10 +183,13 @@ class _Worker:
         self._seed()
         surroundings.show_cores(facts)
         when_imported("torch", partial(surroundings.use_threads, facts))
-        overlay = guard.install(place, allowed=[self._folder]).overlay
-        self._stale = overlay.stale
+        overlay = guard.install(place, allowed=[self._folder], network=self._job.network).overlay
+        self._replayer.when_skipped = overlay.reads.skipped
+        self._reads = overlay.reads
+        self._reads.ignore(str(self._run.path.parent.parent.resolve()))
         self._replayer.when_same = self._outlive
         self._replayer.claim = self._claim
+        use_version(place.user_root, place.root, program.folder, Path(manifest["cwd"]), began_in)
         sessions.use(self._session)
         try:
             typed = manifest["typed"]
@@ -224,8 +242,11 @@ class _Worker:
     def _outlive(self) -> None:
         """A state that is the recorded one was not led astray by what was read before it. What of that is in names that
         the loop has nothing to do with, nobody has compared: a doubt remains."""
+        self._look()
         self._outlived |= self._stale
+        self._seen |= self._looked
         self._stale.clear()
+        self._looked.clear()
 
     def _claim(self, entry: int, turn: int) -> bool:
         """At a boundary: what is done up to here is not lost if this worker dies."""
@@ -236,6 +257,16 @@ class _Worker:
             now = time.monotonic()
             self._next_save = now + (now - began) / _SAVING
         return self._claims.claim((entry, turn))
+
+    def _look(self) -> None:
+        """What has been read."""
+        if self._reads is None:
+            return
+        found = self._reads.taken()
+        self._stale |= found[CHANGED]
+        self._skipped |= found[SKIPPED]
+        self._looked |= found[LOOKED]
+        self._refused |= found[NETWORK]
 
     def _shown(self, text: str) -> str:
         """A text for the user, without the secrets that this worker was given."""
@@ -257,16 +288,24 @@ class _Worker:
         """What is known so far."""
         assert self._replayer is not None
         found = self._replayer.outcome
+        self._look()
         left = [
             f"{path}: was read, and has changed since the run; the loop's state is the recorded one"
             for path in sorted(self._outlived - self._stale)
         ]
+        left += [
+            f"{path}: was looked for, and turns that were skipped may have written it"
+            for path in sorted(self._seen - self._skipped - self._looked)
+        ]
+        left += [f"{where} was wanted: a replay does not use the network" for where in sorted(self._refused)]
         text = json.dumps(
             {
                 **asdict(found),
                 "notes": list(map(self._shown, found.notes)),
                 "doubts": list(map(self._shown, [*found.doubts, *left])),
                 "stale": sorted(self._stale),
+                "skipped": sorted(self._skipped | self._looked),
+                "offline": bool(self._refused),
                 "error": self._error and self._shown(self._error),
                 "code": code,
                 "upto": upto,

@@ -16,6 +16,7 @@ from pathlib import Path
 from flor_runtime.errors import ReplayError
 from flor_runtime.inputs import Listing, came_later, changed
 from flor_runtime.replay.overlay import Overlay
+from flor_runtime.replay.reads import write_then
 from flor_runtime.versions import export, parent_of
 
 #: Links that a workspace begins with, and the size from which on a folder is linked as a whole.
@@ -29,7 +30,7 @@ class Workspace:
     """A version, ready to run. All paths are absolute; `script` and `cwd` are inside `root` or above it.
 
     `user_root` is the project's folder as the run recorded it, and `folder` the replay's own folder, which
-    has all the rest. `changed` are the user's files that are not what they were when the run began.
+    has all the rest.
     """
 
     folder: Path
@@ -37,7 +38,6 @@ class Workspace:
     root: Path
     script: Path
     cwd: Path
-    changed: frozenset[str] = frozenset()
 
     @property
     def upper(self) -> Path:
@@ -55,11 +55,15 @@ class Workspace:
         folder: Path,
         patched: Mapping[str, bytes],
         then: Listing | None = None,
+        began: float = 0.0,
+        settled: int = 0,
+        downloads: bool = False,
     ) -> Workspace:
         """Export the version into `folder`, which is made and must be empty, and link the user's data to it.
 
         `script` and the keys of `patched` are relative to the project's root. A version that can't be read is
-        a VersionError. `then` are the project's files as the run found them: what came later is hidden.
+        a VersionError. `then` are the project's files as the run found them: what came later is hidden, but with
+        `downloads` for what was there when the main loop began (`settled`, in ns since 1970; the run: `began`, in s).
         """
         folder = folder.resolve()
         project_root = project_root.resolve()
@@ -69,7 +73,7 @@ class Workspace:
         for name, code in patched.items():
             _write(root, name, code)
         overlay = Overlay(str(folder / "fs"))
-        later = frozenset() if then is None else came_later(project_root, then)
+        later = frozenset() if then is None else came_later(project_root, then, settled if downloads else 0)
         _link_project(overlay, root, project_root, folder, later)
         _link_above(overlay, project_root, folder)
         if (project_root / _GIT).exists():
@@ -78,7 +82,9 @@ class Workspace:
         there = Path(overlay.for_folder(str(there)))
         there.mkdir(parents=True, exist_ok=True)
         stale = frozenset() if then is None else changed(project_root, then)
-        return cls(folder, project_root, root, root / script, there, stale)
+        known = {str(project_root / path) for path in then or () if not path.endswith("/")} - stale
+        write_then(str(folder / "fs"), stale, known, later, int(began * 1e9), settled)
+        return cls(folder, project_root, root, root / script, there)
 
 
 def _mirrored(upper: Path, path: Path) -> Path:

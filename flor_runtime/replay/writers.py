@@ -23,11 +23,25 @@ WRITERS: dict[str, tuple[tuple[str, int, str, str], ...]] = {
         ("_open_zipfile_writer_file.__init__", 1, "name", "new"),
         ("load", 0, "f", "read"),
     ),
+    "torch": (("from_file", 0, "filename", "shared"),),
     "torch.jit._serialization": (("save", 1, "f", "new"), ("load", 0, "f", "read")),
-    "safetensors": (("serialize_file", 1, "filename", "new"),),
-    "cv2": (("imwrite", 0, "filename", "new"), ("imread", 0, "filename", "read")),
+    "safetensors": (("serialize_file", 1, "filename", "new"), ("safe_open", 0, "filename", "read")),
+    "cv2": (
+        ("imwrite", 0, "filename", "new"),
+        ("imread", 0, "filename", "read"),
+        ("VideoCapture", 0, "filename", "read"),
+        ("VideoWriter", 0, "filename", "new"),
+    ),
+    "torchvision.io.image": (("read_file", 0, "path", "read"), ("write_file", 0, "filename", "new")),
+    "soundfile": (("SoundFile.__init__", 1, "file", "mode"),),
     "h5py._hl.files": (("File.__init__", 1, "name", "mode"),),
-    "pyarrow.parquet.core": (("ParquetWriter.__init__", 1, "where", "new"),),
+    "tables.file": (("open_file", 0, "filename", "mode"),),
+    "pyarrow.parquet.core": (
+        ("ParquetWriter.__init__", 1, "where", "new"),
+        ("ParquetFile.__init__", 1, "source", "read"),
+        ("read_table", 0, "source", "read"),
+    ),
+    "pyarrow": (("memory_map", 0, "path", "read"), ("OSFile", 0, "path", "mode")),
     "subprocess": (("Popen.__init__", 10, "cwd", "folder"),),
     "sqlite3.dbapi2": (("connect", 0, "database", "changed"),),
 }
@@ -41,7 +55,7 @@ def patches(overlay: Overlay) -> dict[str, Callable[[ModuleType], None]]:
 class Imports(importlib.abc.MetaPathFinder):
     """Patches modules right after they are loaded."""
 
-    def __init__(self, patches: Mapping[str, Callable[[ModuleType], None]]) -> None:
+    def __init__(self, patches: Mapping[str, Sequence[Callable[[ModuleType], None]]]) -> None:
         self._patches = patches
         self._looking: set[str] = set()
 
@@ -61,7 +75,8 @@ class Imports(importlib.abc.MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             load(module)
-            self._patches[fullname](module)
+            for patch in self._patches[fullname]:
+                patch(module)
 
         with contextlib.suppress(AttributeError):
             spec.loader.exec_module = exec_module  # type: ignore[method-assign]
@@ -100,16 +115,25 @@ def _writer(original: Callable[..., Any], position: int, name: str, use: str, ov
             return overlay.for_folder(path)
         if use == "read":
             target = overlay.for_read(path)
+            overlay.note_read(target)
             return value if target == path else target
         if name == "database":
             for log in (f"{path}-wal", f"{path}-journal"):
                 if os.path.exists(log):  # noqa: PTH110
                     overlay.for_write(log)
-        return overlay.for_write(path, keep=use == "changed")
+        target = overlay.for_write(path, keep=use == "changed")
+        if use == "new":
+            overlay.reads.begun(target)
+        else:
+            overlay.note_read(target)
+        return target
 
     @functools.wraps(original)
     def call(*args: Any, **kwargs: Any) -> Any:
         what = use
+        if use == "shared":
+            shared = args[position + 1] if len(args) > position + 1 else kwargs.get("shared")
+            what = "changed" if shared else "read"
         if use == "mode":  # as `open` has it, read by default
             mode = args[position + 1] if len(args) > position + 1 else kwargs.get("mode", "r")
             what = {"r": "read", "w": "new"}.get(mode, "changed")

@@ -386,12 +386,37 @@ def test_other_programs(replay: Callable[..., Workspace], request: pytest.Fixtur
     )
 
 
+def test_other_programs_write_over_and_remove(replay: Callable[..., Workspace]) -> None:
+    replay(
+        """
+        import subprocess
+        def sh(command): return subprocess.run(command, shell=True).returncode or os.system(command)
+        check(sh("echo + >> data/x.csv") == 0 and open(USER / "data/x.csv").read() == "a,b\\n1,2\\n+\\n+\\n")
+        check(sh(f"cp {USER}/tracked.txt {USER}/data/many/7.txt") == 0 and open("data/many/7.txt").read() == "tracked\\n")
+        check(sh(f"mkdir -p {USER}/made/deep && touch {USER}/made/deep/er") == 0 and os.path.exists("made/deep/er"))
+        check(sh(f"rm -rf {USER}/out data/many/deep") == 0 and not (USER / "out").exists())
+        check(subprocess.run(["mv", USER / "tracked.txt", "../moved.txt"]).returncode == 0)
+        check(open("../moved.txt").read() == "tracked\\n" and not (USER / "tracked.txt").exists())
+        check(subprocess.run(["dd", "if=/dev/zero", f"of={BASE}/zeros", "count=1"], stderr=-3).returncode == 0)
+        check(os.stat(BASE / "zeros").st_size == 512)
+        code = f"open('{USER}/data/many/9.txt', 'a').write('+'); print(open('data/many/9.txt').read())"
+        for _ in range(2): text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        check(text.stdout == "9++\\n" and not text.stderr, text)
+        check(open("data/many/9.txt").read() == "9++")
+        check(os.WEXITSTATUS(os.waitpid(os.posix_spawn("/bin/cp", ["cp", "train.py", f"{USER}/t2"], os.environ), 0)[1]) == 0)
+        check((USER / "t2").exists())
+        """
+    )
+
+
 def test_other_programs_are_held_by_the_kernel(user: Path, tmp_path: Path) -> None:
-    """Through a link or by an absolute path, by a shell: only the kernel sees that."""
+    """Where a path comes out of a variable, only the kernel sees it."""
     code = f"""
 import subprocess
-for command in ("echo 1 > data/x.csv", "rm -rf {user}/out", "echo 1 > {user}/new.txt", "git -C {user} gc -q",
-                "cp train.py data/many/7.txt", "mv {user}/tracked.txt /tmp/x"):
+import os
+os.environ["U"] = "{user}"
+for command in ("echo 1 > $U/data/x.csv", "rm -rf $U/out", "echo 1 > $U/new.txt", "git -C $U gc -q",
+                "cp train.py $U/data/many/7.txt", "mv $U/tracked.txt /tmp/x"):
     assert subprocess.run(command, shell=True, stderr=subprocess.DEVNULL).returncode, command
 assert subprocess.run("echo 1 > /dev/null && echo 1 > $TMPDIR/x", shell=True).returncode == 0
 import ctypes
@@ -431,6 +456,21 @@ assert libc.open(b"{user}/tracked.txt", 0) > 0
 )
 def test_what_goes_round_the_overlay_is_refused(replay: Callable[..., Workspace], code: str) -> None:
     replay(code, good=False, error="PermissionError: a replay must not write to")
+
+
+def test_links_and_sockets(replay: Callable[..., Workspace]) -> None:
+    replay(
+        """
+        import socket
+        os.symlink(USER / "data/new", "soft"); Path("soft").write_text("n"); check(open("data/new").read() == "n")
+        os.symlink(USER / "data/x.csv", "soft2"); check(os.readlink("soft2") == str(USER / "data/x.csv"))
+        check(open("soft2").read() == "a,b\\n1,2\\n" and Path("soft2").exists())
+        shutil.copytree("data", "copied"); check(open("copied/new").read() == "n")
+        with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
+            server.bind(str(USER / "out/sock")); server.listen(); client.connect(str(USER / "out/sock"))
+        check(os.path.exists("out/sock"))
+        """
+    )
 
 
 @pytest.mark.parametrize("end", ["pass", "os._exit(0)", "sys.exit(0)"])

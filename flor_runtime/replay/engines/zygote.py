@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import json
 import os
 import random
@@ -29,7 +30,7 @@ def serve(preload: list[str]) -> None:
     """Serve jobs until stdin closes."""
     answers = os.dup(1)
     os.dup2(2, 1)  # for what says something when it is imported
-    for name in preload:
+    for name in filter(_is_installed, preload):
         before = _random_states()
         try:
             importlib.import_module(name)
@@ -80,6 +81,13 @@ def _load_ours() -> None:
 
         warm_up()
         survey()
+
+
+def _is_installed(name: str) -> bool:
+    """False for a package of the project's own that has a library's name: each version has its own of these."""
+    spec = importlib.util.find_spec(name.partition(".")[0])
+    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec is not None else []
+    return any(place and {"site-packages", "dist-packages"} & {*Path(place).parts} for place in places)
 
 
 def _random_states() -> dict[str, object]:
