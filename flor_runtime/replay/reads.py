@@ -91,7 +91,7 @@ class Reads:
     def content(self, path: str, real: Callable[[str], str]) -> None:
         """A file is read; `real` gives its path without links."""
         whole = _whole(path)
-        if whole.startswith(self._foreign) and not self._mine(whole):
+        if whole.endswith(".pyc") or (whole.startswith(self._foreign) and not self._mine(whole)):
             return
         place = real(whole)
         if self._mine(place):
