@@ -36,6 +36,7 @@ class Reads:
         changed: absolute paths of the user's files that are known to have changed; `known`, of those that have not.
         later: of files and folders that the run did not find, and the mirror doesn't show.
         since: when the run began; `settled`: when its main loop did; both in ns since 1970, 0: unknown.
+        store: what is read in there is nobody's data.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Reads:
         later: Iterable[str] = (),
         since: int = 0,
         settled: int = 0,
+        store: str = "",
     ) -> None:
         self._upper, self._file = upper, file
         self._changed, self._known, self._later = frozenset(changed), frozenset(known), frozenset(later)
@@ -58,7 +60,7 @@ class Reads:
         self._anew: dict[str, int] = {}  # files that were written from their beginning: behind how many skips
         self._judged: dict[str, bool] = {}
         self._at = 0
-        self._modules = 0
+        self._modules: set[str] = set()  # that were looked at
         prefixes = {sys.prefix, sys.base_prefix, *(sysconfig.get_path(kind) for kind in ("stdlib", "purelib"))}
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
         config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
@@ -66,12 +68,9 @@ class Reads:
         ours = (f"{flor}/", f"{flor.with_name('flor_transform')}/", f"{flor.with_name('flor.py')}")
         caches = (f"{home}/{name}/" for name in _CACHES)
         self._foreign = (*ours, *_SYSTEM, *(f"{prefix}/" for prefix in prefixes), *caches, f"{config}/")
+        self._foreign += (f"{store}/",) if store else ()
 
     # -- what the guard tells
-
-    def ignore(self, folder: str) -> None:
-        """What is read there is not the program's doing."""
-        self._foreign = (*self._foreign, f"{folder}/")
 
     def skipped(self) -> None:
         """Turns or a block have been skipped: what they write has not been written."""
@@ -196,15 +195,17 @@ class Reads:
 
     def _modules_too(self) -> None:
         """Modules are read by the interpreter itself."""
-        if len(sys.modules) == self._modules:
-            return
-        self._modules = len(sys.modules)
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if isinstance(file, str) and file.startswith("/") and not file.startswith(self._foreign):
-                real = str(Path(file).resolve())
-                if not self._mine(real) and real.endswith(".py") and self._has_changed(real):
-                    self._note(CHANGED, real)
+        new = sys.modules.keys() - self._modules
+        self._modules |= new
+        for name in new:
+            file = getattr(sys.modules.get(name), "__file__", None)
+            if not isinstance(file, str) or not file.endswith(".py") or not file.startswith("/"):
+                continue
+            if "/site-packages/" in file or "/dist-packages/" in file or file.startswith(self._foreign):
+                continue
+            real = str(Path(file).resolve())
+            if not self._mine(real) and not real.startswith(self._foreign) and self._has_changed(real):
+                self._note(CHANGED, real)
 
 
 def write_then(upper: str, *then: object) -> None:

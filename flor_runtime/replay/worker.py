@@ -133,6 +133,7 @@ class _Worker:
             began=float(self._manifest["started"]),
             settled=loop_began(run.path),
             downloads=job.downloads,
+            store=run.path.parent.parent.resolve(),
         )
         if self._manifest.get("commit"):
             committed.settle(self._place, self._manifest["repo"], self._manifest["vid"])
@@ -186,7 +187,6 @@ class _Worker:
         overlay = guard.install(place, allowed=[self._folder], network=self._job.network).overlay
         self._replayer.when_skipped = overlay.reads.skipped
         self._reads = overlay.reads
-        self._reads.ignore(str(self._run.path.parent.parent.resolve()))
         self._replayer.when_same = self._outlive
         self._replayer.claim = self._claim
         use_version(place.user_root, place.root, program.folder, Path(manifest["cwd"]), began_in)

@@ -58,12 +58,14 @@ class Workspace:
         began: float = 0.0,
         settled: int = 0,
         downloads: bool = False,
+        store: Path | None = None,
     ) -> Workspace:
         """Export the version into `folder`, which is made and must be empty, and link the user's data to it.
 
         `script` and the keys of `patched` are relative to the project's root. A version that can't be read is
         a VersionError. `then` are the project's files as the run found them: what came later is hidden, but with
         `downloads` for what was there when the main loop began (`settled`, in ns since 1970; the run: `began`, in s).
+        What is read in the `store` is nobody's data.
         """
         folder = folder.resolve()
         project_root = project_root.resolve()
@@ -83,7 +85,7 @@ class Workspace:
         there.mkdir(parents=True, exist_ok=True)
         stale = frozenset() if then is None else changed(project_root, then)
         known = {str(project_root / path) for path in then or () if not path.endswith("/")} - stale
-        write_then(str(folder / "fs"), stale, known, later, int(began * 1e9), settled)
+        write_then(str(folder / "fs"), stale, known, later, int(began * 1e9), settled, str(store or ""))
         return cls(folder, project_root, root, root / script, there)
 
 
