@@ -51,6 +51,7 @@ for epoch in range(2):
         optimizer.zero_grad()
         optimizer.step()
     # probe: flor.log("saw", json.dumps(saw))
+    flor.log("turn", epoch)
     print(json.dumps(saw))
 """
 MODULES = ("src/bysrc.py", "env/byenv.py", "datasets/__init__.py", "select_own.py", "late/late_one.py")
