@@ -14,7 +14,8 @@ def lines_of(result: RunResult) -> Iterator[str]:
     name = result.manifest.get("name")
     label = result.run.id[:8] + (f" {name}" if name else "")
     if result.error:
-        yield f"{label}  not replayed: {result.error}"
+        for line in result.error.splitlines():
+            yield f"{label}  not replayed: {line}"
     elif result.label:
         of = f" of {', '.join(result.names)}" if result.names else ""
         text = f"{result.values} values{of}: {result.label}, {result.seconds:.1f} s"
