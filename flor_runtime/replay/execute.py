@@ -65,7 +65,7 @@ class _Running:
             self.claimed, self.since = claimed, time.monotonic()
 
     def remaining(self) -> float:
-        return self.segment.course.remaining(self.claimed, time.monotonic() - self.since)
+        return self.segment.timeline.remaining(self.claimed, time.monotonic() - self.since)
 
 
 def carry_out(
@@ -176,7 +176,7 @@ class _Campaign:
             segment = running.segment
             if not segment.divisible:
                 continue
-            found = segment.course.best_cut(running.claimed, time.monotonic() - running.since)
+            found = segment.timeline.best_cut(running.claimed, time.monotonic() - running.since)
             if found is not None and running.claims.cut(found[0]):
                 self._waiting.append(segment.of.divide(segment, found[0]))
                 self._start()
@@ -229,8 +229,8 @@ class _Campaign:
         whole = [segment.seconds for segment in self._waiting if not segment.divisible]
         whole += [r.remaining() for r in self._running.values() if not r.segment.divisible]
         work = sum(rest) + sum(todo)
-        open_turns = sum(segment.course.turns_after(None) for segment in self._waiting)
-        open_turns += sum(r.segment.course.turns_after(r.claimed) for r in self._running.values())
+        open_turns = sum(segment.timeline.turns_after(None) for segment in self._waiting)
+        open_turns += sum(r.segment.timeline.turns_after(r.claimed) for r in self._running.values())
         self._watcher.progress(
             Progress(
                 len(self._plans), len(self._results), self._turns, max(0, self._turns - open_turns), work,

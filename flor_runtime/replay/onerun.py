@@ -15,7 +15,7 @@ from flor_runtime.replay import parts as kept
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.claims import Place
 from flor_runtime.replay.engines import DONE, RAISED, surroundings_of
-from flor_runtime.replay.pace import Course, pace_of
+from flor_runtime.replay.pace import Timeline, pace_of
 from flor_runtime.replay.parts import Part
 from flor_runtime.replay.plan import RunPlan
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal
@@ -39,7 +39,7 @@ class Segment:
     folder: Path
     seconds: float
     retried: bool = False
-    _course: tuple[Goal, Course] | None = None
+    _timeline: tuple[Goal, Timeline] | None = None
 
     @property
     def divisible(self) -> bool:
@@ -59,11 +59,11 @@ class Segment:
         )  # fmt: skip
 
     @property
-    def course(self) -> Course:
+    def timeline(self) -> Timeline:
         """How long its turns take."""
-        if self._course is None or self._course[0] is not self.goal:
-            self._course = self.goal, Course(self.goal, self.of.pace)
-        return self._course[1]
+        if self._timeline is None or self._timeline[0] is not self.goal:
+            self._timeline = self.goal, Timeline(self.goal, self.of.pace)
+        return self._timeline[1]
 
 
 class OneRun:
@@ -93,7 +93,7 @@ class OneRun:
         self.turns = len(wanted)
         self.taken_up = len(wanted & _done(self.parts))
         reader = Reader(plan.run.ckpt)
-        self.pace = pace_of(plan.run, reader, plan.goals[0].counts, plan.goals[0].probed)
+        self.pace = pace_of(plan.run, reader, plan.goals)
         reader.close()
 
     def close(self) -> None:
@@ -225,8 +225,12 @@ class OneRun:
         plan, folder = self.plan, self._work.replay
         folder.mkdir(parents=True, exist_ok=True)
         before = [path for path in folder.iterdir() if path.is_dir()]
-        names = [RECORDS, *(f"{RECORDS}-{n}" for n in range(1, len(before) + 1))]
-        name = next(name for name in names if not (folder / name).exists())
+        names = [f"{RECORDS}-{n}" for n in range(1, len(before) + 2)]
+        name = (
+            next(name for name in names if not any(path.name.startswith(name) for path in before))
+            if before
+            else RECORDS
+        )
         labels = self._labels(verdict)
         groups: dict[str, set[Key]] = {EXACT: set(), VERIFIED: set(), INEXACT: set()}
         for key in verdict.recovered:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bisect
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from flor_runtime.replay.claims import Place
-from flor_runtime.replay.cost import Timing
+from flor_runtime.replay.cost import Costs, Timing
 from flor_runtime.replay.replayer import WEAK, Goal
 from flor_runtime.replay.segments import places
 from flor_runtime.store.checkpoints import Reader
@@ -22,7 +22,7 @@ class Pace:
     """Seconds.
 
     Attributes:
-        startup: until the main loop begins.
+        startup: until a worker's main loop begins.
         turns: of each turn that is wanted, by entry; blocks that are restored don't count.
         tail: after the last main loop.
         starts: the turns at which a segment may begin.
@@ -52,42 +52,21 @@ class Pace:
         return seconds
 
 
-def pace_of(run: RunFolder, reader: Reader, counts: list[int], probed: Collection[str]) -> Pace:
-    """The pace of a run whose blocks are restored, except the probed ones."""
-    timing = Timing(run, reader)
-    turns = [_turns(reader, entry, count, probed) for entry, count in enumerate(counts)]
-    starts = {(k.entry, k.turn) for k, e in reader.entries.items() if not k.block and e.usable}
-    starts |= {(entry, 0) for entry in range(1, len(counts))}
-    return Pace(timing.startup, turns, timing.rest, frozenset(starts))
+def pace_of(run: RunFolder, reader: Reader, goals: Sequence[Goal]) -> Pace:
+    """The pace of a run with these goals."""
+    costs = Costs(Timing(run, reader), reader)
+    goal = goals[0]
+    wanted = {place for each in goals for place in places(each)}
+    turns = [
+        [costs.of_turn(goal, entry, turn) if (entry, turn) in wanted else costs.timing.turn for turn in range(count)]
+        for entry, count in enumerate(goal.counts)
+    ]
+    starts = {place for place in wanted if costs.start(*place) is not None or (place[0] and not place[1])}
+    begin = costs.course(Goal({}, goal.counts, frozenset(), False, WEAK), ()).seconds
+    return Pace(begin, turns, costs.timing.rest, starts)
 
 
-def _turns(reader: Reader, entry: int, count: int, probed: Collection[str]) -> list[float]:
-    passed = sorted((k.turn, e.when) for k, e in reader.entries.items() if k.entry == entry and not k.block)
-    whole: list[float] = []
-    for (first, began), (last, ended) in itertools.pairwise(passed):
-        whole += [max(0.0, ended - began) / (last - first)] * (last - first)
-    mean = sum(whole) / len(whole) if whole else _RESTORE
-    start = passed[0][0] if passed else 0
-    whole = ([mean] * start + whole + [mean] * count)[:count]
-    saved = _saved(reader, entry, probed)
-    return [max(_RESTORE, seconds - saved.get(turn, 0.0)) for turn, seconds in enumerate(whole)]
-
-
-def _saved(reader: Reader, entry: int, probed: Collection[str]) -> dict[int, float]:
-    """Seconds that restoring blocks saves, by turn: each ran from the mark before it to its own."""
-    marks: dict[int, list[tuple[float, str, bool]]] = {}
-    for key, line in reader.entries.items():
-        if key.entry == entry:
-            marks.setdefault(key.turn, []).append((line.when, key.block, line.usable))
-    saved: dict[int, float] = {}
-    for turn, found in marks.items():
-        for (began, *_), (ended, block, usable) in itertools.pairwise(sorted(found)):
-            if block and usable and block not in probed:
-                saved[turn] = saved.get(turn, 0.0) + ended - began
-    return saved
-
-
-class Course:
+class Timeline:
     """A segment with the time that it takes, turn by turn."""
 
     def __init__(self, goal: Goal, pace: Pace) -> None:

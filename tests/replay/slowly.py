@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -48,6 +49,7 @@ def start(user: Project, *options: str, **env: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [*command, *options], cwd=user.folder, env={**user.env, "SLEEPS": "0.02", **env},
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # in the background, shells have it ignored
     )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flor_runtime.replay.claims import Claims
-from flor_runtime.replay.pace import Course, Pace
+from flor_runtime.replay.pace import Pace, Timeline
 from flor_runtime.replay.replayer import STRONG, WEAK, Goal
 from flor_runtime.replay.segments import before, beyond, merged, places, without
 from flor_runtime.replay.slots import slot_env, visible_gpus, workers_for
@@ -52,21 +52,21 @@ def test_what_is_claimed_is_not_given_away_and_what_is_given_is_not_claimed(tmp_
 def test_a_second_cut_is_nearer() -> None:
     pace = Pace(1.0, [[1.0] * 8], 0.0, {(0, turn) for turn in range(8)})
     goal = Goal({0: list(range(8))}, [8], frozenset(), False, WEAK)
-    found = Course(goal, pace).best_cut((0, 0), 0.5)
+    found = Timeline(goal, pace).best_cut((0, 0), 0.5)
     assert found == ((0, 5), 4.5)
-    found = Course(before(goal, (0, 5)), pace).best_cut((0, 2), 0.0)
+    found = Timeline(before(goal, (0, 5)), pace).best_cut((0, 2), 0.0)
     assert found is not None and found[0] == (0, 4)
 
 
 def test_a_cut_goes_by_the_time_of_each_turn_and_to_where_one_can_begin() -> None:
     uneven = Pace(0.1, [[0.1] * 6 + [5.0, 5.0]], 0.0, {(0, turn) for turn in range(8)})
     goal = Goal({0: list(range(8))}, [8], frozenset(), False, WEAK)
-    assert (0, 7) == (Course(goal, uneven).best_cut((0, 0), 0.0) or ((0, 0), 0))[0]
+    assert (0, 7) == (Timeline(goal, uneven).best_cut((0, 0), 0.0) or ((0, 0), 0))[0]
     kept = Pace(0.1, [[1.0] * 6 + [5.0, 5.0]], 0.0, {(0, 6)})
-    assert (0, 6) == (Course(goal, kept).best_cut((0, 0), 0.0) or ((0, 0), 0))[0]
-    assert None is Course(goal, Pace(0.1, uneven.turns, 0.0, frozenset())).best_cut((0, 0), 0.0)
-    assert None is Course(goal, uneven).best_cut((0, 7), 0.0)
-    assert Course(goal, uneven).remaining((0, 6), 2.0) == 8.0
+    assert (0, 6) == (Timeline(goal, kept).best_cut((0, 0), 0.0) or ((0, 0), 0))[0]
+    assert None is Timeline(goal, Pace(0.1, uneven.turns, 0.0, frozenset())).best_cut((0, 0), 0.0)
+    assert None is Timeline(goal, uneven).best_cut((0, 7), 0.0)
+    assert Timeline(goal, uneven).remaining((0, 6), 2.0) == 8.0
 
 
 @settings(max_examples=200, deadline=None, derandomize=True)
@@ -80,22 +80,22 @@ def test_no_other_cut_is_better(seconds: list[float], kept: set[int], at: int, s
     pace = Pace(startup, [seconds], 0.5, {(0, turn) for turn in kept})
     goal = Goal({0: list(range(len(seconds)))}, [len(seconds)], frozenset(), True, WEAK)
     claimed = None if at < 0 else (0, at)
-    course = Course(goal, pace)
-    whole = course.remaining(claimed, 0.0)
+    timeline = Timeline(goal, pace)
+    whole = timeline.remaining(claimed, 0.0)
     cuts = [turn for turn in kept if max(at, 0) < turn < len(seconds)]
     both = [max(whole - sum(seconds[turn:]) - 0.5, startup + sum(seconds[turn:]) + 0.5) for turn in cuts]
-    found = course.best_cut(claimed, 0.0)
+    found = timeline.best_cut(claimed, 0.0)
     if found is None:
         assert min(both, default=whole) > min(0.9 * whole, whole - 0.2) - 1e-6
     else:
         assert found[0][1] in cuts and abs(found[1] - min(both)) < 1e-6
-    assert len(seconds) - max(0, at) == course.turns_after(claimed) or at >= len(seconds)
+    assert len(seconds) - max(0, at) == timeline.turns_after(claimed) or at >= len(seconds)
 
 
 def test_a_cut_that_does_not_pay_is_not_made() -> None:
     slow_to_start = Pace(10.0, [[1.0] * 8], 0.0, {(0, turn) for turn in range(8)})
     goal = Goal({0: list(range(8))}, [8], frozenset(), False, WEAK)
-    assert None is Course(goal, slow_to_start).best_cut((0, 0), 0.0)
+    assert None is Timeline(goal, slow_to_start).best_cut((0, 0), 0.0)
 
 
 def test_gpus_are_dealt_out() -> None:
