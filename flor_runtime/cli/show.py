@@ -25,7 +25,7 @@ _LEGEND = (
     "",
     "* recovered by replay",
     "~ recovered by replay, not exact",
-    "+ recovered by replay, verified: states are the recorded ones, not all values are",
+    "+ recovered by replay, verified: no state differs from a recorded one; a value does, or not all was compared",
 )
 
 

@@ -15,6 +15,7 @@ from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT
 
 _SHORT = 200  # characters of a text
+_CERTAIN = ("exact", "verified", "inexact")
 
 
 def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -> dict[str, Any]:
@@ -32,12 +33,6 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
             folder.notes += [note for note in records.notes if note not in folder.notes]
         if origin.captured:
             parameters = {name: _simple(value) for path, name, value, _ in records.rows() if not path}
-    recovered: dict[str, str] = {}
-    for replay in folder.replays():
-        names = replay.manifest.get("vars")
-        for name in names if isinstance(names, list) else []:
-            if isinstance(name, str) and recovered.get(name) not in ("exact", "verified"):
-                recovered[name] = str(replay.manifest.get("label"))
     return {
         "run": folder.id,
         "name": manifest.get("name"),
@@ -57,7 +52,7 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
         "bytes": folder.size(),
         "records": counts.total(),
         "names": dict(counts),
-        "recovered": recovered,
+        "recovered": _recovered(logs),
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
         "said": list(folder.notes),
     }
@@ -74,6 +69,25 @@ def names_of(logs: Sequence[Log]) -> Iterator[tuple[Any, ...]]:
             if len(rows) and (wanted is None or name in wanted):
                 found[name] = (name, len(rows), origin.label, *_ends(records, rows))
     yield from found.values()
+
+
+def _recovered(logs: Sequence[Log]) -> dict[str, str]:
+    """The names that replays have values of, with the label that these have: where several, the least certain one of
+    the replay that counts most."""
+    import numpy as np
+
+    found: dict[str, tuple[str | None, str]] = {}
+    for origin, records, wanted in logs:
+        if origin.replay is None or origin.label is None:
+            continue
+        for code in np.unique(records.name).tolist():
+            name = records.names[code]
+            if wanted is None or name in wanted:
+                replay, label = found.get(name, (None, origin.label))
+                if replay != origin.replay:
+                    label = origin.label
+                found[name] = origin.replay, max(label, origin.label, key=_CERTAIN.index)
+    return {name: label for name, (_, label) in found.items()}
 
 
 def _ends(records: Any, rows: Any) -> tuple[Any, Any, Any]:

@@ -106,6 +106,17 @@ def test_its_tables(home: Home) -> None:
         assert names["loss"][1] is None
 
 
+def test_what_is_called_recovered_has_values_and_their_label(home: Home) -> None:
+    """Not that of an older replay that counts no more, and no name that a replay was asked for in vain."""
+    run = home.find("first")
+    add_replay(
+        run, "r2", ["norm", "never"], lambda log: log.append(0, "norm", 7.0), label="verified", ended=STARTED + 9
+    )
+    assert everything(home)[0][0]["recovered"] == {"norm": "verified"}
+    add_replay(run, "r3", ["norm"], lambda log: log.append(0, "norm", 8.0), label="inexact", ended=STARTED + 10)
+    assert everything(home)[0][0]["recovered"] == {"norm": "verified"}
+
+
 def test_what_has_changed_is_read_again(home: Home) -> None:
     everything(home)
     run = home.find("first")
