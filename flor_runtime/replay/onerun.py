@@ -184,9 +184,11 @@ class OneRun:
         return Segment(self, goal, self._work.new_folder(goal.mode), self.pace.of(goal))
 
     def _failed_then_too(self, outcome: dict[str, Any]) -> bool:
-        """The program raised, and so it did when it was recorded."""
-        end = self.plan.run.end()
-        return outcome["code"] == RAISED and (end is None or end.get("status") in ("failed", "interrupted"))
+        """The program raised, and so it did when it was recorded: the same kind of error."""
+        end = self.plan.run.end() or {}
+        then = "KeyboardInterrupt" if end.get("status") == "interrupted" else str(end.get("error") or "")
+        now = str(outcome.get("error") or "")
+        return outcome["code"] == RAISED and bool(then) and then.partition(":")[0] == now.partition(":")[0]
 
     # -- the result ----------------------------------------------------------------------------------------------
 

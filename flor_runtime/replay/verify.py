@@ -86,7 +86,7 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     values_checked = verdict.checked - states_same - states_different
     doubts = list(dict.fromkeys(doubt for outcome in outcomes for doubt in outcome.get("doubts", [])))
     if unproven:
-        what = f"turn{'s' if len(unproven) > 1 else ''} {ranges(unproven)}"
+        what = f"turn{'s' if len(set(unproven)) > 1 else ''} {ranges(sorted(set(unproven)))}"
         doubts.append(f"what was executed in {what} led to no recorded state or value that it could be compared with")
     verdict.notes += doubts
     if not states_different and not verdict.mismatched and verdict.checked:

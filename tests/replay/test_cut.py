@@ -56,6 +56,27 @@ def test_a_run_that_left_no_turn(tmp_path: Path) -> None:
     assert "nothing that it left tells of a turn that was complete" in replay.err
 
 
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_replay_that_fails_otherwise_says_how(tmp_path: Path, killed: bool) -> None:
+    """That a run had failed, or was killed, is no reason for its replay to fail."""
+    user = Project(tmp_path, "steps.py")
+    marker = tmp_path / "broken"
+    script = SCRIPT.replace("{error}", "ValueError('in the middle')").replace(
+        "torch.manual_seed(0)", f"if os.path.exists({str(marker)!r}):\n    raise OSError('no such device')\n", 1
+    )
+    (user.folder / user.script).write_text("import os\n" + script)
+    user.commit("the script")
+    assert user.run("flor", "run", "--epsilon", "1", user.script).code != 0
+    (run,) = user.runs()
+    if killed:
+        (run.path / "end.json").unlink()
+    user.add_probes()
+    marker.touch()
+    replay = user.run("flor", "replay", "weight", "--yes", "--script", user.script)
+    assert (1, []) == (replay.code, list(run.replays())), replay.err
+    assert "not replayed: OSError: no such device" in replay.err
+
+
 def test_a_name_that_today_s_script_does_not_log(tmp_path: Path) -> None:
     user = Project(tmp_path, "steps.py")
     assert user.run("flor", "run", user.script).code == 0
