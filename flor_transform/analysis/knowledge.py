@@ -67,3 +67,21 @@ def _last(path: str) -> str:
 
 def _named(path: str, names: frozenset[str]) -> bool:
     return bool(names) and (path in names or _last(path) in names)
+
+
+class Doubting(Knowledge):
+    """For who has to be sure that nothing is changed: only what does nothing but read leaves its object as it was. A
+    `backward` changes gradients, a `random` its generator."""
+
+    def is_pure_method(self, path: str) -> bool:
+        if _named(path, self._mutating):
+            return False
+        return _named(path, self._harmless) or _last(path) in idioms.READING_METHODS
+
+    def is_harmless(self, path: str) -> bool:
+        if _named(path, self._mutating):
+            return False
+        return _named(path, self._harmless) or _last(path) in idioms.READING_CALLS | {"print"}
+
+    def changes_argument(self, path: str, index: int) -> bool:
+        return super().changes_argument(path, index) or (_last(path) == "next" and index == 0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from flor_transform.analysis import idioms
 from flor_transform.analysis.effects import Effects
+from flor_transform.analysis.knowledge import Knowledge
 from flor_transform.analysis.names import Function, dotted, last_name, root_name
 from flor_transform.syntax import children
 
@@ -31,8 +32,9 @@ class Touched:
 class Mutations:
     """Answers for one project; each function is looked at once."""
 
-    def __init__(self, effects: Effects) -> None:
+    def __init__(self, effects: Effects, known: Knowledge | None = None) -> None:
         self.effects = effects
+        self.known = known or effects.known
         self.project = effects.project
         self._touched: dict[int, Touched] = {}
 
@@ -63,7 +65,7 @@ class _Walk:
         self.mutations = mutations
         self.effects = mutations.effects
         self.project = mutations.project
-        self.known = mutations.effects.known
+        self.known = mutations.known
         self.function = function
         self.hints = mutations.effects.hints(function.module)
         self.depth = depth

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from flor_transform.analysis import idioms
 from flor_transform.analysis.aliases import Aliases, Variable
 from flor_transform.analysis.effects import Effects
+from flor_transform.analysis.knowledge import Doubting
 from flor_transform.analysis.mutation import Mutations
 from flor_transform.analysis.names import Function, dotted, last_name, own_nodes, root_name
 from flor_transform.plan import MainLoop, Plan
@@ -121,7 +122,7 @@ class _Slicer:
     ) -> None:
         self._effects = effects
         self._project = effects.project
-        self._mutations = Mutations(effects)
+        self._mutations = Mutations(effects, Doubting(effects.settings))
         self._aliases = Aliases(effects.project)
         self._plans = plans
         self._function = function
@@ -204,6 +205,7 @@ class _Slicer:
             each = does[n]
             keep = n in marked or UNKNOWN in each.also or (LEAVES in each.also and later) or each.disturbs(needed)
             keep = keep or (WRITES in each.also and READS in whole.also) or isinstance(body[n], _DEFINITION)
+            keep = keep or _shares_a_line(body, n)
             if keep:
                 needed.add(each)
                 later = True
@@ -235,6 +237,8 @@ class _Slicer:
             match node:
                 case ast.Name(id=name) if not isinstance(node.ctx, ast.Load):
                     found.binds.add(self._name(function, name))
+                    if isinstance(node.ctx, ast.Del):
+                        loaded.add(name)  # it has to be bound
                 case ast.alias(name=name, asname=asname):
                     found.binds.add(self._name(function, (asname or name).partition(".")[0]))
                 case ast.ExceptHandler(name=str() as name) | ast.FunctionDef(name=name) | ast.ClassDef(name=name):
@@ -243,6 +247,10 @@ class _Slicer:
                     reads, writes = self._effects.call_effects(function, node)
                     loaded |= set(reads)
                     found.binds |= {self._name(function, name) for name in writes}
+                    if any(RANDOM in self._callee(f) for f in self._project.resolve(function, node.func)):
+                        changed |= _names(node)  # it goes over something, that may be an iterator
+                case ast.For(iter=iterable) | ast.comprehension(iter=iterable) if not _plain(iterable):
+                    changed |= _names(iterable)
             if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name):
                 loaded.add(node.target.id)
                 changed.add(node.target.id)  # a list or an array is changed in place
@@ -357,11 +365,22 @@ class _Slicer:
         return known
 
 
+def _shares_a_line(body: list[ast.stmt], n: int) -> bool:
+    """Whether another statement stands on a line of this one: what is left out is told by lines."""
+    return (n > 0 and _end(body[n - 1]) >= body[n].lineno) or (
+        n + 1 < len(body) and body[n + 1].lineno <= _end(body[n])
+    )
+
+
 def _plainly_decorated(callee: Function) -> bool:
     return all(
         last_name(each.func if isinstance(each, ast.Call) else each) in idioms.SAFE_DECORATORS
         for each in getattr(callee.node, "decorator_list", ())
     )
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {each.id for each in walk(node) if isinstance(each, ast.Name)}
 
 
 def _end(stmt: ast.stmt) -> int:
