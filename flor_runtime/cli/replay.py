@@ -64,6 +64,9 @@ def command(
     except FlorError as error:
         click.echo(f"flor: {error}", err=True)
         code = 2
+    except KeyboardInterrupt:  # before anything was begun, or when all was done
+        click.echo("flor: stopped", err=True)
+        code = 130
     sys.exit(code)
 
 

@@ -27,6 +27,7 @@ class RunResult:
 
     Attributes:
         lost: what could not be recovered, each as a sentence.
+        without: those of `names` that nothing was logged for.
         stopped: the user stopped it; of `turns` that were wanted, `turns_done` are kept.
     """
 
@@ -45,6 +46,7 @@ class RunResult:
     error: str = ""
     notes: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
+    without: list[str] = field(default_factory=list)
     stopped: bool = False
     turns: int = 0
     turns_done: int = 0

@@ -209,11 +209,13 @@ class OneRun:
             verdict.label = INEXACT
             verdict.notes.append(str(self._failed[0].outcome.get("error") or "a worker failed"))
         partial = stopped or bool(self._lost)
+        logged = {name for _, name, _ in verdict.recovered}
         result = RunResult(
             plan.run, plan.manifest, plan.placed.names, plan.placed.recorded, plan.placed.recovered,
             plan.placed.refused, len(verdict.recovered), verdict.checked, verdict.mismatched, verdict.label,
             _last_mode(parts), time.time() - self._began, notes=verdict.notes, lost=self._why, stopped=stopped,
             turns=self.turns, turns_done=len(_done(parts)),
+            without=[name for name in plan.placed.names if name not in logged],
         )  # fmt: skip
         if not verdict.recovered and (partial or verdict.label == INEXACT):
             result.label, result.values = "", 0

@@ -69,6 +69,8 @@ def runs_of(request: Request, home: Home) -> list[RunFolder]:
         wanted = {home.find(text.strip()).id for text in request.runs}
         runs = [run for run in runs if run.id in wanted]
     if not runs:
+        if request.runs is not None:
+            raise ReplayError(f"{', '.join(request.runs)}: no run of {script.name}: --script names another script")
         raise ReplayError(f"no recorded runs of {script.name}: record one with `flor run {script.name}`")
     newest = runs[-1].manifest()
     placing.check_names(placing.project_files(Path(newest["project"]), newest["script"]), list(request.names))

@@ -17,11 +17,14 @@ def lines_of(result: RunResult) -> Iterator[str]:
         for line in result.error.splitlines():
             yield f"{label}  not replayed: {line}"
     elif result.label:
-        of = f" of {', '.join(result.names)}" if result.names else ""
-        text = f"{result.values} values{of}: {result.label}, {result.seconds:.1f} s"
+        logged = [one for one in result.names if one not in result.without] or result.names
+        of = f" of {', '.join(logged)}" if logged else ""
+        text = f"{result.values} value{'s' * (result.values != 1)}{of}: {result.label}, {result.seconds:.1f} s"
         if result.stopped:
             text += f"; stopped, {result.turns_done} of {result.turns} turns are kept"
         yield f"{label}  {text}"
+        if result.without and not result.stopped:
+            yield f"{label}  {', '.join(result.without)}: no value: nothing that was replayed came to the statement"
     for line in result.lost:
         yield f"{label}  {line}"
     for one in result.recorded:

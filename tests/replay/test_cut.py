@@ -84,3 +84,23 @@ def test_a_name_that_today_s_script_does_not_log(tmp_path: Path) -> None:
     assert (2, "") == (done.code, done.out)
     assert "logs no 'nobody'" in done.err
     assert 1 == done.err.count("\n")
+
+
+def test_a_name_that_was_not_reached(tmp_path: Path) -> None:
+    """It is not named among those that values were recovered of; a run of another script is not taken for none."""
+    user = Project(tmp_path, "steps.py")
+    script = SCRIPT.replace("raise {error}", "break").replace(
+        "    print(epoch)", "    if epoch > 9:\n        pass  # odd"
+    )
+    (user.folder / user.script).write_text(script)
+    user.commit("the script")
+    assert user.run("flor", "run", "--name", "one", user.script).code == 0
+    user.add_probes()
+    text = (user.folder / user.script).read_text()
+    (user.folder / user.script).write_text(text.replace("pass  # odd", 'flor.log("odd", epoch)'))
+    replay = user.run("flor", "replay", "weight", "odd", "--epochs", "1", "--yes", "--script", user.script)
+    assert " 1 value of weight: " in replay.err
+    assert "odd: no value: nothing that was replayed came to the statement" in replay.err
+    (user.folder / "other.py").write_text('import flor\nflor.log("weight", 1)\n')
+    other = user.run("flor", "replay", "weight", "--runs", "one", "--script", "other.py")
+    assert (2, "flor: one: no run of other.py: --script names another script\n") == (other.code, other.err)
