@@ -338,8 +338,8 @@ class _Slicer:
                 return found | {DRAWS}  # on the current figure
             if not idioms.RESTORABLE_LIBRARY.search(whole) or idioms.SWITCHING_NAME.search(name):
                 found.add(UNKNOWN)
-            elif name[:1].isupper():
-                found.add(RANDOM)  # a module's weights are drawn
+            elif name[:1].isupper() or "random" in whole:
+                found.add(RANDOM)  # the weights of a module are drawn; `random.gauss`
             return found
         if isinstance(func, ast.Name):
             if name in _BUILTINS:
