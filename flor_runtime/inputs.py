@@ -150,9 +150,9 @@ def changed(root: Path, then: Listing) -> frozenset[str]:
     return frozenset(str(root / path) for path, now in _now(root, then) if now is not None and now != tuple(then[path]))
 
 
-def gone(root: Path, then: Listing) -> frozenset[str]:
-    """Paths, relative to the project, of files that were there and are no more."""
-    return frozenset(path for path, now in _now(root, then) if now is None)
+def moved_on(root: Path, then: Listing) -> Iterator[tuple[str, int | None]]:
+    """(path, its mtime in ns; None: gone) of the project's files that are not what they were."""
+    return ((path, now and now[0]) for path, now in _now(root, then) if now != tuple(then[path]))
 
 
 def _now(root: Path, then: Iterable[str]) -> Iterator[tuple[str, tuple[int, int] | None]]:

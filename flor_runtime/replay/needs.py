@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
+import math
 import os
 import platform
 import subprocess
@@ -14,7 +16,7 @@ from typing import Any
 
 from flor_runtime import inputs
 from flor_runtime.errors import StoreError
-from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.layout import Home, RunFolder
 
 _MOST = 3  # files of a kind that are named
 _SECONDS = 30
@@ -102,27 +104,48 @@ def _files(run: RunFolder, manifest: dict[str, Any], code: Path) -> list[str]:
     if then is None:
         return []
     data = {path: status for path, status in then.items() if not (code / path).exists()}
-    began, ended = float(manifest["started"]), _ended(run)
-    changed = []
-    for path in inputs.changed(root, data):
-        try:
-            written = Path(path).stat().st_mtime
-        except OSError:
-            continue
-        if not began <= written <= ended:  # else the run has written it itself
-            changed.append(os.path.relpath(path, root))
+    times: tuple[tuple[float, float], ...] | None = None
+    changed: list[str] = []
+    gone: list[str] = []
+    for path, written in inputs.moved_on(root, data):
+        if times is None:
+            runs = run.path.parent
+            times = _times(runs.parent, str(root), runs.stat().st_mtime_ns)
+        moment = (data[path][0] if written is None else written) / 1e9
+        if not any(began <= moment <= ended for began, ended in times):  # else a run has written it itself
+            (gone if written is None else changed).append(path)
     return [
-        *_named(inputs.gone(root, data), "is gone: put it back if the script reads it"),
+        *_named(gone, "is gone: put it back if the script reads it"),
         *_named(changed, "has changed since: put it back as it was, or what comes of it is not called exact"),
     ]
 
 
+@functools.lru_cache(maxsize=16)
+def _times(home: Path, project: str, state: int) -> tuple[tuple[float, float], ...]:
+    """(beginning, end) of all runs of a project, in s since 1970; `state` changes with each new one."""
+    found = []
+    for folder in Home(home).folders():
+        try:
+            manifest = folder.manifest()
+            if str(Path(manifest["project"])) == project:
+                found.append((float(manifest["started"]), _ended(folder)))
+        except (StoreError, KeyError, ValueError, TypeError):
+            continue  # what can't be read has written nothing that is known
+    return tuple(found)
+
+
 def _ended(run: RunFolder) -> float:
-    try:
-        end = run.end()
-    except StoreError:
-        return 0.0
-    return float(end["ended"]) if end else 0.0
+    """When a run ended; of one that was killed, when it last wrote anything; of one that is alive: not yet."""
+    end = run.end()
+    if end is not None:
+        return float(end["ended"])
+    if run.status() == "alive":
+        return math.inf
+    moments = [0.0]
+    for folder in (run.log, run.ckpt):
+        with contextlib.suppress(OSError):
+            moments += [path.stat().st_mtime for path in folder.iterdir()]
+    return max(moments)
 
 
 def _named(paths: Iterable[str], what: str) -> list[str]:

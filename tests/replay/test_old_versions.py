@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from flor_runtime import inputs
 from flor_runtime.replay import needs
-from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.layout import RunFolder, write_json
 from tests.scripts import Project, recovered
 
 SCRIPT = """
@@ -139,6 +140,24 @@ def test_data_that_is_gone_or_changed_is_named(run: tuple[RunFolder, Path]) -> N
     (project / "train.py").write_text("today's: the version has its own")
     _, other = needs.find(folder, manifest(folder), {}, code)
     assert [line.partition(":")[0] for line in other] == ["a.csv is gone", "b.csv has changed since"]
+
+
+def test_what_a_recorded_run_wrote_is_no_data(run: tuple[RunFolder, Path]) -> None:
+    """A script that saves its model overwrites it in every run: nobody can put it back."""
+    folder, code = run
+    project = Path(str(manifest(folder)["project"]))
+    os.utime(project / "a.csv", (50, 50))
+    inputs.keep(project, folder.path)  # another run had left it
+    (project / "a.csv").unlink()
+    os.utime(project / "b.csv", (150, 150))
+    for digit, began, ended in (("a", 40.0, 60.0), ("b", 140.0, 160.0)):
+        other = RunFolder(folder.path.with_name(digit * 32))
+        other.begin(manifest(other, started=began))
+        write_json(other.path / "end.json", {"status": "finished", "ended": ended})
+    assert needs.find(folder, manifest(folder), {}, code) == ([], [])
+    os.utime(project / "b.csv", (170, 170))
+    _, (line,) = needs.find(folder, manifest(folder), {}, code)
+    assert line.startswith("b.csv has changed since")
 
 
 def test_a_project_that_is_gone_is_named(run: tuple[RunFolder, Path]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flor_runtime.inputs import came_later, gone, has_downloads, listing
+from flor_runtime.inputs import came_later, has_downloads, listing, moved_on
 from flor_runtime.replay.overlay import resolve
 from flor_runtime.replay.reads import CHANGED, LOOKED, SKIPPED, Reads
 from tests.scripts import Project, recovered
@@ -129,7 +129,7 @@ def test_large_folders_are_only_named(tmp_path: Path) -> None:
     (tmp_path / "b.txt").touch()
     assert came_later(tmp_path, then) == {str(tmp_path / "empty/new"), str(tmp_path / "b.txt")}
     (tmp_path / "a.txt").unlink()
-    assert gone(tmp_path, then) == {"a.txt"}
+    assert list(moved_on(tmp_path, then)) == [("a.txt", None)]
 
 
 def test_downloads_are_told_from_results(tmp_path: Path) -> None:
