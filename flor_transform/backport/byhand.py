@@ -6,8 +6,9 @@ import os
 import re
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
-from flor_transform.backport.history import environment
+from flor_transform.backport.history import Objects, ScriptVersion, environment
 from flor_transform.backport.project import backport_project
 from flor_transform.backport.report import At, Outcome
 
@@ -19,8 +20,11 @@ def trailer(at: At) -> str:
     return f"Flor-At: {at.line} {at.name} {at.path}"
 
 
-def remembered(repo: str, vids: Collection[str]) -> set[At]:
-    """What was said for versions of a repository before: the trailers of the commits under ``refs/flor/backport``."""
+def remembered(repo: str, versions: Collection[ScriptVersion]) -> set[At]:
+    """What was said for versions of a repository before: the trailers of the commits under ``refs/flor/backport``.
+
+    A version may have been listed under another id then, that of a commit or of a run: what was said goes by the file.
+    """
     form = "--format=%(refname)%00%(contents)%00"
     try:
         listing = subprocess.run(
@@ -31,13 +35,35 @@ def remembered(repo: str, vids: Collection[str]) -> set[At]:
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return set()
+    vids = {version.vid for version in versions}
     found: set[At] = set()
+    others: list[At] = []
     parts = os.fsdecode(listing).split("\0")
     for ref, text in zip(parts[::2], parts[1::2], strict=False):
         vid = ref.strip().rpartition("/")[2]
+        said = [At(name, vid, path, int(line)) for line, name, path in _TRAILER.findall(text)]
         if vid in vids:
-            found |= {At(name, vid, path, int(line)) for line, name, path in _TRAILER.findall(text)}
-    return found
+            found.update(said)
+        else:
+            others += said
+    return found | _of_others(repo, versions, found, others) if others else found
+
+
+def _of_others(repo: str, versions: Collection[ScriptVersion], known: set[At], others: Sequence[At]) -> set[At]:
+    """Places of versions that are not listed, in those that are and have the same file; those that have one keep it."""
+    same: dict[tuple[str, bytes], list[str]] = {}
+    for version in versions:
+        for path, data in version.files.items():
+            same.setdefault((path, data), []).append(version.vid)
+    have = {(at.name, at.vid) for at in known}
+    found: dict[tuple[str, str], At] = {}
+    with Objects(repo) as objects:
+        for at in others:
+            then = objects.blob(f"{at.vid}:{at.path}")
+            for vid in same.get((at.path, then), ()) if then is not None else ():
+                if (at.name, vid) not in have:
+                    found.setdefault((at.name, vid), replace(at, vid=vid))
+    return set(found.values())
 
 
 def apply(

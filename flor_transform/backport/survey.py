@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from flor_transform.backport import byhand, history
 from flor_transform.backport.engine import logged
-from flor_transform.backport.history import HistoryError, Run, ScriptVersion
+from flor_transform.backport.history import HistoryError, Objects, Run, ScriptVersion
 from flor_transform.backport.plan import Refusal
 from flor_transform.backport.project import ProjectResult, backport_project
 from flor_transform.backport.report import At, Outcome
@@ -22,6 +23,8 @@ from flor_transform.backport.tree import Version
 from flor_transform.parallel import run_all
 from flor_transform.siblings import read_siblings
 
+_FEWEST_DIGITS = 4  # of a run's or a commit's id
+_DIGITS = re.compile(r"[0-9a-f]{4,40}")
 #: versions that are done before processes are worth their start
 FEW = 12
 
@@ -83,7 +86,7 @@ def survey(question: Question, shown: Shown | None = None) -> Survey:
         outcomes = _all(versions, new, question, shown)
     before: set[At] = set()
     for repo in {version.repo for version in versions}:
-        before |= byhand.remembered(repo, {v.vid for v in versions if v.repo == repo})
+        before |= byhand.remembered(repo, [o.version for o in outcomes if o.version.repo == repo])
     said_now = {(at.name, at.vid) for at in asked}
     before = {at for at in before if (at.name, at.vid) not in said_now}
     outcomes = byhand.apply(outcomes, new, question.names, asked | before)
@@ -305,7 +308,8 @@ def _asked(question: Question, versions: Sequence[ScriptVersion]) -> set[At]:
             raise Stop(f"--at {text}: write REV:LINE, a version as the table shows it and a line of its script")
         if len(question.names) != 1:
             raise Stop("--at places one statement: name it alone with --vars")
-        mine = [v for v in versions if v.vid.startswith(rev) or any(rev in (r.name, r.id) for r in v.runs)]
+        mine = [v for v in versions if v.vid.startswith(rev) or any(_means(rev, run) for run in v.runs)]
+        mine = mine or _same_file(rev, versions)
         if len(mine) != 1:
             wrong = f"several versions begin with {rev!r}" if mine else f"no version {rev!r}, as the table shows them"
             raise Stop(f"--at {text}: {wrong}")
@@ -314,6 +318,24 @@ def _asked(question: Question, versions: Sequence[ScriptVersion]) -> set[At]:
             raise Stop(f"--at {text}: {mine[0].path} has {count} lines in that version")
         found.add(At(question.names[0], mine[0].vid, mine[0].path, int(line)))
     return found
+
+
+def _means(text: str, run: Run) -> bool:
+    """Whether --at says this run: its name, or its id or its version's, or how they begin."""
+    return run.name == text or (len(text) >= _FEWEST_DIGITS and (run.id.startswith(text) or run.vid.startswith(text)))
+
+
+def _same_file(rev: str, versions: Sequence[ScriptVersion]) -> list[ScriptVersion]:
+    """The versions whose script is that of a run or commit which is listed under another one's id."""
+    runs = {(run.repo, run.vid, run.script) for run in history.runs() if _means(rev, run)}
+    wanted = {place for place in runs if any(v.repo == place[0] for v in versions)}
+    if _DIGITS.fullmatch(rev):
+        wanted |= {(v.repo, rev, v.path) for v in versions}
+    texts: set[tuple[str, str, bytes | None]] = set()
+    for repo in {place[0] for place in wanted}:
+        with Objects(repo) as objects:
+            texts |= {(repo, path, objects.blob(f"{vid}:{path}")) for r, vid, path in wanted if r == repo}
+    return [v for v in versions if (v.repo, v.path, v.data) in texts]
 
 
 def _check_place(at: At, outcomes: Sequence[Outcome]) -> None:

@@ -180,6 +180,26 @@ def test_by_hand_carried_on_and_remembered(repo: History) -> None:
     assert [v["placements"] for v in again] == [v["placements"] for v in found]
 
 
+def test_by_hand_under_either_id(repo: History) -> None:
+    """A version is listed under the id of its last run once it has one; what was said before goes by its file."""
+    commit = repo.commit("first", train=BEFORE)
+    later = repo.commit("the same script", other="")
+    home, run = repo.root.parent / "store", "5" * 32
+    repo.write("train.py", AFTER)
+    versions("train.py", "--revs", "HEAD", "--at", f"{commit[:8]}:7")
+    manifest = {"script": "train.py", "vid": later, "repo": str(repo.root / ".git"), "project": str(repo.root)}
+    (home / "runs" / run).mkdir(parents=True)
+    (home / "runs" / run / "run.json").write_text(json.dumps({**manifest, "run": run, "name": "A", "started": 9.0}))
+    (listed,) = versions("train.py")
+    assert listed["vid"] == later and not listed["refusals"]
+    git(repo.root, "update-ref", "-d", f"refs/flor/backport/loss/{commit}")
+    git(repo.root, "update-ref", "-d", f"refs/flor/backport/loss/{later}")
+    for rev in (commit[:8], later[:8], run[:8], "A"):
+        for which in ([], ["--revs", "HEAD"]):
+            (found,) = versions("train.py", *which, "--at", f"{rev}:8", "--dry-run")
+            assert [said["line"] for said in found["by_hand"]] == [8], (rev, which)
+
+
 @pytest.mark.parametrize(
     ("at", "said"),
     [
