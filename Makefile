@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-TEST := -n 2 -m "not proof"
+TEST := -n 2 --dist worksteal -m "not proof"
 
 .PHONY: demo test lint proof bench clean
 
@@ -19,7 +19,7 @@ lint: $(READY)
 
 # The slow proofs: run before an issue is resolved.
 proof: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m proof
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m proof
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
