@@ -32,6 +32,7 @@ from flor_runtime.store.checked import write_bytes
 from flor_runtime.store.layout import Home, RunFolder, Status, wall_clock, write_json
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.runlog import RunLog
+from flor_runtime.store.turncount import TurnCount
 from flor_runtime.store.writer import Writer
 
 #: Variables that a result may hang on; a replay runs under the recorded ones.
@@ -256,6 +257,8 @@ class Recording:
         self.session = Session(self._log, self._stopped)
         epsilon = float(self._manifest["epsilon"])
         self._writer = Writer(self.folder.ckpt, patient=epsilon >= 1, budget=retention.run_budget(self.folder.path))
+        self._count = TurnCount(self.folder.ckpt)
+        self.session.count_turn = self._count.begun
         self._policy = Policy(epsilon)
         self._recorder = Recorder(
             self.session,
@@ -340,6 +343,7 @@ class Recording:
             "audited": round(self._recorder.audit.seconds, 6), "unaudited": sorted(self._recorder.audit.missed)[:20],
         }  # fmt: skip
         write_json(self.folder.ckpt / "turns.json", {"entries": self.session.entries, "checkpoints": account})
+        self._count.remove()
 
     def finish(self, status: Status, exit: int | None, error: str | None = None) -> None:
         """The program has ended. Nothing here may fail for the user."""

@@ -131,6 +131,7 @@ class Session:
         self.keeper: Keeper = Idle()
         self.arguments = arguments
         self.objects: tuple[Any, ...] = ()  # what `flor.checkpoints` named
+        self.count_turn: Callable[[int, int], None] | None = None  # told of each entry's turns as they begin
         self.keep_parameter: Callable[[Iterable[tuple[object, object]]], None] | None = None  # else: the log does
         self._given: dict[str, tuple[type, Any]] = {}
         self.main: MainLoop | None = None
@@ -200,7 +201,9 @@ class Session:
         else:
             self.guard(self._log.append, 0, name, value)
 
-    def _settle(self) -> None:
+    def _begun(self, loop: MainLoop) -> None:
+        if self.count_turn is not None:
+            self.count_turn(loop.entry, loop.turn)
         self._log.settle(only_if_due=True)
 
     def place(self) -> tuple[tuple[str, int], ...]:
@@ -243,7 +246,7 @@ class Session:
         self.entries[loop.entry] = loop.turn
         loop.blocks.clear()
         self._blocks.clear()
-        self.guard(self._settle)
+        self.guard(self._begun, loop)
 
     def close_main(self, loop: MainLoop) -> None:
         if self.main is loop:

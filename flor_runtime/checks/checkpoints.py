@@ -18,6 +18,7 @@ from flor_runtime.store.arena import PAGE
 from flor_runtime.store.checked import read_lines
 from flor_runtime.store.checkpoints import FORMAT, INDEX, Entry, Reader, dropped_turn, entry_of
 from flor_runtime.store.layout import read_json
+from flor_runtime.store.turncount import NAME, read_counts
 
 _LOST = "a replay takes the checkpoint before it"
 _STEP = 16 << 20
@@ -60,7 +61,7 @@ def check_checkpoints(run: str, root: Path, folder: Path, look: Look, *, complet
         yield from check_lines(at, folder / INDEX, look, index.closed, _LOST)
         if index.strange:
             yield at.damage(f"{index.strange} lines say nothing that is known", _LOST)
-    elif names - {INDEX}:
+    elif names - {INDEX, NAME}:
         yield at.damage("is missing", "its checkpoints can't be used")
     account: dict[str, Any] = {}
     if "turns.json" in names:
@@ -71,9 +72,13 @@ def check_checkpoints(run: str, root: Path, folder: Path, look: Look, *, complet
         except StoreError as error:
             yield place.damage(str(error).partition(": ")[2], "what checkpoints have cost is not known")
             account = {"unfinished": True}
+    if NAME in names:
+        look.file(folder / NAME)
+        if not read_counts(folder)[1]:
+            yield look.at(run, root, folder / NAME).damage("is damaged", "how many turns had begun is not known")
     if complete and not index.closed and not account.get("unfinished"):
         yield at.damage("was not closed", "checkpoints may be missing")
-    for name in sorted(names - {INDEX, "turns.json"}):
+    for name in sorted(names - {INDEX, "turns.json", NAME}):
         path = folder / name
         place = look.at(run, root, path)
         if name in index.spans:

@@ -8,6 +8,7 @@ from flor_runtime.errors import ReplayError, StoreError
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import RunFolder, read_json
 from flor_runtime.store.runlog import keyed, read
+from flor_runtime.store.turncount import read_counts
 
 _MOST_TURNS, _MOST_GAPS = 50_000_000, 10_000  # of a run; entries into a main loop of which nothing is known
 
@@ -28,7 +29,7 @@ def turn_counts(run: RunFolder, reader: Reader) -> list[int]:
             return list(entries)
     except (StoreError, KeyError, TypeError):
         pass
-    counts: dict[int, int] = {}
+    counts, _ = read_counts(run.ckpt)
     for key in reader.entries:
         counts[key.entry] = max(counts.get(key.entry, 0), key.turn + bool(key.block))
     for path, _, _ in keyed(read(run.log)):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from flor_runtime.store.turncount import NAME, TurnCount, read_counts
 from tests.scripts import Project, recovered
 
 SCRIPT = """
@@ -54,6 +56,42 @@ def test_a_run_that_left_no_turn(tmp_path: Path) -> None:
     (run,) = user.runs()
     assert (1, []) == (replay.code, list(run.replays())), replay.err
     assert "nothing that it left tells of a turn that was complete" in replay.err
+
+
+def test_the_turns_of_a_killed_run_are_known(tmp_path: Path) -> None:
+    """Also where nothing was logged, and turns are too short for checkpoints."""
+    user = Project(tmp_path, "steps.py")
+    script = SCRIPT.replace("raise {error}", "os.kill(os.getpid(), 9)")
+    (user.folder / user.script).write_text("import os\n" + script)
+    user.commit("the script")
+    assert user.run("flor", "run", "--epsilon", "0", user.script).code != 0
+    (run,) = user.runs()
+    assert read_counts(run.ckpt) == ({0: 3}, True)
+    user.add_probes()
+    replay = user.run("flor", "replay", "weight", "--yes", "--script", user.script)
+    assert [(("epoch", 1),), (("epoch", 2),)] == [path for path, _, _ in recovered(run)], replay.err
+
+
+def test_counts_of_turns(tmp_path: Path) -> None:
+    count = TurnCount(tmp_path)
+    count.begun(0, 2)
+    count.begun(3, 7_000_000)
+    count.begun(100_000, 1)
+    child = os.fork()
+    if not child:
+        count.begun(0, 9)
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert read_counts(tmp_path) == ({0: 2, 3: 7_000_000}, True)
+    path = tmp_path / NAME
+    data = bytearray(path.read_bytes())
+    data[25] ^= 4
+    path.write_bytes(data)
+    assert read_counts(tmp_path) == ({0: 2}, False)
+    path.write_bytes(b"")
+    assert read_counts(tmp_path) == ({}, True)
+    count.remove()
+    assert read_counts(tmp_path) == ({}, True)
 
 
 @pytest.mark.parametrize("killed", [False, True])
