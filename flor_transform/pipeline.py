@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +34,7 @@ from flor_transform.strip import is_instrumented, strip_text
 from flor_transform.verify import verify
 
 if TYPE_CHECKING:
+    from flor_transform.analysis.outside import Reading
     from flor_transform.analysis.slicing import LeftOut
 
 Entry = TypeVar("Entry", MainLoop, Block)
@@ -113,6 +114,21 @@ def left_out(
         return slicing.left_out(Effects(project, settings or Settings()), plans, marks)
     except (SourceError, RecursionError):
         return ()
+
+
+def outside_readings(script: str, sources: Mapping[str, bytes], names: Collection[str]) -> dict[str, Reading]:
+    """Which of the names that the files log have values that come from outside; see `analysis.outside`."""
+    from flor_transform.analysis import outside
+
+    try:
+        files, _ = _load([script], sources)
+        modules = {
+            path: load_module(Source.decode(sources[path], path)) if file.instrumented else file.module
+            for path, file in files.items()
+        }
+        return outside.readings(Project(modules, [script]), names)
+    except (SourceError, RecursionError):
+        return {}
 
 
 @dataclass

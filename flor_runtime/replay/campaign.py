@@ -28,6 +28,7 @@ class RunResult:
     Attributes:
         lost: what could not be recovered, each as a sentence.
         without: those of `names` that nothing was logged for.
+        outside: those whose values come from outside the program: `inexact`, whatever the label of the others.
         stopped: the user stopped it; of `turns` that were wanted, `turns_done` are kept.
     """
 
@@ -47,6 +48,7 @@ class RunResult:
     notes: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     without: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     stopped: bool = False
     turns: int = 0
     turns_done: int = 0

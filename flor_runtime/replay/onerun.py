@@ -20,7 +20,7 @@ from flor_runtime.replay.parts import Part
 from flor_runtime.replay.plan import RunPlan
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal
 from flor_runtime.replay.segments import before, beyond, merged, places, without
-from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge, keep
+from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge, keep, set_apart
 from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import FORMAT, write_json
@@ -208,6 +208,7 @@ class OneRun:
         if self._failed:
             verdict.label = INEXACT
             verdict.notes.append(str(self._failed[0].outcome.get("error") or "a worker failed"))
+        outside = set_apart(verdict, plan.outside)
         partial = stopped or bool(self._lost)
         logged = {name for _, name, _ in verdict.recovered}
         result = RunResult(
@@ -215,7 +216,7 @@ class OneRun:
             plan.placed.refused, len(verdict.recovered), verdict.checked, verdict.mismatched, verdict.label,
             _last_mode(parts), time.time() - self._began, notes=verdict.notes, lost=self._why, stopped=stopped,
             turns=self.turns, turns_done=len(_done(parts)),
-            without=[name for name in plan.placed.names if name not in logged],
+            without=[name for name in plan.placed.names if name not in logged], outside=outside,
         )  # fmt: skip
         if not verdict.recovered and (partial or verdict.label == INEXACT):
             result.label, result.values = "", 0
@@ -236,6 +237,7 @@ class OneRun:
             else RECORDS
         )
         labels = self._labels(verdict)
+        labels |= {key: INEXACT for key in labels if key[1] in plan.outside}
         groups: dict[str, set[Key]] = {EXACT: set(), VERIFIED: set(), INEXACT: set()}
         for key in verdict.recovered:
             groups[labels[key]].add(key)

@@ -35,6 +35,7 @@ class RunPlan:
         whole: all turns that the statements need are asked for.
         shared: seconds until the libraries are loaded, which replays share.
         warnings: what is not as it was.
+        outside: names whose values come from outside the program, with what is to be said of them.
     """
 
     run: RunFolder
@@ -48,6 +49,7 @@ class RunPlan:
     whole: bool = True
     left_out: tuple[LeftOut, ...] = ()
     warnings: list[str] = field(default_factory=list)
+    outside: dict[str, str] = field(default_factory=dict)
 
     @property
     def shared(self) -> float:
@@ -130,7 +132,8 @@ def plan_run(
     courses = [costs.course(goal, blocks) for goal in goals]
     reader.close()
     whole = asked is None or not (sites.turn or sites.blocks)
-    return RunPlan(run, manifest, facts, placed, sites, goals, courses, timing, whole, left_out, warnings)
+    outside = version.outside(placed.names)
+    return RunPlan(run, manifest, facts, placed, sites, goals, courses, timing, whole, left_out, warnings, outside)
 
 
 def _blocks_of(plan: Any) -> list[str]:

@@ -66,5 +66,15 @@ class Version:
         skips = any(b.role == "train" and not b.refused for plan in self._plans.values() for b in plan.blocks)
         return tuple(part for part in found if skips or part.always)
 
+    def outside(self, names: Collection[str]) -> dict[str, str]:
+        """Those of the names whose new values come from outside the program, and what is to be said of each."""
+        from flor_transform.pipeline import outside_readings
+
+        found = outside_readings(self._script, self._sources, names)
+        return {
+            name: f"{name}: {reading.where} {reading.what}, {reading.call}(): the value is today's"
+            for name, reading in found.items()
+        }
+
     def _marks(self, lines: dict[str, list[int]]) -> dict[str, list[int]]:
         return {self._local(path): found for path, found in lines.items()}

@@ -33,6 +33,7 @@ from flor_runtime.replay.plan import RunPlan
 from flor_runtime.replay.recorded import read_facts, turn_counts
 from flor_runtime.replay.replayer import STRONG, WEAK, Goal
 from flor_runtime.replay.sites import Version
+from flor_runtime.replay.told import certainty
 from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import Home, RunFolder
@@ -120,11 +121,12 @@ def _plan(run: RunFolder, asked: Asked) -> RunPlan:
     )
     reader = Reader(run.ckpt)
     counts = turn_counts(run, reader)
-    sites = Version(manifest["script"], new, manifest.get("settings") or {}).sites(placed.lines, reader.entries)
+    version = Version(manifest["script"], new, manifest.get("settings") or {})
+    sites = version.sites(placed.lines, reader.entries)
     reader.close()
     cut = run.status() in ("interrupted", "killed")
     goal = share_of(counts, asked, sites.blocks, cut)
-    return RunPlan(run, manifest, read_facts(run), placed, sites, [goal])
+    return RunPlan(run, manifest, read_facts(run), placed, sites, [goal], outside=version.outside(placed.names))
 
 
 def share_of(counts: Sequence[int], asked: Asked, probed: frozenset[str], cut: bool) -> Goal:
@@ -193,8 +195,8 @@ class _Told:
         else:
             values = f"{result.values} values of {', '.join(result.names)}, " if result.names else ""
             same = f"{result.checked - result.mismatched} of {result.checked} comparisons equal"
-            _say(f"{label} {result.label}: {values}{same}")
-        for note in (*result.lost, *(result.notes if result.label != "exact" else ())):
+            _say(f"{label} {certainty(result)}: {values}{same}")
+        for note in (*result.lost, *(result.notes if certainty(result) != "exact" else ())):
             _say(f"{label} {note}")
 
     def progress(self, progress: Progress) -> None:

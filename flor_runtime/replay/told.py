@@ -7,6 +7,14 @@ from collections.abc import Iterator
 
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.execute import Progress
+from flor_runtime.replay.verify import EXACT, INEXACT
+
+
+def certainty(result: RunResult) -> str:
+    """The label of a run's values, and of which of them it isn't true."""
+    if not result.outside or result.label == INEXACT:
+        return result.label
+    return f"{result.label} but for {', '.join(result.outside)}"
 
 
 def lines_of(result: RunResult) -> Iterator[str]:
@@ -19,7 +27,7 @@ def lines_of(result: RunResult) -> Iterator[str]:
     elif result.label:
         logged = [one for one in result.names if one not in result.without] or result.names
         of = f" of {', '.join(logged)}" if logged else ""
-        text = f"{result.values} value{'s' * (result.values != 1)}{of}: {result.label}, {result.seconds:.1f} s"
+        text = f"{result.values} value{'s' * (result.values != 1)}{of}: {certainty(result)}, {result.seconds:.1f} s"
         if result.stopped:
             text += f"; stopped, {result.turns_done} of {result.turns} turns are kept"
         yield f"{label}  {text}"
@@ -33,7 +41,7 @@ def lines_of(result: RunResult) -> Iterator[str]:
         yield f"{label}  {one}: recovered before, by the same statement (--again does it once more)"
     for one, why in result.refused.items():
         yield f"{label}  {one}: refused: {why}"
-    if result.label and result.label != "exact":
+    if result.label and certainty(result) != EXACT:
         for note in result.notes:
             yield f"{label}  {note}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,23 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
         verdict.label = VERIFIED
     verdict.mismatched += states_different
     return verdict
+
+
+def set_apart(verdict: Verdict, outside: Mapping[str, str]) -> list[str]:
+    """Say of values that come from outside the program that they are not the recorded ones, whatever was compared.
+
+    Args:
+        outside: names of such values, with what is to be said of them.
+
+    Returns:
+        Those of the names that have values. The label of the verdict is that of the other values, if there are any.
+    """
+    logged = {name for _, name, _ in verdict.recovered}
+    found = [name for name in outside if name in logged]
+    verdict.notes += [outside[name] for name in found]
+    if found and logged == set(found):
+        verdict.label = INEXACT
+    return found
 
 
 def _is_proved(unproven: list[int], part: Path, recorded: dict[Key, object], recovered: dict[Key, object]) -> bool:

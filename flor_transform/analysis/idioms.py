@@ -293,6 +293,54 @@ RESTORABLE_METHODS = frozenset(
      "score"}
 )  # fmt: skip
 
+# -- what comes from outside the program ------------------------------------------------------------------------------
+
+#: calls (by dotted name) whose value is never the same again, and what is said of them; `id` is the builtin
+OUTSIDE: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "reads the clock",
+        re.compile(
+            r"^(time\.((time|perf_counter|monotonic|process_time|thread_time|clock_gettime)(_ns)?|clock)|timeit\.(default_timer|timeit)|"
+            r"datetime\.(datetime\.(now|today|utcnow)|date\.today)|(pandas\.Timestamp|arrow|pendulum)\.(now|today|utcnow)|"
+            r"torch\.cuda\.Event)$"
+        ),
+    ),
+    (
+        "reads what is the process's own",
+        re.compile(
+            r"^(id|os\.(getpid|getppid|times)|threading\.(get_ident|get_native_id)|resource\.getrusage|"
+            r"tracemalloc\.get_traced_memory)$"
+        ),
+    ),
+    (
+        "draws what no seed determines",
+        re.compile(r"^(os\.(urandom|getrandom)|uuid\.(uuid[1467]|getnode)|secrets\.(?!compare_digest)\w+|random\.SystemRandom)$"),
+    ),
+    (
+        "reads the machine's load",
+        re.compile(
+            r"^(os\.getloadavg|psutil\..+|pynvml\.\w+|shutil\.disk_usage|torch\.cuda\.(\w+\.)?((max_)?memory_(allocated|reserved|cached)|"
+            r"memory_(stats|stats_as_nested_dict|summary|snapshot|usage)|mem_get_info|utilization|temperature|power_draw|clock_rate))$"
+        ),
+    ),
+    (
+        "reads the machine's name",
+        re.compile(r"^(socket\.(gethostname|getfqdn)|platform\.(node|uname)|os\.uname)$"),
+    ),
+    (
+        "takes a temporary name",
+        re.compile(r"^tempfile\.(mkstemp|mkdtemp|mktemp|NamedTemporaryFile|TemporaryDirectory|TemporaryFile|SpooledTemporaryFile)$"),
+    ),
+)  # fmt: skip
+#: functions that read the clock where they are given no time: the number of arguments that takes
+OUTSIDE_BY_DEFAULT = {"time.ctime": 1, "time.localtime": 1, "time.gmtime": 1, "time.asctime": 1, "time.strftime": 2}
+#: functions (builtins, and of libraries) whose value is made of their arguments' values, and of nothing else of them
+CONVERTING = re.compile(
+    r"^(abs|bin|bool|bytes|complex|divmod|float|format|hash|hex|int|len|list|max|min|oct|ord|pow|repr|reversed|round|set|"
+    r"sorted|str|sum|tuple|(math|numpy|statistics|time|datetime|decimal|fractions|hashlib)\.[\w.]+|uuid\.(uuid[35]|UUID)|"
+    r"os\.(path\.\w+|fspath)|torch\.(tensor|as_tensor)|json\.dumps|pathlib\.Path)$"
+)
+
 # -- loops owned by a framework ---------------------------------------------------------------------------------------
 
 #: (package roots, methods that run the loop, what to call it, what to use instead)
