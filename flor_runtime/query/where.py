@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _LONGEST = 10_000  # characters
 _DEEPEST = 100
+_SHOWN = 80  # characters of a condition in an error
 _COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
     ast.GtE: operator.ge,
@@ -75,7 +76,7 @@ class Where:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             hint = ": `==` compares" if _assigns(plain) else ""
             reason = error.msg if isinstance(error, SyntaxError) else "not a condition"
-            raise WhereError(f"--where {text!r}: {reason}{hint}") from None
+            raise WhereError(f"--where {_short(text)!r}: {reason}{hint}") from None
         names: dict[str, None] = {}
         _check(tree, text, quoted, names, 0)
         return cls(text, tuple(names), tree, quoted)
@@ -101,14 +102,19 @@ class Where:
         return [name for name in self.names if _column(name, columns) not in columns]
 
 
+def _short(text: str) -> str:
+    """A condition as an error repeats it."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
 def unknown_column(name: str, columns: Sequence[str]) -> WhereError:
     """The error for a column that is not there: it says which names are near."""
     near = difflib.get_close_matches(name, columns, n=3) or [c for c in columns if name in c.split("/")][:3]
     shown = [each if each.isidentifier() else f"`{each}`" for each in near]
     if shown:
-        return WhereError(f"--where: no column {name!r}: did you mean {' or '.join(shown)}?")
+        return WhereError(f"--where: no column {_short(name)!r}: did you mean {' or '.join(shown)}?")
     some = ", ".join(columns[:12]) + (", …" if len(columns) > 12 else "")
-    return WhereError(f"--where: no column {name!r}: there are {some}")
+    return WhereError(f"--where: no column {_short(name)!r}: there are {some}")
 
 
 def matching(folders: Sequence[RunFolder], where: Where, names: Sequence[str] = ()) -> pd.DataFrame:
@@ -211,7 +217,7 @@ def _unquoted(text: str) -> tuple[str, dict[str, str]]:
         elif char == "`":
             end = text.find("`", at + 1)
             if end <= at + 1:
-                raise WhereError(f"--where {text!r}: a backquote that is not closed, or nothing in it")
+                raise WhereError(f"--where {_short(text)!r}: a backquote that is not closed, or nothing in it")
             name = text[at + 1 : end]
             mark = next((mark for mark, known in found.items() if known == name), f"_quoted_{len(found)}_")
             found[mark] = name
@@ -256,20 +262,20 @@ def _check(node: ast.AST, text: str, quoted: Mapping[str, str], names: dict[str,
         case ast.List(elts=elements) | ast.Tuple(elts=elements) | ast.Set(elts=elements):
             if all(_is_literal(element) for element in elements):
                 return
-            raise WhereError(f"--where {text!r}: a list for `in` may hold numbers and texts only")
+            raise WhereError(f"--where {_short(text)!r}: a list for `in` may hold numbers and texts only")
     what = type(node).__name__.lower()
     said = ast.unparse(node) if isinstance(node, ast.expr) else what
     for mark, name in quoted.items():
         said = said.replace(mark, f"`{name}`")
     raise WhereError(
-        f"--where {text!r}: {said[:60]!r} is more than a condition may hold: columns, numbers, texts, comparisons,"
-        " and, or, not, in, arithmetic"
+        f"--where {_short(text)!r}: {said[:60]!r} is more than a condition may hold: columns, numbers, texts,"
+        " comparisons, and, or, not, in, arithmetic"
     )
 
 
 def _deeper(depth: int, text: str) -> int:
     if depth > _DEEPEST:
-        raise WhereError(f"--where {text[:60]!r}: that is nested too deeply")
+        raise WhereError(f"--where {_short(text)!r}: that is nested too deeply")
     return depth + 1
 
 

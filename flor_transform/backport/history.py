@@ -199,6 +199,8 @@ def revisions(repo: str, path: str, revs: str, modules: Collection[str] = ()) ->
         moments = _with_modules(repo, revs, path, moments, modules)
     if not moments:  # it is the same in all of them
         moments = [(*newest, "", path) for newest in _heads(_log(repo, revs, ["-1"], []))]
+        if not moments:
+            raise HistoryError(f"--revs {revs} holds no commit, so no version of {path}: name other revisions")
     found: list[ScriptVersion] = []
     seen: set[tuple[object, ...]] = set()
     with Objects(repo) as objects:

@@ -217,6 +217,13 @@ def test_by_hand_where_it_can_not_go(repo: History, at: str, said: str) -> None:
     assert git(repo.root, "for-each-ref", "refs/flor") == ""
 
 
+def test_a_range_without_commits_is_said(repo: History) -> None:
+    repo.commit("first", train=BEFORE)
+    repo.write("train.py", AFTER)
+    result = call("train.py", "--vars", "loss", "--revs", "HEAD..HEAD")
+    assert result.exit_code == 2 and "HEAD..HEAD holds no commit, so no version of train.py" in result.stderr
+
+
 def test_by_hand_behind_the_last_statement(repo: History) -> None:
     vid = repo.commit("first", train=BEFORE)
     repo.write("train.py", AFTER)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from flor_runtime.cli.text import plain
 from flor_runtime.query.catalog import select
 from flor_runtime.query.pivot import gather, pivot, taken
-from flor_runtime.query.where import Where, WhereError, chosen_rows, matching
+from flor_runtime.query.where import Where, WhereError, chosen_rows, matching, unknown_column
 from flor_runtime.store.layout import Home
 from tests.query.test_pivot import at, logs
 from tests.stores import add_replay, make_run, training
@@ -182,3 +182,11 @@ class TestRowsOfRuns:
         run = make_run(home, training(2, 1))
         add_replay(run, "r1", ["grad"], logs((at(epoch=2), "grad", 3.0)), label="verified")
         assert matching(select(home=home), Where.parse("grad > 2"))["epoch"].tolist() == [2]
+
+
+@pytest.mark.parametrize("text", ["lr = " + "1" * 9000, "`" + "a" * 9000, "f(" + "a" * 9000 + ")"])
+def test_a_long_condition_is_not_repeated_whole(text: str) -> None:
+    with pytest.raises(WhereError) as caught:
+        Where.parse(text)
+    assert repr(text[:79] + "…") in str(caught.value) and len(str(caught.value)) < 400
+    assert len(str(unknown_column("a" * 9000, ["b"]))) < 200
