@@ -62,7 +62,7 @@ FAULTS: tuple[Fault, ...] = (
         _REPLAY + "worker.py",
         "        random.setstate((state[0], tuple(state[1]), state[2]))\n",
         "",
-        (f"{_SHAPES}[trainer.py-dense]",),
+        (f"{_SHAPES}[trainer.py-1]",),
     ),
     Fault(
         "the generator of a loader is left as it is",
