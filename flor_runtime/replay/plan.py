@@ -126,6 +126,8 @@ def plan_run(
             raise ReplayError(f"none of its {sum(timing.counts)} turns is asked for")
     # A probed block trains again, and its state is compared: then the whole turn runs.
     left_out = version.left_out(placed.lines) if slices and sites.turn and not sites.blocks else ()
+    if not any(goal.turn_is_long for goal in goals):
+        left_out = tuple(part for part in left_out if part.always)  # what a turn leads to is the proof of it
     if not all(part.always for part in left_out):
         goals = [replace(goal, partial=True) for goal in goals]
     blocks = {name for plan in (manifest.get("plans") or {}).values() for name in _blocks_of(plan)}

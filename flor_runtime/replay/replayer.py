@@ -58,6 +58,11 @@ class Goal:
     ahead: list[float] = field(default_factory=lambda: [0.0, 0.0])
     patience: list[float] = field(default_factory=lambda: [0.0, 0.0])
 
+    @property
+    def turn_is_long(self) -> bool:
+        """Whether what a turn does outside of blocks takes longer than a comparison of its end is worth."""
+        return self.ahead[1] > self.patience[1]
+
 
 @dataclass
 class Outcome:

@@ -107,7 +107,7 @@ for epoch in flor.it(range(4)):
 def test_a_script_for_pyflor(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write("train.py", AS_PYFLOR_DOES)
-    raw, recorded = folder.both("train.py")
+    raw, recorded = folder.both("train.py", env={"FLOR_EPSILON": "1"})
     assert raw.out == recorded.out
     statements = "    flor.log('outer', opt.n)\n", "            flor.log('inner', opt.n)\n"
     more = (

@@ -67,7 +67,7 @@ def test_a_run_and_its_replay(tmp_path: Path) -> None:
         f"hub.token={token}",
         "--fail",
     ]
-    ended = folder.recorded("train.py", *line, env={"DB_PASSWORD": environment})
+    ended = folder.recorded("train.py", *line, env={"DB_PASSWORD": environment, "FLOR_EPSILON": "1"})
     assert (ended.code, ended.ours) == (1, [])
     manifest = folder.run().manifest()
     assert manifest["argv"] == [
@@ -105,8 +105,9 @@ def test_flor_arg(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.write("train.py", ARG)
     ended = folder.recorded(
-        "train.py", "--api-key", CANARIES[0], "--lr", "0.25", "--url", f"https://me:{CANARIES[1]}@h"
-    )
+        "train.py", "--api-key", CANARIES[0], "--lr", "0.25", "--url", f"https://me:{CANARIES[1]}@h",
+        env={"FLOR_EPSILON": "1"},
+    )  # fmt: skip
     assert (ended.code, ended.ours) == (0, [])
     values = {name: value for (path, name, _), value in keyed(read(folder.run().captured)).items() if not path}
     assert values == {"api-key": "***", "lr": 0.25, "url": "https://me:***@h"}
