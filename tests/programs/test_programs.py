@@ -10,7 +10,7 @@ from tests.programs.__main__ import check_seed, smallest
 from tests.programs.grammar import programs
 from tests.programs.oracle import Checked, check
 
-QUICK, PROOF = range(3000), range(3000, 103_000)
+QUICK, PROOF = range(1500), range(1500, 101_500)
 
 
 def hold(seeds: range) -> Checked:
