@@ -42,7 +42,7 @@ def repo(made: History, monkeypatch: pytest.MonkeyPatch) -> Iterator[History]:
         ("src/train.py", "--revs=", "no range of revisions"),
         ("src/train.py", "--revs=--all", "no range of revisions"),
         ("src/train.py", "--revs=HEAD\n--output=../evil", "no range of revisions"),
-        ("src/train.py", "--revs HEAD..HEAD", "is not in --revs HEAD..HEAD"),
+        ("src/train.py", "--revs HEAD..HEAD", "--revs HEAD..HEAD holds no commit"),
         ("src/train.py", "", "no recorded runs of src/train.py"),
         ("", "--revs HEAD", "no recorded runs of this project"),
         ("src", "--revs HEAD", "src: a folder"),

@@ -41,7 +41,13 @@ def settings() -> Iterator[None]:
     torch.set_flush_denormal(False)
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+SLOW = {"what a collection of garbage calls"}  # half a minute
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=name, marks=[pytest.mark.proof] * (name in SLOW)) for name, case in CASES.items()],
+)
 def test_planted(case: Planted, tmp_path: Path) -> None:
     for name, text in FILES.items():
         (tmp_path / name).write_text(textwrap.dedent(text))

@@ -49,6 +49,7 @@ def test_what_the_replay_has_written_is_not_believed_behind_a_skip(place: Place)
     reads.begun(before)
     reads.content(before, resolve)
     assert noted(reads) == {}
+    time.sleep(0.02)
     reads.skipped()
     reads.look(before, True)
     reads.content(before, resolve)
