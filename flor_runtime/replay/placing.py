@@ -48,12 +48,15 @@ def check_names(files: dict[str, bytes], names: list[str]) -> None:
     """See to it that today's files log all the names.
 
     Raises:
-        ReplayError: one of them is logged nowhere.
+        ReplayError: one of them is logged nowhere, or a file does not parse.
     """
     from flor_transform import backport
 
     for name in names:
         refusals = [backport(text, text, [name]).refusals for text in files.values()]
+        for path, found in zip(files, refusals, strict=True):
+            if found and found[0].code == "SYNTAX":
+                raise ReplayError(f"{path}: {found[0].message}")
         if all(found and found[0].code == "NOT-LOGGED" for found in refusals):
             raise ReplayError(f"{next(iter(files))} logs no {name!r}: add flor.log({name!r}, ...) to it first")
 
@@ -86,6 +89,7 @@ def _recovered_texts(run: RunFolder) -> dict[str, list[str]]:
 def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: list[str]) -> Placed:
     from flor_transform import backport_project
     from flor_transform.backport.byhand import remembered
+    from flor_transform.backport.history import ScriptVersion
 
     placed = Placed()
     logged = {name for _, name, _ in keyed(read(run.log))}
@@ -94,7 +98,11 @@ def _place(run: RunFolder, old: dict[str, bytes], new: dict[str, bytes], names: 
     result = backport_project(old, new, wanted)
     manifest = run.manifest()
     if result.refusals and manifest.get("repo"):
-        by_hand = {at.name: (at.path, at.line) for at in remembered(manifest["repo"], [manifest["vid"]])}
+        beside = {path: text for path, text in old.items() if path != manifest["script"]}
+        version = ScriptVersion(
+            manifest["vid"], manifest["script"], old[manifest["script"]], (), manifest["repo"], siblings=beside
+        )
+        by_hand = {at.name: (at.path, at.line) for at in remembered(manifest["repo"], [version])}
         places = {r.name: by_hand[r.name] for _, r in result.refusals if r.name in by_hand}
         result = backport_project(old, new, wanted, places) if places else result
     for path, placement in result.placements:
