@@ -19,6 +19,7 @@ lint: $(READY)
 
 # The slow proofs: run before an issue is resolved.
 proof: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[proof]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m proof
 
 bench: $(READY)
