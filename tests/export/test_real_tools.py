@@ -50,7 +50,7 @@ def test_mlflow_reads_metrics_parameters_status_times_and_tags(runs: Any, tmp_pa
     loss = client.get_metric_history(run.info.run_id, "loss")
     expected = [0.1 / 3 / (10 * epoch + step) for epoch in (1, 2) for step in (1, 2, 3)]
     assert sorted((metric.step, metric.value) for metric in loss) == list(enumerate(expected, 1))
-    assert all(abs(metric.timestamp - 1000 * os.stat(first.path).st_mtime) < 600_000 for metric in loss)
+    assert all(abs(metric.timestamp - 1000 * first.path.stat().st_mtime) < 600_000 for metric in loss)
     for name, value in NUMBERS.items():
         kept = run.data.metrics[name]
         assert kept == (sys.float_info.max if math.isinf(value) else value)
@@ -72,7 +72,9 @@ def test_mlflow_reads_metrics_parameters_status_times_and_tags(runs: Any, tmp_pa
     assert len(client.get_metric_history(run.info.run_id, "loss")) == 6
     assert client.get_run(found[second.id].info.run_id).data.metrics["norm"] == 0.25
     # A value that has become another one: MLflow can't change any, so the run is written anew.
-    add_replay(second, "20250617-1", ["norm"], lambda log: log.append(log.context(0, "epoch", 1), "norm", 0.5), ended=2e9)
+    add_replay(
+        second, "20250617-1", ["norm"], lambda log: log.append(log.context(0, "epoch", 1), "norm", 0.5), ended=2e9
+    )
     export(tmp_path, "mlflow")
     active = [r for r in client.search_runs([experiment.experiment_id]) if r.data.tags["flor.run"] == second.id]
     assert [r.data.metrics["norm"] for r in active] == [0.5]

@@ -49,7 +49,7 @@ ROOMS = [
     {"share"},
     {"query", "replay", "checks"},
     {"jobs"},
-    {"asking"},
+    {"asking", "export"},
     {"cli"},
 ]
 
