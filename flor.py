@@ -15,7 +15,7 @@ from flor_runtime.levels import DATA_PREP, INNR_LOOP, OUTR_LOOP
 if TYPE_CHECKING:
     from flor_runtime.asking import replay
     from flor_runtime.jobs.batch import batch, cross_prod
-    from flor_runtime.query import dataframe, full_pivot, log_records
+    from flor_runtime.query import dataframe, full_pivot, log_records, query
     from flor_transform.backport.library import backport
 
 __version__ = "0.1.0"
@@ -36,6 +36,7 @@ __all__ = [
     "log",
     "log_records",
     "loop",
+    "query",
     "replay",
 ]
 
@@ -48,6 +49,7 @@ _ELSEWHERE = {
     "dataframe": "flor_runtime.query",
     "full_pivot": "flor_runtime.query",
     "log_records": "flor_runtime.query",
+    "query": "flor_runtime.query",
     "replay": "flor_runtime.asking",
 }
 

@@ -2,5 +2,6 @@
 
 from flor_runtime.query.listing import log_records
 from flor_runtime.query.pivot import dataframe, full_pivot
+from flor_runtime.query.sql import query
 
-__all__ = ["dataframe", "full_pivot", "log_records"]
+__all__ = ["dataframe", "full_pivot", "log_records", "query"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,16 +127,47 @@ def load(folders: Sequence[RunFolder], names: Collection[str] | None = None) -> 
     facts = Facts()
     codes: dict[str, int] = {}
     home = Home(folders[0].path.parent.parent) if folders else Home()
-    with _opened(home if any(folder.stamp for folder in folders) else None) as index, _Filling(index) as fill:
+    with _opened(home if any(folder.stamp for folder in folders) else None) as index:
+        for _, part in parts(folders, index, facts.notes, names):
+            join(facts, codes, part, names)
+    facts.names = list(codes)
+    return facts
+
+
+def parts(
+    folders: Sequence[RunFolder], index: Index | None, notes: list[str], names: Collection[str] | None = None
+) -> Iterator[tuple[RunFolder, Facts]]:
+    """The records of each run; with `names`, there may be others among them. What can't be read is put into `notes`.
+
+    Raises:
+        StoreError: a run was written by a newer flor.
+    """
+    with _Filling(index) as fill:
         for folder in folders:
             try:
-                join(facts, codes, _part(folder, names, index, fill), names)
+                part = _part(folder, names, index, fill)
             except StoreError as error:
                 if "newer flor" in str(error):
                     raise
-                facts.notes.append(str(error))
-    facts.names = list(codes)
-    return facts
+                notes.append(str(error))
+            else:
+                yield folder, part
+
+
+def complete(home: Home, index: Index) -> list[tuple[RunFolder, str]]:
+    """Put all runs into the tables of the index, also those that have not ended; those of no more are taken out.
+
+    Returns the runs, oldest first, each with a stamp of its files: empty while it is alive.
+    """
+    everything = listed(home)
+    index.forget({each.folder.id for each in everything})
+    found = []
+    with _Filling(index, whole=True) as fill:
+        for each in everything:
+            status = each.facts["status"] if each.known else _read(each.folder, fill)[0]["status"]
+            mark = stamp(each.folder, killed=True) if status == "killed" else each.folder.stamp
+            found.append((each.folder, mark or ""))
+    return found
 
 
 def rebuild(home: Home) -> int:
@@ -157,10 +189,15 @@ def rebuild(home: Home) -> int:
 
 
 class _Filling:
-    """What has been read, on its way into the index."""
+    """What has been read, on its way into the index.
 
-    def __init__(self, index: Index | None) -> None:
+    Args:
+        whole: put in runs as well that it can't speak for the next time.
+    """
+
+    def __init__(self, index: Index | None, *, whole: bool = False) -> None:
         self._index = index
+        self._whole = whole
         self._rows: list[Row] = []
 
     def __enter__(self) -> _Filling:
@@ -172,14 +209,15 @@ class _Filling:
 
     def add(self, folder: RunFolder, manifest: dict[str, Any], logs: list[Log], found: dict[str, Any]) -> Facts | None:
         """Put a run into the index; gives its records if they are few."""
-        if self._index is None or folder.stamp is None or found["status"] not in ("finished", "failed", "interrupted"):
+        ended = found["status"] in ("finished", "failed", "interrupted")
+        mark = folder.stamp if ended and len(found["names"]) <= _MOST_NAMES else None
+        if self._index is None or (mark is None and not self._whole):
             return None
-        if len(found["names"]) > _MOST_NAMES:
-            return None
-        part = part_of(folder, manifest, logs, None) if _is_small(logs) else None
-        facts = {**found, "started": manifest["started"]}
+        part = part_of(folder, manifest, logs, None) if mark is not None and _is_small(logs) else None
+        moment = datetime.fromtimestamp(moment_of(manifest)).isoformat(" ", "microseconds")
+        facts = {**found, "runid": str(manifest.get("name") or folder.id[:8]), "tstamp": moment}
         packed = pack(part) if part is not None else None
-        self._rows.append(Row(folder.stamp, facts, found["parameters"], list(names_of(logs)), found, packed))
+        self._rows.append(Row(mark or "", facts, found["parameters"], list(names_of(logs)), found, packed))
         if len(self._rows) >= _AT_ONCE:
             self._put()
         return part

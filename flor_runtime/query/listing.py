@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from flor_runtime.query.catalog import load, select, store_of
 from flor_runtime.query.records import (
-    INEXACT,
-    RECORDED,
-    RECOVERED,
+    PROVENANCE,
     Runs,
     key_columns,
     object_column,
@@ -33,8 +31,9 @@ def log_records(
     Args:
         runs: see `select`.
         branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
-        provenance: adds `source` (recorded, recovered, captured), `label` (exact, verified, inexact), `replay` (its
-            id).
+        provenance: adds `source` (recorded, recovered, captured), `label` (exact, verified, inexact; of a run of a
+            version of git's history, which), and of the replay that recovered a value `replay` (its id), `replayed`
+            (when), `checked` and `mismatched` (how many values it compared, and found to be others), `statement`.
     """
     import numpy as np
     import pandas as pd
@@ -56,12 +55,12 @@ def log_records(
     columns["name"] = object_column([names[run.name] for run in facts.runs])
     columns["value"] = object_column([objects_of(run.kind, run.raw, facts.objects) for run in facts.runs])
     if provenance:
-        words = {RECORDED: "recorded", RECOVERED: "recovered", INEXACT: "recovered"}
-        for column, texts in (
-            ("source", [["captured" if s.captured else words[s.mark] for s in run.sources] for run in facts.runs]),
-            ("label", [[source.label for source in run.sources] for run in facts.runs]),
-            ("replay", [[source.replay for source in run.sources] for run in facts.runs]),
-        ):
-            parts = zip(texts, facts.runs, strict=True)
-            columns[column] = object_column([np.array(text, object)[run.source] for text, run in parts])
+        for column in PROVENANCE:
+            told = [
+                [source.word if column == "source" else getattr(source, column) for source in run.sources]
+                for run in facts.runs
+            ]
+            columns[column] = object_column(
+                [np.array([*texts, None], object)[:-1][run.source] for texts, run in zip(told, facts.runs, strict=True)]
+            )
     return pd.DataFrame(columns, copy=False)

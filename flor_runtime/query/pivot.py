@@ -15,6 +15,7 @@ from flor_runtime.query.catalog import load, select, store_of
 from flor_runtime.query.records import (
     KEY_COLUMNS,
     LEVELS,
+    PROVENANCE,
     RECORDED,
     Facts,
     RunFacts,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
     from flor_runtime.store.layout import Home, RunFolder
 
 _EXACT = 2**53  # integers up to here are floats without loss
-_PROVENANCE = ("source", "label", "replay")
 #: of a cell: recorded, or what the replay that recovered it may be called
 LABELS = ("recorded", "exact", "inexact", "verified")
 
@@ -142,7 +142,7 @@ def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
     import pandas as pd
 
     levels = facts.levels()
-    layouts = [_Layout(run) for run in facts.runs]
+    layouts = [Layout(run) for run in facts.runs]
     sizes = [len(layout.keys) for layout in layouts]
     columns: dict[str, Any] = key_columns(facts.runs, sizes)
     for level in levels:
@@ -158,18 +158,10 @@ def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
         raw = np.zeros(total, np.uint64)
         mark = np.zeros(total, np.uint8)
         end = 0
-        for run, layout, size in zip(facts.runs, layouts, sizes, strict=True):
+        for layout, size in zip(layouts, sizes, strict=True):
             start, end = end, end + size
-            cells = layout.cells(code)
-            if cells is None:
-                continue
-            hit = cells >= 0
-            rows = cells[hit]
-            kind[start:end][hit] = run.kind[rows]
-            raw[start:end][hit] = run.raw[rows]
-            origin = np.array([_mark(source) for source in run.sources], np.uint8)
-            if origin.any():
-                mark[start:end][hit] = origin[run.source[rows]]
+            part = slice(start, end)
+            layout.column(code, kind[part], raw[part], mark[part])
         label = name
         while label in columns:
             label += "_logged"
@@ -190,7 +182,7 @@ def taken(table: Pivot, rows: NDArray[np.bool_]) -> Pivot:
     return Pivot(table.frame[rows].reset_index(drop=True), table.names, kept, present)
 
 
-class _Layout:
+class Layout:
     """The rows of one run's part of the pivot, and which place covers which row.
 
     A place is a number made of its levels' turns, so that sorting places sorts rows. Places that have the same levels
@@ -236,6 +228,22 @@ class _Layout:
             return np.zeros(len(self._rows), np.int64)
         column: NDArray[np.int64] = self._places[self._rows, self._run.levels.index(level)]
         return column
+
+    def column(self, name: int, kind: Any, raw: Any, mark: Any) -> bool:
+        """Fill in kinds, raw values and marks of a name's cells, by row; False if there are none."""
+        import numpy as np
+
+        cells = self.cells(name)
+        if cells is None:
+            return False
+        hit = cells >= 0
+        rows = cells[hit]
+        kind[hit] = self._run.kind[rows]
+        raw[hit] = self._run.raw[rows]
+        origin = np.array([_mark(source) for source in self._run.sources], np.uint8)
+        if origin.any():
+            mark[hit] = origin[self._run.source[rows]]
+        return True
 
     def cells(self, name: int) -> NDArray[np.int64] | None:
         """The record that stands on each row for a name, -1 for none; None if there is none on any."""
@@ -364,7 +372,7 @@ def _from_frame(df: pd.DataFrame) -> Facts:
     lacking = [column for column in (*KEY_COLUMNS, *LEVELS, "name", "value") if column not in df.columns]
     if lacking:
         raise FlorError(f"not a frame of log records: it has no column {lacking[0]!r}")
-    other = [str(column) for column in df.columns if column not in (*KEY_COLUMNS, "name", "value", *_PROVENANCE)]
+    other = [str(column) for column in df.columns if column not in (*KEY_COLUMNS, "name", "value", *PROVENANCE)]
     facts = Facts()
     kind, raw = encoded(df["value"].tolist(), facts.objects)
     codes, names = pd.factorize(df["name"], sort=False)

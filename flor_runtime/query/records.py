@@ -28,6 +28,9 @@ RECORDED, RECOVERED, INEXACT = range(3)
 KEY_COLUMNS = ("projid", "runid", "tstamp", "vid")
 LEVELS = ("epoch", "step")  # always columns, also where nothing is logged in such a loop
 
+#: columns that tell where a record comes from
+PROVENANCE = ("source", "label", "replay", "replayed", "checked", "mismatched", "statement")
+
 Runs = str | Sequence[str] | None
 #: where records come from, the records, which names of them count (None: all)
 Log = tuple["Source", Records, set[str] | None]
@@ -43,12 +46,24 @@ class Source:
             version of git's history; None for what else was recorded.
         replay: the replay's id; None for what was recorded.
         captured: parameters, or metrics that were given to a tracker: not logged by the script itself.
+        replayed: when the replay ended, as text.
+        checked, mismatched: values that it compared with recorded ones, and those that were others.
+        statement: what it added to the run's version.
     """
 
     mark: int
     label: str | None = None
     replay: str | None = None
     captured: bool = False
+    replayed: str | None = None
+    checked: int | None = None
+    mismatched: int | None = None
+    statement: str | None = None
+
+    @property
+    def word(self) -> str:
+        """Where it comes from: recorded, captured or recovered."""
+        return "captured" if self.captured else "recorded" if self.mark == RECORDED else "recovered"
 
 
 @dataclass
@@ -271,13 +286,26 @@ def _logs(folder: RunFolder, manifest: Mapping[str, Any]) -> Iterator[Log]:
         for part in reversed(replay.parts):
             label = labels.get(part.name, replay.manifest.get("label"))
             mark = RECOVERED if label in ("exact", "verified") else INEXACT
-            source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name)
+            source = Source(mark, label if mark == RECOVERED else "inexact", replay.path.name, **_said(replay.manifest))
             replays.append((source, part, wanted))
     # replays() gives the oldest first, and a sort is stable.
     for source, part, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
         yield source, read(part), wanted
     commit = commit_of(manifest)
     yield Source(RECORDED, f"run from commit {str(commit.get('id'))[:10]}" if commit else None), read(folder.log), None
+
+
+def _said(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a replay says of itself."""
+    ended, texts = manifest.get("ended"), manifest.get("texts")
+    found = texts.values() if isinstance(texts, dict) else ()
+    lines = [str(line) for text in found for line in (text if isinstance(text, list) else [text])]
+    return {
+        "replayed": datetime.fromtimestamp(ended).isoformat(" ", "microseconds") if ended is not None else None,
+        "checked": manifest.get("checked"),
+        "mismatched": manifest.get("mismatched"),
+        "statement": "\n".join(dict.fromkeys(lines)) or None,
+    }
 
 
 def _choose(records: Records, wanted: set[str] | None, names: Collection[str] | None) -> Any:

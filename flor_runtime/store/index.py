@@ -14,70 +14,18 @@ import os
 import sqlite3
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from flor_runtime.errors import StoreError
-from flor_runtime.store import plainfiles
+from flor_runtime.store import plainfiles, schema
 from flor_runtime.store.layout import Home, RunFolder
 
 INDEX_FILES = ("main.db", "main.db-wal", "main.db-shm")
-VERSION = 1
 _WAIT = 2.0  # seconds for another command that writes
 _SETTLED = 0.2  # seconds: files younger than that may change without looking different
-
-_SCHEMA = """
-CREATE TABLE flor_index (
-    version INTEGER NOT NULL      -- of these tables
-);
-CREATE TABLE runs (               -- ended runs
-    run TEXT PRIMARY KEY,         -- 32 hexadecimal digits
-    projid TEXT,                  -- name of the project's folder
-    project TEXT,                 -- its path
-    script TEXT,
-    name TEXT,                    -- that the run was given
-    argv TEXT,                    -- the script's arguments, as a JSON list
-    started REAL,                 -- Unix time
-    seconds REAL,                 -- how long it took
-    status TEXT,                  -- finished, failed, interrupted
-    exit INTEGER,
-    error TEXT,
-    vid TEXT,                     -- commit that holds its code
-    python TEXT,
-    bytes INTEGER,                -- on the disk
-    records INTEGER               -- logged, and given to trackers
-);
-CREATE TABLE parameters (
-    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    value,                        -- a number or a text; others as JSON
-    PRIMARY KEY (run, name)
-);
-CREATE TABLE names (              -- what was logged
-    run TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
-    name TEXT NOT NULL,
-    records INTEGER,
-    recovered TEXT,               -- by a replay: exact, verified or inexact; NULL: recorded
-    last, min REAL, max REAL,     -- last: a number or a short text; min and max of its numbers, NaN left out
-    PRIMARY KEY (run, name)
-);
-CREATE INDEX names_by_name ON names (name);
-CREATE TABLE cache (              -- what `flor` itself reads
-    run TEXT PRIMARY KEY REFERENCES runs ON DELETE CASCADE,
-    stamp TEXT NOT NULL,          -- of the files that the rows of this run were made from
-    overview TEXT NOT NULL,       -- JSON
-    overview_check INTEGER,       -- crc32 of run, stamp and overview
-    records BLOB,                 -- all of them, if they are few
-    records_check INTEGER,        -- crc32 of run, stamp and records
-    rows_check INTEGER            -- crc32 of the rows in the other tables
-);
-"""
-_TABLES = ("runs", "parameters", "names", "cache", "flor_index")
-RUN_COLUMNS = (
-    "run", "projid", "project", "script", "name", "argv", "started", "seconds", "status", "exit", "error", "vid",
-    "python", "bytes", "records",
-)  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -100,12 +48,16 @@ class Row(NamedTuple):
     records: bytes | None
 
 
-def stamp(folder: RunFolder) -> str | None:
-    """Sizes and times of the files of an ended run; None for a run that has not ended, or ended just now."""
+def stamp(folder: RunFolder, *, killed: bool = False) -> str | None:
+    """Sizes and times of the files of an ended run; None for a run that has not ended, or ended just now.
+
+    Args:
+        killed: it ended without a word.
+    """
     found: list[int] = []
     youngest = 0
     try:
-        ended = os.stat(folder.path / "end.json")  # noqa: PTH116 (a Path costs more than the call)
+        ended = os.stat(folder.path / ("run.json" if killed else "end.json"))  # noqa: PTH116 (a Path costs more)
         for path, is_folder in _sources(folder):
             for status in _listed(path) if is_folder else (_status(path),):
                 if status is not None:
@@ -163,22 +115,25 @@ class Index:
 
     Args:
         create: make one where there is none, or an older one.
+        wait: seconds for another command that writes.
+        path: another file than the store's own.
 
     Raises:
         StoreError: it can't be used; the message says why in one line, and what to do.
     """
 
-    def __init__(self, home: Home, *, create: bool = True) -> None:
-        self.path = home.root / "main.db"
+    def __init__(self, home: Home, *, create: bool = True, wait: float | None = None, path: Path | None = None) -> None:
+        self.path = path or home.root / "main.db"
         self._db: sqlite3.Connection | None = None
-        check_files(home)
+        if path is None:
+            check_files(home)
         try:
-            self._db = self._open(create)
+            self._db = self._open(create, _WAIT if wait is None else wait)
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {_reason(error)}") from error
 
-    def _open(self, create: bool) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, timeout=_WAIT, isolation_level=None)
+    def _open(self, create: bool, wait: float) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
         db.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged one is found by its check
         try:
             db.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON;")
@@ -187,17 +142,18 @@ class Index:
                 if db.execute("SELECT type FROM sqlite_master WHERE name = 'flor_index'").fetchall() != [("table",)]:
                     raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
                 (version,) = db.execute("SELECT version FROM flor_index").fetchone() or (0,)
-                if not isinstance(version, int) or version > VERSION:
+                if not isinstance(version, int) or version > schema.VERSION:
                     raise StoreError(f"{self.path}: made by a newer flor: the runs are read without it")
-                if version == VERSION:
-                    if _schema(db) != _own_schema():  # a view may compute for ever, a trigger may write
+                if version == schema.VERSION:
+                    if not schema.is_own(db):
                         raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
                     return db
-            elif tables & set(_TABLES) or not create:
+            elif tables & set(schema.OWN) or not create:
                 raise StoreError(f"{self.path}: not made by flor: the runs are read without it")
             db.execute("PRAGMA journal_mode = WAL")
-            drop = "".join(f"DROP TABLE IF EXISTS {name};" for name in _TABLES if "flor_index" in tables)
-            db.executescript(f"BEGIN IMMEDIATE;{drop}{_SCHEMA}INSERT INTO flor_index VALUES ({VERSION});COMMIT;")
+            db.execute("BEGIN IMMEDIATE")
+            schema.create(db)
+            db.execute("COMMIT")
             return db
         except BaseException:
             db.close()
@@ -242,20 +198,37 @@ class Index:
                 return data
         return None
 
+    def forget(self, but: Collection[str]) -> None:
+        """Take out all runs but these."""
+        gone = [run for (run,) in self._query("SELECT run FROM runs") if run not in but]
+        if gone:
+            self.put([], gone)
+
     def put(self, rows: Iterable[Row], gone: Iterable[str] = ()) -> None:
         """Keep what was read of some runs, and forget others."""
+        rows = list(rows)
+        old = [*gone, *(row.facts["run"] for row in rows)]
+        with self.writing() as db:
+            db.executemany("DELETE FROM runs WHERE run = ?", [(run,) for run in old])
+            for row in rows:
+                self._insert(row)
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction.
+
+        Raises:
+            StoreError: another program writes, the disk is full, the file is damaged.
+        """
         assert self._db is not None
         try:
             self._db.execute("BEGIN IMMEDIATE")
             try:
-                rows = list(rows)
-                old = [*gone, *(row.facts["run"] for row in rows)]
-                self._db.executemany("DELETE FROM runs WHERE run = ?", [(run,) for run in old])
-                for row in rows:
-                    self._insert(row)
+                yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {_reason(error)}") from error
@@ -263,11 +236,11 @@ class Index:
     def _insert(self, row: Row) -> None:
         assert self._db is not None
         run = row.facts["run"]
-        values = [_plain(row.facts.get(column)) for column in RUN_COLUMNS]
+        values = [_plain(row.facts.get(column)) for column in schema.RUN_COLUMNS]
         self._db.execute(f"INSERT INTO runs VALUES ({', '.join('?' * len(values))})", values)
-        parameters = [(run, _text(name), _plain(value)) for name, value in row.parameters.items()]
+        parameters = [(run, sql_text(name), _plain(value)) for name, value in row.parameters.items()]
         self._db.executemany("INSERT OR REPLACE INTO parameters VALUES (?, ?, ?)", parameters)
-        names = [(run, _text(name), *map(_plain, rest)) for name, *rest in row.names]
+        names = [(run, sql_text(name), *map(_plain, rest)) for name, *rest in row.names]
         self._db.executemany("INSERT OR REPLACE INTO names VALUES (?, ?, ?, ?, ?, ?, ?)", names)
         overview = json.dumps(row.overview)
         checks = [_check(run, row.stamp, data) for data in (overview.encode("ascii"), row.records or b"")]
@@ -301,18 +274,6 @@ def plain_id(run: object) -> str:
     return "".join(char for char in str(run)[:8] if char.isalnum())
 
 
-def _schema(db: sqlite3.Connection) -> set[tuple[Any, ...]]:
-    """All that belongs to our tables; others may be there as well."""
-    marks = ", ".join("?" * len(_TABLES))
-    return set(db.execute(f"SELECT type, name, sql FROM sqlite_master WHERE tbl_name IN ({marks})", _TABLES))
-
-
-def _own_schema() -> set[tuple[Any, ...]]:
-    with contextlib.closing(sqlite3.connect(":memory:")) as db:
-        db.executescript(_SCHEMA)
-        return _schema(db)
-
-
 def _check(run: str, mark: str, data: bytes) -> int:
     return zlib.crc32(data, zlib.crc32(f"{run} {mark}".encode()))
 
@@ -339,7 +300,8 @@ def _reason(error: sqlite3.Error) -> str:
     return f"damaged ({text}): the runs are read without it; `flor doctor --rebuild` makes it anew"
 
 
-def _text(value: object) -> str:
+def sql_text(value: object) -> str:
+    """A value as a text that SQLite takes."""
     return str(value).encode("utf-8", "replace").decode()  # a lone surrogate is no text for SQLite
 
 
@@ -350,8 +312,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, int):
         return int(value) if -(2**63) <= value < 2**63 else str(value)
     if isinstance(value, str):
-        return _text(value)
+        return sql_text(value)
     try:
         return json.dumps(value)
     except (TypeError, ValueError):
-        return _text(value)
+        return sql_text(value)
