@@ -21,6 +21,7 @@ from flor_runtime.query.records import (
     RunFacts,
     Runs,
     Source,
+    frame_of,
     groups,
     key_columns,
     objects_of,
@@ -91,7 +92,7 @@ def full_pivot(
     return _with_labels(table) if provenance else table.frame
 
 
-def _with_labels(table: Pivot) -> pd.DataFrame:
+def _with_labels(table: Pivot) -> Any:
     import numpy as np
     import pandas as pd
 
@@ -104,7 +105,7 @@ def _with_labels(table: Pivot) -> pd.DataFrame:
             texts = words[marks]
             texts[~table.present[label]] = None
             columns[f"{label} label"] = pd.Series(texts, index=table.frame.index, dtype=object)
-    return pd.DataFrame(columns)
+    return frame_of(columns)
 
 
 def dataframe(*names: str, runs: Runs = None, branch: str | None = None, home: Home | None = None) -> pd.DataFrame:
@@ -139,7 +140,6 @@ def gather(folders: Sequence[RunFolder], names: Sequence[str] = ()) -> Facts:
 def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
     """The pivot of these names (columns in this order), over records that hold no other names."""
     import numpy as np
-    import pandas as pd
 
     levels = facts.levels()
     layouts = [Layout(run) for run in facts.runs]
@@ -168,7 +168,7 @@ def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
         labels[label] = name
         columns[label] = _column(kind, raw, facts.objects)
         marks[label], present[label] = mark, kind > 0
-    return Pivot(pd.DataFrame(columns, copy=False), labels, marks, present)
+    return Pivot(frame_of(columns), labels, marks, present)
 
 
 def _mark(source: Source) -> int:

@@ -24,7 +24,9 @@ def sql_cell(value: Any) -> tuple[str, object]:
         return "text", _cut(sql_text(value))
     if isinstance(value, bytes):
         return "bytes", value[:_LONGEST]
-    if isinstance(value, (dict, list, tuple, set, frozenset, range)) and not hasattr(value, "type_name"):
+    if hasattr(value, "type_name"):
+        return "other", _cut(sql_text(value))
+    if isinstance(value, (dict, list, tuple, set, frozenset, range)):
         kind = "dict" if isinstance(value, dict) else "list"
         text = json.dumps(json_value(value))
         return kind, text if len(text) <= _LONGEST else f"{kind} of {len(value)}"

@@ -161,6 +161,18 @@ def object_column(parts: Sequence[Any]) -> Any:
     return pd.Series(np.concatenate([np.empty(0, object), *parts]), dtype=object)
 
 
+def frame_of(columns: Mapping[str, Any]) -> Any:
+    """A data frame of these columns, whatever texts their names are."""
+    import pandas as pd
+
+    try:
+        return pd.DataFrame(columns, copy=False)
+    except UnicodeEncodeError:  # a lone surrogate, which pandas' own texts can't hold
+        frame = pd.DataFrame(dict(enumerate(columns.values())), copy=False)
+        frame.columns = pd.Index(list(columns), dtype=object)
+        return frame
+
+
 def objects_of(kind: NDArray[np.uint8], raw: NDArray[np.uint64], objects: Sequence[object]) -> NDArray[np.object_]:
     """The Python values of records; None where the kind is 0."""
     import numpy as np

@@ -114,7 +114,8 @@ def update(home: Home | None = None) -> Path:
         StoreError: it can't be written.
     """
     home = home or Home()
-    with _index(home) as index:
+    _see(home)
+    with Index(home, wait=_WAIT) as index:
         fill(home, index, VIEWS)
         return index.path
 
@@ -133,8 +134,9 @@ def described(*, branch: str | None = None, home: Home | None = None) -> dict[st
 def _filled(home: Home, views: Sequence[str]) -> Iterator[tuple[Path, list[str]]]:
     """An index with what these views are to show: the store's own, or one that is thrown away where that can't be
     used."""
+    _see(home)
     try:
-        with _index(home) as index:
+        with Index(home, wait=_WAIT) as index:
             notes = fill(home, index, views)
         yield index.path, notes
         return
@@ -150,10 +152,9 @@ def _filled(home: Home, views: Sequence[str]) -> Iterator[tuple[Path, list[str]]
         yield index.path, [said, *notes]
 
 
-def _index(home: Home) -> Index:
+def _see(home: Home) -> None:
     if not home.runs.is_dir():
         raise StoreError(f"no runs in {home.root}: `flor run train.py` records one")
-    return Index(home, wait=_WAIT)
 
 
 def _ask(path: Path, sql: str, parameters: Parameters, seconds: float, most: int, notes: list[str]) -> Answer:

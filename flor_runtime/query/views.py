@@ -229,9 +229,7 @@ def _put_pivot(db: sqlite3.Connection, part: Facts, first: int, notes: list[str]
 def _pivot_values(kind: NDArray[Any], raw: NDArray[Any], cells: Sequence[object]) -> list[Any]:
     import numpy as np
 
-    found: list[Any] = (
-        raw.view(np.float64).tolist() if (kind == FLOAT).all() else objects_of(kind, raw, cells).tolist()
-    )
+    found: list[Any] = raw.view(np.float64).tolist() if (kind == FLOAT).all() else objects_of(kind, raw, cells).tolist()
     return found
 
 

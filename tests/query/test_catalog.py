@@ -299,5 +299,5 @@ def test_the_document_has_its_tables_and_columns(home: Home) -> None:
         for table in ("runs", "parameters", "names"):
             columns = [row[1] for row in db.execute(f"PRAGMA table_info({table})")]
             assert re.findall(r"`(\w+)`", rows[table]) == columns
-        statement = next(line.strip() for line in text.splitlines() if line.startswith("    SELECT"))
+        statement = next(line.strip() for line in text.splitlines() if line.strip().startswith("SELECT"))
         assert db.execute(statement).fetchall() == [("first", 0.2)]
