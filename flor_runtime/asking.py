@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flor_runtime.errors import ReplayError
 from flor_runtime.levels import NAMES, level_of
 from flor_runtime.query.pivot import full_pivot
+from flor_runtime.replay.engines.processes import Engine
 from flor_runtime.replay.execute import carry_out
 from flor_runtime.replay.plan import RunPlan, estimate_all
 from flor_runtime.replay.request import Request, make_plans, runs_of, slots_for
@@ -74,17 +75,18 @@ def replay(
     home, told = Home(), Lines()
     chosen = runs_of(request, home)
     slots = slots_for(request, chosen)
-    plans, others = make_plans(request, chosen, slots)
-    for result in others:
-        told.ended(result)
-    if plans and _goes_on(plans, slots, yes, told):
-        if queue:
-            from flor_runtime.jobs.replays import put
+    with Engine() as engine:
+        plans, others = make_plans(request, chosen, slots, None if queue or yes is False else engine.prepare)
+        for result in others:
+            told.ended(result)
+        if plans and _goes_on(plans, slots, yes, told):
+            if queue:
+                from flor_runtime.jobs.replays import put
 
-            added = put(plans, request, home)
-            told.say(f"registered {len(added)} replay job{'s' * (len(added) != 1)}; `flor serve` does them")
-        else:
-            carry_out(plans, slots, told, trust)
+                added = put(plans, request, home)
+                told.say(f"registered {len(added)} replay job{'s' * (len(added) != 1)}; `flor serve` does them")
+            else:
+                carry_out(plans, slots, told, trust, engine)
     return full_pivot(runs=[run.id for run in chosen], home=home)
 
 

@@ -11,7 +11,9 @@ import click
 
 if TYPE_CHECKING:
     from flor_runtime.replay.campaign import RunResult
+    from flor_runtime.replay.engines import Engine
     from flor_runtime.replay.request import Request
+    from flor_runtime.store.layout import Home, RunFolder
 
 
 @click.command()
@@ -71,18 +73,30 @@ def command(
 
 
 def _replay(request: Request, engine: str, store: str, yes: bool, queue: bool, dry_run: bool) -> int:
-    from flor_runtime.cli.progress import Shown
-    from flor_runtime.replay import campaign, execute
-    from flor_runtime.replay.plan import estimate_all
-    from flor_runtime.replay.request import make_plans, runs_of, slots_for
-    from flor_runtime.replay.words import explain, not_needed
+    from flor_runtime.replay import campaign
+    from flor_runtime.replay.request import runs_of
     from flor_runtime.store.layout import Home
 
     home = Home()
     runs = runs_of(request, home)
-    machines = None if dry_run or queue else campaign.make_engine(engine, store, runs)
+    if dry_run or queue:
+        return _planned(request, home, runs, None, yes, queue, dry_run)
+    with campaign.make_engine(engine, store, runs) as machines:
+        return _planned(request, home, runs, machines, yes, queue, dry_run)
+
+
+def _planned(
+    request: Request, home: Home, runs: list[RunFolder], machines: Engine | None, yes: bool, queue: bool, dry_run: bool
+) -> int:
+    """Plan, and do what was planned, or put it into the queue, or neither."""
+    from flor_runtime.cli.progress import Shown
+    from flor_runtime.replay import execute
+    from flor_runtime.replay.plan import estimate_all
+    from flor_runtime.replay.request import make_plans, slots_for
+    from flor_runtime.replay.words import explain, not_needed
+
     slots = slots_for(request, runs, machines.slots if machines is not None else 0)
-    plans, others = make_plans(request, runs, slots)
+    plans, others = make_plans(request, runs, slots, machines.prepare if machines is not None else None)
     for result in others:
         _say(result)
     for planned in plans:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from flor_runtime.errors import FlorError, ReplayError
 from flor_runtime.query.where import Where
 from flor_runtime.replay.choice import Epochs, selected
-from flor_runtime.replay.engines import Engine
+from flor_runtime.replay.engines import Engine, Surroundings
 from flor_runtime.replay.placing import project_files
 from flor_runtime.replay.plan import RunPlan, plan_run
 from flor_runtime.replay.recorded import read_facts
@@ -128,6 +128,7 @@ def make_plans(
     slices: bool = True,
     epochs: Epochs | None = None,
     where: Where | None = None,
+    soon: Callable[[Surroundings], None] | None = None,
 ) -> tuple[list[RunPlan], list[RunResult]]:
     """Plan each run; gives the plans of those with something to do, and the results of the others.
 
@@ -137,6 +138,7 @@ def make_plans(
         slices: leave out what of a turn the new statements don't need.
         epochs: only these turns of each run.
         where: only runs, and turns of them, for which this is true.
+        soon: hears in which surroundings runs will be replayed, as soon as that is known.
     """
     plans: list[RunPlan] = []
     others: list[RunResult] = []
@@ -152,7 +154,7 @@ def make_plans(
             with tempfile.TemporaryDirectory(prefix="flor-") as scratch:
                 new = project_files(Path(manifest["project"]), manifest["script"])
                 code = Path(scratch) / "code"
-                plan = plan_run(run, new, names, each, code, again, slices, epochs, turns[run.id])
+                plan = plan_run(run, new, names, each, code, again, slices, epochs, turns[run.id], soon)
         except FlorError as error:
             others.append(RunResult(run, manifest, error=str(error)))
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from flor_runtime.errors import ReplayError
 from flor_runtime.replay import needs
 from flor_runtime.replay.choice import Epochs, Turns, both
 from flor_runtime.replay.cost import Costs, Course, Timing, until_all_are_done
+from flor_runtime.replay.engines import Surroundings, surroundings_of
 from flor_runtime.replay.goals import make_goals
 from flor_runtime.replay.placing import Placed, place, project_files
 from flor_runtime.replay.recorded import read_facts
@@ -78,6 +80,7 @@ def plan_run(
     slices: bool = True,
     epochs: Epochs | None = None,
     turns: Turns | None = None,
+    soon: Callable[[Surroundings], None] | None = None,
 ) -> RunPlan:
     """Plan the replay of one run.
 
@@ -87,6 +90,7 @@ def plan_run(
         again: as for `place`.
         slices: leave out what of a turn the new statements don't need.
         epochs, turns: only these turns are asked for.
+        soon: hears, before all is planned, in which surroundings the run will be replayed.
 
     Raises:
         ReplayError: the run's code is not there.
@@ -109,6 +113,8 @@ def plan_run(
         raise ReplayError("\n".join(missing))
     old = project_files(scratch, manifest["script"])
     placed = place(run, old, new, names, again)
+    if soon is not None and placed.names:
+        soon(surroundings_of(manifest, facts))
     reader = Reader(run.ckpt)
     sources = {**old, **placed.patched}
     version = Version(manifest["script"], sources, manifest.get("settings") or {})

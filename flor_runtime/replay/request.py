@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from flor_runtime.query.where import Where
 from flor_runtime.replay import campaign, placing
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.choice import Epochs
+from flor_runtime.replay.engines import Surroundings
 from flor_runtime.replay.plan import RunPlan
 from flor_runtime.store.layout import Home, RunFolder
 
@@ -86,8 +87,13 @@ def slots_for(request: Request, runs: Sequence[RunFolder], room: int | None = No
     return request.jobs or int(knobs.get("REPLAY_JOBS")) or room or campaign.default_slots(runs)
 
 
-def make_plans(request: Request, runs: Sequence[RunFolder], slots: int) -> tuple[list[RunPlan], list[RunResult]]:
+def make_plans(
+    request: Request, runs: Sequence[RunFolder], slots: int, soon: Callable[[Surroundings], None] | None = None
+) -> tuple[list[RunPlan], list[RunResult]]:
     """Plan each run; gives the plans of those with something to do, and what is to be said of the others.
+
+    Args:
+        soon: hears in which surroundings runs will be replayed, as soon as that is known.
 
     Raises:
         FlorError: something that is asked for is not there.
@@ -104,6 +110,7 @@ def make_plans(request: Request, runs: Sequence[RunFolder], slots: int) -> tuple
         request.slices,
         request.turns(),
         request.condition(),
+        soon,
     )
     if not plans and not others:
         raise ReplayError(f"no run of {script.name} for which {request.where}")

@@ -217,6 +217,10 @@ class Printed:
         self._engine = Engine()
         self._readers: list[threading.Thread] = []
 
+    def prepare(self, surroundings: Surroundings) -> None:
+        """Have the libraries loaded."""
+        self._engine.prepare(surroundings)
+
     def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
         """Begin a job."""
         future = self._engine.submit(job, surroundings)

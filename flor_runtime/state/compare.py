@@ -6,6 +6,7 @@ differ between any two processes (what a clock said, process ids, names of tempo
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import re
@@ -25,6 +26,7 @@ _TEN_YEARS = 3e8  # seconds
 _MANY_DIGITS = re.compile(r"\d[\d:_ -]{3,}\d")  # as in the name of a folder that says when it was made
 _POSITIONS = re.compile(r"\[\d+\]")  # in the path of a value: they are no part of its name
 _NUMBERS = frozenset({type(None), bool, float})
+_PLAIN = frozenset({type(None), bool, int, str, bytes})
 # What nobody can look into, or what is not state: only its kind is compared.
 _BY_NAME = frozenset({"unchanged", "reference"})
 
@@ -149,7 +151,7 @@ class _Comparison:
         return f"{_short(a)} then, {_short(b)} now"
 
     def _key(self, key: Value, n: int) -> str:
-        if type(key) is list or (type(key) is not bool and (self._then.secretive or _looks_secret("key", key))):
+        if type(key) is list or (type(key) is not bool and (self._then.secretive or _is_secret_key(key))):
             return f"entry {n}"
         return _short(key)
 
@@ -223,6 +225,8 @@ class _Comparison:
             self._differ(self._found.values, where, f"{len(a) // 2} entries then, {len(b) // 2} now")
             return
         for n in range(0, len(a), 2):
+            if _are_same(a[n], b[n]) and _are_same(a[n + 1], b[n + 1]):
+                continue
             key = self._key(a[n], n // 2)
             self._value(f"{where}[{key}]'s key", a[n], b[n])
             self._value(f"{where}[{key}]", a[n + 1], b[n + 1])
@@ -323,6 +327,16 @@ def _is_date(number: float) -> bool:
 
 def _looks_secret(name: str, value: Any) -> bool:
     return bool(secrets.mask(name, value) != value or secrets.mask("key", value) != value)
+
+
+@functools.lru_cache(maxsize=20_000, typed=True)  # the same keys are met at each boundary
+def _is_secret_key(key: Any) -> bool:
+    return _looks_secret("key", key)
+
+
+def _are_same(a: Value, b: Value) -> bool:
+    """Of values that equality says all about."""
+    return type(a) is type(b) and type(a) in _PLAIN and a == b
 
 
 def _short(value: Any) -> str:

@@ -46,6 +46,9 @@ class Engine(Protocol):
     #: Workers that there is room for; 0: as many as this machine has.
     slots: int
 
+    def prepare(self, surroundings: Surroundings) -> None:
+        """Jobs in these surroundings will come: what takes long can begin."""
+
     def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
         """Begin a job. Its outcome has `code`, the exit code of its process, and `died`: a line that says how it
         died, or None; `cpu`, where it is known: the seconds that it has taken."""

@@ -103,6 +103,10 @@ class Engine:
                 self._ray.kill(actor)
         if self._owns:
             self._ray.shutdown()
+            self._owns = False
+
+    def prepare(self, surroundings: Surroundings) -> None:
+        """Nothing: who gets a machine of the cluster is to use it."""
 
     def submit(self, job: Job, surroundings: Surroundings) -> Future[dict[str, Any]]:
         """Begin a job."""

@@ -36,10 +36,17 @@ class Engine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for zygote in self._zygotes.values():
+        ending = list(self._zygotes.values())
+        self._zygotes.clear()
+        for zygote in ending:
             zygote.close()
-        for zygote in self._zygotes.values():
+        for zygote in ending:
             zygote.wait()
+
+    def prepare(self, surroundings: Surroundings) -> None:
+        """Have the libraries loaded that jobs in these surroundings will need."""
+        with self._lock:
+            self._zygote(surroundings)
 
     def run(self, job: Job, surroundings: Surroundings) -> dict[str, Any]:
         """Do a job and wait for it."""
@@ -52,13 +59,16 @@ class Engine:
         path = folder / "job.json"
         path.write_text(job.to_json())
         with self._lock:
-            kind = _kind(surroundings)
-            zygote = self._zygotes.pop(kind, None)
-            if zygote is None or not zygote.alive():
-                self._make_room()
-                zygote = _Zygote(surroundings)
-            self._zygotes[kind] = zygote
-            return zygote.submit(path)
+            return self._zygote(surroundings).submit(path)
+
+    def _zygote(self, surroundings: Surroundings) -> _Zygote:
+        kind = _kind(surroundings)
+        zygote = self._zygotes.pop(kind, None)
+        if zygote is None or not zygote.alive():
+            self._make_room()
+            zygote = _Zygote(surroundings)
+        self._zygotes[kind] = zygote
+        return zygote
 
     def _make_room(self) -> None:
         idle = [key for key, zygote in self._zygotes.items() if not zygote.busy()]
@@ -132,6 +142,8 @@ class _Zygote:
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.close()
+        if not self._count:  # it may still be loading libraries, for nothing
+            self._process.kill()
 
     def wait(self) -> None:
         try:

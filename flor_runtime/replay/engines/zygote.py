@@ -126,3 +126,4 @@ def _fork(path: Path) -> int:
 
 if __name__ == "__main__":
     serve(sys.argv[1:])
+    os._exit(0)  # taking down the libraries would take half as long as loading them, and nobody is left to see it
