@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 TEST := -n 2 --dist worksteal -m "not proof"
 
-.PHONY: demo test lint proof bench clean
+.PHONY: demo test lint proof bench docs clean
 
 demo: $(READY)
 	$(BIN)/python demo/demo.py
@@ -24,6 +24,11 @@ proof: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m benchmarks
+
+# The pages of the reference that are made of the code, and the pictures.
+docs: $(READY)
+	$(BIN)/python -m cogapp -P -r docs/reference/*.md
+	$(BIN)/python -m docs.draw
 
 $(READY): setup.py setup.cfg constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed: make PYTHON=...")'

@@ -103,18 +103,23 @@ def available_cores() -> int:
 
 
 def newest_script(folder: Path, home: Home) -> Path:
-    """The script of the newest run of the project that a folder belongs to.
+    """The script of the newest run of the project that a folder belongs to. A run of an old version, which may have had
+    another path, counts only where there is no other, and its script is there.
 
     Raises:
         ReplayError: no run is known there.
     """
+    of_a_commit: Path | None = None
     for run in reversed(home.all_runs()):
         manifest = run.manifest()
         project = Path(manifest.get("project") or "/nowhere")
-        if manifest.get("commit"):  # an old version, which may have had another path
-            continue
         if folder == project or folder.is_relative_to(project):
-            return project / str(manifest["script"])
+            script = project / str(manifest["script"])
+            if not manifest.get("commit"):
+                return script
+            of_a_commit = of_a_commit or (script if script.is_file() else None)
+    if of_a_commit is not None:
+        return of_a_commit
     raise ReplayError("no recorded runs here: record one with `flor run SCRIPT`")
 
 

@@ -21,7 +21,8 @@ def explain(plan: RunPlan) -> Iterator[str]:
     for name, count in reasons:
         missing = course.missing.get(name, 0)
         why = "the statement is in it" if name in plan.sites.blocks else "its checkpoint was not kept"
-        why = why if missing in (0, count) else f"{why}, or its checkpoint was not kept"
+        if missing not in (0, count) and name in plan.sites.blocks:
+            why += ", or its checkpoint was not kept"
         yield f"run: {name} {_times(count)}: {why}"
     yield from not_needed(plan)
     yield _stop(plan)
