@@ -63,9 +63,9 @@ def knobs() -> None:
 
 def index() -> None:
     """The tables and views of main.db, as they are made."""
-    from flor_runtime.store import index
+    from flor_runtime.store import schema
 
-    print(f"```sql\n{index._SCHEMA.strip()}\n```")
+    print(f"\n```sql\n{schema.TABLES_SQL.strip()}\n```\n")
 
 
 def _comments_above(path: Path) -> dict[str, str]:

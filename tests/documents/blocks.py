@@ -43,10 +43,13 @@ class Block:
         return f"{self.page}:{self.line}"
 
     def commands(self) -> Iterator[Command]:
-        """The commands of a block for a shell; one that goes on behind a backslash or in a here-document is one."""
+        """The commands of a block for a shell; one that goes on behind a backslash or in a here-document is one. In a
+        block `console` they stand behind `$`."""
         lines = iter(enumerate(self.text.split("\n"), self.line))
         for number, line in lines:
-            whole = line
+            if self.language == "console" and not line.startswith("$ "):
+                continue
+            whole = line.removeprefix("$ ") if self.language == "console" else line
             while whole.endswith("\\"):
                 whole += "\n" + next(lines)[1]
             end = re.search(r"<<'?(\w+)'?", whole)

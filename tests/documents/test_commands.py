@@ -34,7 +34,8 @@ def _found() -> dict[Path, list[Block]]:
             found[page] = [
                 block
                 for block in blocks
-                if block.language in ("sh", "python") or (block.language == "diff" and block.text.startswith("--- a/"))
+                if block.language in ("sh", "console", "python")
+                or (block.language == "diff" and block.text.startswith("--- a/"))
             ]
     return found
 
@@ -66,19 +67,6 @@ PREPARED: dict[str, Callable[[Project], None]] = {
         "git remote add upstream ../origin.git", "git clone -q ../origin.git ../clone", "cp train.py ../clone"
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = Project(tmp_path_factory.mktemp("documents"))
-    project.make()
-    return project
-
-
-@pytest.fixture
-def project(made: Project) -> Project:
-    made.restore()
-    return made
 
 
 @pytest.mark.parametrize(

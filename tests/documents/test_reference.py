@@ -68,10 +68,8 @@ def test_the_readme_names_every_page() -> None:
     assert not missing
 
 
-def test_the_store_holds_what_its_page_says(tmp_path: Path) -> None:
-    project = Project(tmp_path)
-    project.make()
-    project.do("flor-backport --vars grad_norm --replay -y", "flor runs", "flor run -q -- train.py --epochs 1")
+def test_the_store_holds_what_its_page_says(project: Project) -> None:
+    project.do("flor replay grad_norm -y --runs base", "flor runs")
     store = project.home / ".flor"
     page = (ROOT / "docs" / "reference" / "schema.md").read_text()
     rows = re.findall(r"(?m)^\| (`.*?) \| .* \|$", page)
