@@ -34,8 +34,7 @@ def export(repo: str, vid: str, to: Path) -> tuple[str, ...]:
     if any(to.iterdir()):
         raise VersionError(f"not empty: {to}")
     try:
-        listing = git(["ls-tree", "-r", "-z", "--full-tree", vid], git_dir=repo)
-        entries = _tree_lines(listing)
+        entries = _tree_lines(git(["ls-tree", "-r", "-z", "--full-tree", vid], git_dir=repo))
         links = []
         contents = blobs(repo, [entry.oid for _, entry in entries if entry.mode != GITLINK])
         for path, entry in entries:
@@ -54,6 +53,19 @@ def export(repo: str, vid: str, to: Path) -> tuple[str, ...]:
     except (GitFailed, OSError, subprocess.SubprocessError) as error:
         raise VersionError(f"version {vid[:12]} can't be read: {error}") from error
     return _make_links(to, links)
+
+
+def listing(repo: str, vid: str) -> dict[str, Entry]:
+    """The files of a version, by path.
+
+    Raises:
+        VersionError: it can't be read, or a path would lead out of its folder.
+    """
+    try:
+        lines = _tree_lines(git(["ls-tree", "-r", "-z", "--full-tree", vid], git_dir=repo))
+    except (GitFailed, OSError, ValueError, subprocess.SubprocessError) as error:
+        raise VersionError(f"version {vid[:12]} can't be read: {error}") from error
+    return {_safe(path): entry for path, entry in lines}
 
 
 def missing(repo: str, vid: str) -> int:

@@ -201,6 +201,23 @@ def mend(taken: Snapshot, compiled: Mapping[Path, bytes]) -> Snapshot:
     return replace(taken, vid=vid, held=held, notes=tuple(notes))
 
 
+def tracked(place: Place, script: str, like: Mapping[str, Entry], rules: Rules) -> dict[str, Entry]:
+    """What a version would hold that was taken now: the tracked files as they are on disk, and of the untracked ones
+    those that `like` names. Nothing is written.
+
+    Args:
+        place: of the project, with its index.
+        script: the path of the run's script in it.
+    """
+    held: dict[str, Entry] = {}
+    notes: Notes = {}
+    _add_tracked(held, {}, place, script, rules, notes, known=True)
+    untracked = [place.root / path for path in like if path not in held]
+    compiled = {path: path.read_bytes() for path in untracked if path.is_file() and not path.is_symlink()}
+    _add_compiled(held, place.root, script, compiled, place.algorithm, rules, notes)
+    return held
+
+
 # -- taking a version ---------------------------------------------------------------------------------------
 
 

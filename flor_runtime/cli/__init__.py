@@ -15,6 +15,8 @@ COMMANDS = {
     "show": ("flor_runtime.cli.show", "Show what was logged, in one table over all runs."),
     "export": ("flor_runtime.cli.export", "Write runs for TensorBoard, MLflow, trackio, or as csv or parquet."),
     "sql": ("flor_runtime.cli.sql", "Ask the store in SQL: the views runs, logs, pivot."),
+    "diff": ("flor_runtime.cli.diff", "What differs between runs: arguments, code, metrics."),
+    "completion": ("flor_runtime.cli.completion", "Set up completion for bash, zsh or fish."),
     "import": ("flor_runtime.cli.adopt", "Copy runs that others shared into one's own store, to replay them."),
     "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),
     "doctor": ("flor_runtime.cli.doctor", "Check the store: is all of it as it was written?"),

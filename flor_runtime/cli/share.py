@@ -80,7 +80,7 @@ def command(
 def _bundles(where: Target, chosen: str | None, largest: float) -> list[Bundle]:
     from flor_runtime.errors import StoreError
     from flor_runtime.share.bundle import bundle
-    from flor_runtime.store.layout import Home
+    from flor_runtime.store.layout import OPEN, Home
 
     home = Home()
     if chosen is not None and chosen != "all":
@@ -99,7 +99,7 @@ def _bundles(where: Target, chosen: str | None, largest: float) -> list[Bundle]:
         if chosen is None and manifest.get("branch") not in (None, where.branch):
             elsewhere += 1
             continue
-        if folder.status() == "alive":
+        if folder.status() in OPEN:
             say(f"{folder.id[:8]}: still running: left out")
             continue
         try:

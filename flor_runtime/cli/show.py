@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from flor_runtime.cli.text import Column, cell, plain, print_table, say
+from flor_runtime.cli import forms, marks
+from flor_runtime.cli.completion import complete_names, complete_runs
+from flor_runtime.cli.forms import python_value
+from flor_runtime.cli.text import Column, aligned, cell, lines_of, parts, plain, print_table, say, terminal_width
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,42 +21,69 @@ if TYPE_CHECKING:
     from flor_runtime.query.records import Facts
 
 _LIMIT = 60
-_MARKS = ("", "*", "~", "+")
-_STYLES = ("", "cyan", "yellow", "blue")
-_LEGEND = (
-    "",
-    "* recovered by replay",
-    "~ recovered by replay, not exact",
-    "+ recovered by replay, verified: no state differs from a recorded one; a value does, or not all was compared",
-)
+_PARTS = 4  # of a table that is too wide, on a terminal, if no names were asked for
 
 
 @click.command()
-@click.argument("names", nargs=-1)
-@click.option("--runs", "chosen", help="Only these runs: names or ids, separated by commas; `all`: of all projects.")
+@click.argument("names", nargs=-1, shell_complete=complete_names)
+@click.option(
+    "--runs",
+    "chosen",
+    shell_complete=complete_runs,
+    help="Only these runs: names or ids, separated by commas; `last:5`; `all`: of all projects.",
+)
 @click.option("--where", "text", help="Only rows of which this is true: 'lr > 0.01 and epoch >= 5', over any columns.")
+@click.option("--by", "level", metavar="LOOP", help="One row a turn of this loop (epoch), with the last values in it.")
+@click.option("--last", is_flag=True, help="One row a run, with the last value of each name.")
 @click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "csv", "json", "markdown"]),
-    default="table",
-    help="csv and json give all rows, and values in full.",
+    type=click.Choice(["table", "csv", "json", "parquet", "markdown"]),
+    help="All but the table give all rows, and all but table and markdown values in full.  [default: table]",
 )
-@click.option("--all", "everything", is_flag=True, help=f"All rows of a long table, not about {_LIMIT}.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--provenance", is_flag=True, help="In CSV and Parquet: a column `NAME label` beside recovered values.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Write a file, by its name: .csv .json .parquet .md .txt"
+)
+@click.option("--all", "everything", is_flag=True, help=f"All rows of a long table, not about {_LIMIT}; all columns.")
 def command(
-    names: tuple[str, ...], chosen: str | None, text: str | None, branch: str | None, form: str, everything: bool
+    names: tuple[str, ...],
+    chosen: str | None,
+    text: str | None,
+    level: str | None,
+    last: bool,
+    branch: str | None,
+    form: str | None,
+    as_json: bool,
+    provenance: bool,
+    output: Path | None,
+    everything: bool,
 ) -> None:
     """Show what was logged under NAMES (default: everything), one row a turn of the innermost loop that they need.
 
     Newest runs stand last. Values of an outer loop, and arguments, are repeated on every row that they cover; `*` marks
     those that a replay recovered. A dictionary has a column for each of its parts: its name means all of them.
+
+    \b
+      flor show lr loss acc --by epoch
+      flor show acc --last --where "acc > 0.9"
+      flor show -o all.parquet
     """
-    from flor_runtime.errors import StoreError
+    from flor_runtime.errors import FlorError, StoreError
     from flor_runtime.query.catalog import select, store_of
+    from flor_runtime.query.condense import RUN, condensed
     from flor_runtime.query.pivot import gather, pivot, taken
     from flor_runtime.query.where import Where, chosen_rows
 
+    if last and level is not None:
+        raise FlorError("--last is --by run: give one of --last and --by")
+    if as_json and form not in (None, "json"):
+        raise FlorError(f"--json and --format {form} exclude one another")
+    form = "json" if as_json else form
+    to = None if output is None or str(output) == "-" else output
+    form = forms.form_of(to, form) if to is not None else form or "table"
     where = Where.parse(text) if text is not None else None
     with store_of(branch) as (home, notes):
         folders = select(_split(chosen), home)
@@ -72,18 +101,35 @@ def command(
             table = taken(table, chosen_rows(table, folders, where))
             if not len(table.frame):
                 say(f"no row of {_runs(len(folders))} for which {where.text}")
+        if last or level is not None:
+            table = condensed(table, RUN if last else level or "")
     if form == "csv":
-        _print_csv(table)
+        forms.deliver(forms.as_csv(table, provenance=provenance), to)
     elif form == "json":
-        _print_json(table)
+        forms.deliver(forms.as_json(table), to)
+    elif form == "parquet":
+        forms.deliver(forms.as_parquet(table, provenance=provenance), to)
     else:
+        everything = everything or to is not None
         rows = list(range(len(table.frame)) if everything else _last_rows(table.frame))
         columns = _columns(table, rows)
+        left_out: list[str] = []
         if form == "markdown":
-            _print_markdown(columns)
+            forms.deliver(forms.markdown(columns), to)
+        elif to is not None:
+            forms.deliver("".join(f"{line}\n" for line in lines_of(columns)), to)
         else:
+            if sys.stdout.isatty() and not names and not everything:
+                columns, left_out = _first_parts(columns)
             print_table(columns)
-        _print_legend(table, rows)
+        _print_legend(table, rows, left_out)
+
+
+def _first_parts(columns: list[Column]) -> tuple[list[Column], list[str]]:
+    """As many columns as a few parts of a table hold, and the titles of the others."""
+    groups = parts(columns, terminal_width())
+    left_out = [column.title for group in groups[_PARTS:] for column in group if not column.key]
+    return (columns[: -len(left_out)] if left_out else columns), left_out
 
 
 def _telling(facts: Facts) -> list[str]:
@@ -93,7 +139,8 @@ def _telling(facts: Facts) -> list[str]:
     found = facts.parameters - facts.logged
     table = pivot(facts, [name for name in facts.names if name in found])
     each_run = table.frame[~table.frame.duplicated(["runid", "tstamp"])]  # a parameter has one value a run
-    same = {name for label, name in table.names.items() if len({repr(_python(value)) for value in each_run[label]}) < 2}
+    values = {name: {repr(python_value(value)) for value in each_run[label]} for label, name in table.names.items()}
+    same = {name for name, found in values.items() if len(found) < 2}
     return [name for name in facts.names if name not in same] or facts.names
 
 
@@ -126,7 +173,7 @@ def _columns(table: Pivot, rows: Sequence[int]) -> list[Column]:
         if name in table.names:
             columns.append(_value_column(table, name, rows))
             continue
-        values = [_python(frame[label].iloc[row]) for row in rows]
+        values = [python_value(frame[label].iloc[row]) for row in rows]
         if name == "projid" and frame[label].nunique() < 2:
             continue
         if name == "vid":
@@ -135,125 +182,37 @@ def _columns(table: Pivot, rows: Sequence[int]) -> list[Column]:
         if not any(texts) or name == "tstamp":
             continue
         numbers = name not in ("projid", "runid", "vid")
-        columns.append(Column("run" if name == "runid" else name, texts, right=numbers, key=True))
+        title = "run" if name == "runid" else plain(name, 40)
+        columns.append(Column(title, texts, numbers, key=name != "vid", least=None if numbers or name == "vid" else 12))
     return columns
 
 
 def _value_column(table: Pivot, label: str, rows: Sequence[int]) -> Column:
-    series, marks, present = table.frame[label], table.marks[label], table.present[label]
+    from flor_runtime.query.pivot import LABELS
+
+    series, origin, present = table.frame[label], table.marks[label], table.present[label]
     texts, styles = [], []
     right = True
-    marked = bool(marks[list(rows)].any())
     for row in rows:
-        value = _python(series.iloc[row])
+        value = python_value(series.iloc[row])
         if not present[row]:
             texts.append("")
         else:
             right = right and isinstance(value, (int, float))
-            # The mark's place is kept free beside unmarked cells, so that digits stay under digits.
-            texts.append(cell(value) + (_MARKS[marks[row]] or " ") if marked else cell(value))
-        styles.append(_STYLES[marks[row]])
-    if not right:
-        texts = [text.rstrip() for text in texts]
-    return Column(plain(label, 40), texts, right=right, styles=styles)
+            texts.append(cell(value) + marks.of(LABELS[origin[row]]))
+        styles.append(marks.style(LABELS[origin[row]]))
+    return Column(plain(label, 40), aligned(texts) if right else texts, right=right, styles=styles)
 
 
-def _python(value: Any) -> Any:
-    """The Python value of a cell: what a frame gives back is numpy's, and pandas' own missing value."""
-    import pandas as pd
-
-    if value is pd.NA:
-        return None
-    if getattr(getattr(value, "dtype", None), "kind", "") in ("M", "m"):
-        return value  # finer than what Python has
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
-
-
-def _print_markdown(columns: list[Column]) -> None:
-    click.echo("| " + " | ".join(_escape(column.title) for column in columns) + " |")
-    click.echo("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
-    for row in zip(*(column.cells for column in columns), strict=True):
-        click.echo("| " + " | ".join(_escape(text.strip()) for text in row) + " |")
-
-
-def _escape(text: str) -> str:
-    return "".join("\\" + char if char in "\\|`*_<>[]" else char for char in text)
-
-
-def _rows(table: Pivot) -> Iterator[tuple[int, list[Any]]]:
-    columns = [table.frame[label].tolist() for label in table.frame.columns]
-    for row, values in enumerate(zip(*columns, strict=True)):
-        yield row, [_python(value) for value in values]
-
-
-def _print_csv(table: Pivot) -> None:
-    labels = list(map(str, table.frame.columns))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([plain(label) for label in labels])
-    for row, values in _rows(table):
-        writer.writerow([_csv_cell(table, label, row, value) for label, value in zip(labels, values, strict=True)])
-    click.echo(buffer.getvalue(), nl=False)
-
-
-def _csv_cell(table: Pivot, label: str, row: int, value: Any) -> str:
-    if value is None or (label in table.names and not table.present[label][row]):
-        return ""
-    if isinstance(value, float):
-        return repr(value)
-    if hasattr(value, "isoformat"):
-        return str(value.isoformat())
-    form = _json_value(value)
-    return plain(form) if isinstance(form, str) else str(value) if isinstance(value, (bool, int)) else json.dumps(form)
-
-
-def _print_json(table: Pivot) -> None:
-    """A list of objects. Values are as they were logged; what JSON has no form for is text; missing ones are null."""
+def _print_legend(table: Pivot, rows: Sequence[int], left_out: Sequence[str]) -> None:
     from flor_runtime.query.pivot import LABELS
 
-    labels = list(map(str, table.frame.columns))
-    lines = []
-    for row, values in _rows(table):
-        found: dict[str, Any] = {}
-        recovered = {}
-        for label, value in zip(labels, values, strict=True):
-            logged = label in table.names
-            found[label] = None if logged and not table.present[label][row] else _json_value(value)
-            if logged and table.marks[label][row]:
-                recovered[label] = LABELS[table.marks[label][row]]
-        if recovered:
-            found["_recovered"] = recovered
-        lines.append(json.dumps(found))
-    click.echo("[\n" + ",\n".join(lines) + "\n]")
-
-
-def _json_value(value: Any) -> Any:
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if value - value == 0 else str(value)  # JSON has no NaN and no infinity
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return {str(key): _json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)) and not hasattr(value, "type_name"):
-        return [_json_value(item) for item in value]
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "data_uri"):
-        return value.data_uri()
-    if hasattr(value, "columns"):
-        return {str(name): _json_value(value[name].tolist()) for name in value.columns.unique()}
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):
-        return _json_value((value.astype(str) if value.dtype.kind in "Mm" else value).tolist())
-    return str(value)
-
-
-def _print_legend(table: Pivot, rows: Sequence[int]) -> None:
     shown = list(rows)
-    for mark in (1, 2, 3):
-        if any((marks[shown] == mark).any() for marks in table.marks.values()):
-            click.echo(_LEGEND[mark], err=True)
+    found = {LABELS[mark] for origin in table.marks.values() for mark in set(origin[shown].tolist())}
+    for line in marks.used(found):
+        click.echo(line, err=True)
     if len(rows) < len(table.frame):
         total = len(table.frame)
         click.echo(f"the last of {total} rows of each run: {len(rows)} shown, --all shows all", err=True)
+    if left_out:
+        click.echo(f"{len(left_out)} names more: name those that you want, or --all", err=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import NamedTuple
@@ -13,6 +14,7 @@ import click
 
 _DROPPED = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}  # controls, bidirectional overrides, lone surrogates, line separators
 _MAX_CELL = 40
+_WHOLE = re.compile(r"[-+]?(\d+|nan|inf|None|True|False)?")
 
 
 class Column(NamedTuple):
@@ -23,6 +25,8 @@ class Column(NamedTuple):
         right: aligned to the right, as numbers are.
         styles: of each cell on a terminal, "" for none.
         key: repeated in each part when a table is too wide for the terminal.
+        spare: left out on a terminal before a table comes in parts.
+        least: how narrow it may get there, its texts cut, before a table comes in parts; None: it is never cut.
     """
 
     title: str
@@ -30,6 +34,8 @@ class Column(NamedTuple):
     right: bool = False
     styles: Sequence[str] | None = None
     key: bool = False
+    least: int | None = None
+    spare: bool = False
 
 
 def plain(text: object, limit: int | None = None) -> str:
@@ -38,6 +44,17 @@ def plain(text: object, limit: int | None = None) -> str:
     if not spaced.isprintable():
         spaced = "".join(char for char in spaced if unicodedata.category(char) not in _DROPPED)
     return spaced if limit is None or len(spaced) <= limit else spaced[: limit - 1] + "…"
+
+
+def visible(line: str) -> str:
+    """A line of a file as it can be printed: as it is, but for what a terminal would obey."""
+    if line.isprintable():
+        return line
+    return "".join(
+        char if char == "\t" or unicodedata.category(char) not in _DROPPED
+        else f"^{chr(ord(char) ^ 64)}" if ord(char) < 128 else f"\\u{ord(char):04x}"
+        for char in line
+    )  # fmt: skip
 
 
 def say(text: str) -> None:
@@ -75,6 +92,16 @@ def _beginning(value: object) -> object:
     return value
 
 
+def aligned(texts: Sequence[str]) -> list[str]:
+    """Numbers as texts, filled up behind so that, aligned to the right, their points stand below one another.
+
+    What follows a number's digits (an exponent, a mark) counts as what is behind the point.
+    """
+    tails = [len(text) - len(_WHOLE.match(text)[0]) for text in texts]  # type: ignore[index]
+    longest = max((tail for text, tail in zip(texts, tails, strict=True) if text), default=0)
+    return [text and text + " " * (longest - tail) for text, tail in zip(texts, tails, strict=True)]
+
+
 def duration(seconds: float) -> str:
     """A time span, in the two largest units."""
     if seconds < 60:
@@ -84,6 +111,17 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest:02} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24:02} h"
+
+
+def short_duration(seconds: float) -> str:
+    """The same for a cell of a table: 12s, 3m05s, 2h07m, 4d03h."""
+    if seconds < 59.95:
+        return f"{max(seconds, 0):.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m{rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02}m" if hours < 48 else f"{hours // 24}d{hours % 24:02}h"
 
 
 def size(count: int) -> str:
@@ -108,6 +146,12 @@ def print_table(columns: Sequence[Column]) -> None:
     if sys.stdout.isatty():
         _print_rich(columns)
         return
+    for line in lines_of(columns):
+        click.echo(line)
+
+
+def lines_of(columns: Sequence[Column]) -> Iterator[str]:
+    """A table as plain aligned text, as wide as it is."""
     widths = [_needed(column) for column in columns]
     count = len(columns[0].cells)
     for row in [[column.title for column in columns], *([column.cells[n] for column in columns] for n in range(count))]:
@@ -115,7 +159,19 @@ def print_table(columns: Sequence[Column]) -> None:
         for text, column, needed in zip(row, columns, widths, strict=True):
             space = " " * (needed - width(text))
             padded.append(space + text if column.right else text + space)
-        click.echo("  ".join(padded).rstrip())
+        yield "  ".join(padded).rstrip()
+
+
+def terminal_width() -> int:
+    """How many columns a terminal has: what rich makes of COLUMNS and the terminal itself."""
+    from rich.console import Console
+
+    return Console().width
+
+
+def _padded(column: Column, text: str) -> str:
+    """A text at its place in the column: rich would take the spaces away that stand behind a number."""
+    return " " * (_needed(column) - width(text)) + text if column.right else text
 
 
 def _needed(column: Column) -> int:
@@ -129,36 +185,66 @@ def _print_rich(columns: Sequence[Column]) -> None:
     from rich.text import Text
 
     console = Console(highlight=False, markup=False, emoji=False)
-    for part in _parts(columns, console.width):
+    for number, part in enumerate(parts(columns, console.width)):
+        if number:
+            console.print()
         table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
         for column in part:
-            table.add_column(
-                Text(column.title),
-                justify="right" if column.right else "left",
-                no_wrap=True,
-                overflow="ellipsis",
-            )
-        for number in range(len(part[0].cells)):
-            row = []
-            for column in part:
-                row.append(Text(column.cells[number], style=column.styles[number] if column.styles else ""))
-            table.add_row(*row)
+            table.add_column(Text(_padded(column, column.title)), no_wrap=True, overflow="ellipsis")
+        for row in range(len(part[0].cells)):
+            cells = [(_padded(column, column.cells[row]), column.styles) for column in part]
+            table.add_row(*(Text(text, style=styles[row] if styles else "") for text, styles in cells))
         console.print(table)
 
 
-def _parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
-    """The columns in groups that fit the terminal, each led by the key columns."""
-    keys = [column for column in columns if column.key]
-    taken = sum(_needed(column) + 2 for column in keys)
-    parts: list[list[Column]] = []
+def parts(columns: Sequence[Column], room: int) -> list[list[Column]]:
+    """The columns in groups that fit the terminal, each led by the key columns; one group if cutting texts helps."""
+    widths = [_needed(column) for column in columns]
+    least = [min(width, column.least or width) for width, column in zip(widths, columns, strict=True)]
+    space = room - 2 * (len(columns) - 1)
+    spare = [number for number, column in enumerate(columns) if column.spare]
+    if sum(least) > space and spare:
+        return parts([*columns[: spare[-1]], *columns[spare[-1] + 1 :]], room)
+    if sum(least) <= space:
+        return [[_cut(column, width) for column, width in zip(columns, _shared(widths, least, space), strict=True)]]
+    columns = [_cut(column, width) for column, width in zip(columns, least, strict=True)]
+    taken = sum(_needed(column) + 2 for column in columns if column.key)
+    groups: list[set[int]] = []
     left = 0
-    for column in columns:
+    for number, column in enumerate(columns):
         if column.key:
             continue
         needed = _needed(column) + 2
-        if not parts or needed > left:
-            parts.append(list(keys))
+        if not groups or needed > left:
+            groups.append(set())
             left = room + 2 - taken
-        parts[-1].append(column)
+        groups[-1].add(number)
         left -= needed
-    return parts or [keys]
+    return [
+        [column for number, column in enumerate(columns) if column.key or number in group]
+        for group in groups or [set()]
+    ]
+
+
+def _shared(widths: list[int], least: list[int], space: int) -> list[int]:
+    """Widths that fit into the space: what has to go is taken from the widest column that can spare it."""
+    widths = list(widths)
+    while sum(widths) > space:
+        widest = max((n for n in range(len(widths)) if widths[n] > least[n]), key=lambda n: widths[n])
+        widths[widest] -= 1
+    return widths
+
+
+def _cut(column: Column, room: int) -> Column:
+    if _needed(column) <= room:
+        return column
+    return column._replace(title=cut(column.title, room), cells=[cut(text, room) for text in column.cells])
+
+
+def cut(text: str, room: int) -> str:
+    """As much of a text as there is room for on a terminal."""
+    if width(text) <= room:
+        return text
+    while text and width(text) >= room:
+        text = text[: min(len(text) - 1, room)]
+    return f"{text.rstrip()}…"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from flor_runtime.store.layout import process_mark
+from flor_runtime.store.layout import process_mark, process_place
 
 
 @dataclass(frozen=True)
@@ -31,7 +28,7 @@ class Owner:
     @classmethod
     def of(cls, pid: int) -> Owner:
         """The process with this number, here."""
-        return cls(socket.gethostname(), _place(), pid, process_mark(pid) or "")
+        return cls(socket.gethostname(), process_place(), pid, process_mark(pid) or "")
 
     @classmethod
     def from_plain(cls, data: object) -> Owner | None:
@@ -49,7 +46,7 @@ class Owner:
 
     def is_dead(self) -> bool | None:
         """Whether it has ended; None if that can't be known from here."""
-        if self.place != _place():
+        if self.place != process_place():
             return None
         now = process_mark(self.pid)
         if now is None:
@@ -58,14 +55,3 @@ class Owner:
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
-
-
-def _place() -> str:
-    """Equal in two processes exactly if the one's number means the same process to the other."""
-    if sys.platform == "linux":
-        try:
-            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-            return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
-        except OSError:
-            pass
-    return socket.gethostname()

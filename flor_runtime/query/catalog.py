@@ -7,6 +7,7 @@ but time, and one line says so.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from flor_runtime.store.layout import Home, RunFolder
 _FEW = 20_000
 _SMALL = 1 << 16
 _MOST_NAMES = 10_000  # of a run; one with more is read each time
+_LAST = re.compile(r"last:([1-9][0-9]{0,8})")
 _AT_ONCE = 200  # runs that are put into the index together
 
 
@@ -60,7 +62,7 @@ def listed(home: Home) -> list[Listed]:
     for folder in folders:
         folder.stamp = stamp(folder) if home.indexed else None
         mark, facts = known.get(folder.id, ("", {}))
-        fresh = folder.stamp is not None and mark == folder.stamp
+        fresh = folder.stamp is not None and mark == folder.stamp and "unskippable" in facts  # else an older overview
         try:
             found.append(Listed(folder, facts if fresh else folder.manifest(), fresh))
         except StoreError as error:
@@ -93,7 +95,8 @@ def select(runs: Runs = None, home: Home | None = None) -> list[RunFolder]:
 
     Args:
         runs: names, ids or beginnings of ids; "all"; None for those of the project that the current folder belongs to
-            (the nearest folder upwards that runs were recorded in), or all if it belongs to none.
+            (the nearest folder upwards that runs were recorded in), or all if it belongs to none; "last:5" for the
+            newest of these.
 
     Raises:
         StoreError: no such run.
@@ -108,12 +111,21 @@ def chosen(runs: Runs, home: Home) -> list[Listed]:
         runs = [runs]
     if runs is not None and not isinstance(runs, str):
         names = [(each.folder, str(each.facts.get("name") or "")) for each in everything]
-        meant = {home.meant(text, names).id for text in runs}
+        known = {name for _, name in names}
+        meant: set[str] = set()
+        for text in runs:
+            last = _LAST.fullmatch(text) if text not in known else None
+            if last is not None:
+                meant |= {each.folder.id for each in _of_project(everything)[-int(last[1]) :]}
+            else:
+                meant.add(home.meant(text, names).id)
         return [each for each in everything if each.folder.id in meant]
-    if runs == "all":
-        return everything
-    project = _current_project({str(each.facts.get("project")) for each in everything})
-    return [each for each in everything if project is None or each.facts.get("project") == project]
+    return everything if runs == "all" else _of_project(everything)
+
+
+def _of_project(runs: Sequence[Listed]) -> list[Listed]:
+    project = _current_project({str(each.facts.get("project")) for each in runs})
+    return [each for each in runs if project is None or each.facts.get("project") == project]
 
 
 def overviews(runs: Sequence[Listed], home: Home) -> list[dict[str, Any]]:

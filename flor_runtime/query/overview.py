@@ -6,10 +6,10 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from flor_runtime.query.records import Log, commit_of, groups
+from flor_runtime.query.unskippable import places
 from flor_runtime.secrets import mask_arguments
 from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT
@@ -23,7 +23,7 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
     end = folder.end()
     status = folder.status()
     started = float(manifest["started"])
-    ended = end.get("ended") if end else time.time() if status == "alive" else _last_sign(folder.path)
+    ended = end.get("ended") if end else time.time() if status == "alive" else folder.last_sign()
     counts: Counter[str] = Counter()
     parameters: dict[str, Any] = {}
     for origin, records, _ in reversed(logs):
@@ -53,6 +53,8 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
         "records": counts.total(),
         "names": dict(counts),
         "recovered": _recovered(logs),
+        "last": {name: last for name, _, _, last, *_ in names_of(logs) if last is not None},
+        "unskippable": places(folder, manifest),
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
         "said": list(folder.notes),
     }
@@ -111,12 +113,3 @@ def _simple(value: object) -> object:
     if isinstance(value, list):
         return [_simple(item) for item in value]
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
-
-
-def _last_sign(folder: Path) -> float:
-    """When a killed run last wrote something, as far as files tell."""
-    latest = 0.0
-    for path in (folder / "run.json", *folder.glob("log/*"), *folder.glob("ckpt/*")):
-        with contextlib.suppress(OSError):
-            latest = max(latest, path.stat().st_mtime)
-    return latest

@@ -30,7 +30,7 @@ from flor_runtime.exports import RUNS
 from flor_runtime.gitcalls import GitFailed, git
 from flor_runtime.replay.firsthand import REFUSED, Work
 from flor_runtime.repository import locate
-from flor_runtime.store.layout import Home, RunFolder
+from flor_runtime.store.layout import OPEN, Home, RunFolder
 from flor_runtime.store.runlog import keyed, read
 
 #: By path, not by -m: nothing in the current folder may shadow a module.
@@ -183,7 +183,7 @@ def _runs_with(version: Version, order: Order, home: Home, left: list[RunFolder]
         if order.argv is not None and not _has_arguments(manifest, order.argv):
             continue
         placed = set((commit or {}).get("names") or ())
-        if status == "alive":
+        if status in OPEN:
             if placed.issuperset(version.names):
                 return f"is being run: {run.id[:8]}", []
             continue

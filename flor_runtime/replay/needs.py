@@ -16,7 +16,7 @@ from typing import Any
 
 from flor_runtime import inputs
 from flor_runtime.errors import StoreError
-from flor_runtime.store.layout import Home, RunFolder
+from flor_runtime.store.layout import OPEN, Home, RunFolder
 
 _MOST = 3  # files of a kind that are named
 _SECONDS = 30
@@ -139,7 +139,7 @@ def _ended(run: RunFolder) -> float:
     end = run.end()
     if end is not None:
         return float(end["ended"])
-    if run.status() == "alive":
+    if run.status() in OPEN:
         return math.inf
     moments = [0.0]
     for folder in (run.log, run.ckpt):

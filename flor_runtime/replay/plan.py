@@ -20,7 +20,7 @@ from flor_runtime.replay.recorded import read_facts
 from flor_runtime.replay.replayer import Goal
 from flor_runtime.replay.sites import Version
 from flor_runtime.store.checkpoints import Reader
-from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.layout import OPEN, RunFolder
 
 if TYPE_CHECKING:
     from flor_transform.analysis.sites import Sites
@@ -119,7 +119,7 @@ def plan_run(
     sources = {**old, **placed.patched}
     version = Version(manifest["script"], sources, manifest.get("settings") or {})
     sites = version.sites(placed.lines, reader.entries)
-    cut = run.status() in ("interrupted", "killed", "alive")
+    cut = run.status() in ("interrupted", "killed", *OPEN)
     timing = Timing(run, reader)
     costs = Costs(timing, reader)
     asked = both(epochs.of(timing.counts) if epochs is not None else None, turns)

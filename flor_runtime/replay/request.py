@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flor_runtime import knobs
 from flor_runtime.errors import ReplayError
+from flor_runtime.query.catalog import select
 from flor_runtime.query.where import Where
 from flor_runtime.replay import campaign, placing
 from flor_runtime.replay.campaign import RunResult
@@ -67,7 +68,7 @@ def runs_of(request: Request, home: Home) -> list[RunFolder]:
         raise ReplayError(f"{script}: no such file")
     runs = campaign.runs_of(script, home)
     if request.runs is not None:
-        wanted = {home.find(text.strip()).id for text in request.runs}
+        wanted = {run.id for run in select([text.strip() for text in request.runs], home)}
         runs = [run for run in runs if run.id in wanted]
     if not runs:
         if request.runs is not None:

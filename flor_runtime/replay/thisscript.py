@@ -36,7 +36,7 @@ from flor_runtime.replay.sites import Version
 from flor_runtime.replay.told import certainty
 from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.checkpoints import Reader
-from flor_runtime.store.layout import Home, RunFolder
+from flor_runtime.store.layout import OPEN, Home, RunFolder
 from flor_runtime.store.runlog import keyed, read
 
 _LOOK = 0.05  # seconds between looks at what a worker has printed
@@ -94,7 +94,7 @@ def _chosen(script: Path, asked: Asked) -> RunFolder:
         found = [run for run in found if run.manifest()["argv"] == typed]
         if not found:
             raise ReplayError(f"no recorded run of {script.name} had these arguments: without any, the newest is meant")
-    ended = [run for run in found if run.status() != "alive"]
+    ended = [run for run in found if run.status() not in OPEN]
     if not ended:
         raise ReplayError(f"run {found[-1].id[:8]} is still at work")
     return ended[-1]

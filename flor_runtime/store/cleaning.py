@@ -20,7 +20,7 @@ from flor_runtime.errors import CheckpointError, StoreError
 from flor_runtime.store import plainfiles
 from flor_runtime.store.checked import line, read_lines
 from flor_runtime.store.checkpoints import INDEX, Reader, lock
-from flor_runtime.store.layout import Home, RunFolder
+from flor_runtime.store.layout import OPEN, Home, RunFolder
 from flor_runtime.store.retention import Kept, Turn
 
 _PINNED = "pinned"
@@ -151,8 +151,8 @@ def clean(run: RunFolder, budget: int | None, *, dry: bool = False) -> Cleaned:
     if not all(map(plainfiles.is_folder, (run.path.parent, run.path, run.ckpt))):
         return nothing("a link leads out of the store")
     try:
-        if run.status() == "alive":
-            return nothing("alive")
+        if (status := run.status()) in OPEN:
+            return nothing("alive" if status == "alive" else "may be alive on another machine, or in a container")
         with plainfiles.opened(run.ckpt / INDEX, "rb+") as index:
             if not lock(index.fileno(), fcntl.LOCK_EX):
                 return nothing("a replay is reading it")

@@ -23,19 +23,22 @@ from flor_runtime.store import plainfiles, signing
 from flor_runtime.store.checked import line, read_lines
 
 FORMAT = 2
-Status = Literal["alive", "finished", "failed", "interrupted", "killed"]
+Status = Literal["alive", "elsewhere", "finished", "failed", "interrupted", "killed"]
+#: of a run that has not said how it ended, and may go on
+OPEN: tuple[Status, ...] = ("alive", "elsewhere")
 
 _ENDS = ("finished", "failed", "interrupted")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MAX_MANIFEST = 64 << 20  # a larger one is not ours
 _MOMENTS = 0, 1e11  # unix time
+_SILENCE = 7 * 86400  # seconds without a sign after which a run elsewhere counts as killed
 _NUMBER = int, float
 #: What a manifest may hold, as far as it is read; None stands for what is not known.
 _RUN_KINDS: dict[str, tuple[type, ...]] = {
     "started": _NUMBER, "pid": (int,), "argv": (list,), "env": (dict,), "plans": (dict,), "settings": (dict,),
     "notes": (list,), "name": (str,), "projid": (str,), "project": (str,), "script": (str,), "typed": (str,),
     "cwd": (str,), "vid": (str,), "repo": (str,), "executable": (str,), "hash_seed": (str,), "python": (str,),
-    "signature": (str,), "commit": (dict,), "place": (str,),
+    "signature": (str,), "commit": (dict,), "place": (str,), "host": (str,), "process_place": (str,),
 }  # fmt: skip
 _END_KINDS: dict[str, tuple[type, ...]] = {"status": (str,), "ended": _NUMBER, "exit": (int,), "error": (str,)}
 _REPLAY_KINDS: dict[str, tuple[type, ...]] = {
@@ -154,6 +157,23 @@ def process_mark(pid: int) -> str | None:
     return asked.stdout.strip()
 
 
+def process_place() -> str:
+    """Equal in two processes exactly if the one's number means the same process to the other: the boot of a machine,
+    and the process namespace of a container."""
+    if sys.platform == "linux":
+        try:
+            boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+            return f"{boot} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115
+        except OSError:
+            pass
+    return host_name()
+
+
+def host_name() -> str:
+    """What this machine, or container, calls itself."""
+    return os.uname().nodename if hasattr(os, "uname") else ""
+
+
 class Replay(NamedTuple):
     """A finished replay job of a run.
 
@@ -197,6 +217,8 @@ class RunFolder:
         known = {"format": FORMAT, "run": self.id, "started": wall_clock(), "pid": pid}
         data = {**known, **manifest}
         data.setdefault("process", process_mark(data["pid"]))
+        data.setdefault("host", host_name())
+        data.setdefault("process_place", process_place())
         data.pop("signature", None)
         data["signature"] = signing.sign("run", self.id, signing.canonical(data))
         write_json(self.path / "run.json", data)
@@ -262,12 +284,18 @@ class RunFolder:
         return end
 
     def status(self) -> Status:
-        """Whether the run is alive or how it ended, decided by its process, not by a flag."""
+        """Whether the run is alive or how it ended, decided by its process, not by a flag.
+
+        Processes of another machine or container can't be seen: a run of such a one that has not said how it ended is
+        `elsewhere`, until it has given no sign for a week.
+        """
         end = self.end()
         if end is not None:
             status: Status = end["status"]
             return status
         manifest = self.manifest()
+        if self._is_elsewhere(manifest):
+            return "elsewhere" if wall_clock() - self.last_sign() < _SILENCE else "killed"
         pid = manifest.get("pid")
         mark = process_mark(pid) if isinstance(pid, int) else None
         if mark is None:
@@ -276,6 +304,21 @@ class RunFolder:
         if isinstance(recorded, str) and recorded and mark:
             return "alive" if recorded == mark else "killed"
         return "alive" if _started_before(mark, float(manifest["started"])) else "killed"
+
+    def _is_elsewhere(self, manifest: Mapping[str, Any]) -> bool:
+        place = manifest.get("process_place")
+        if not place or place == process_place():
+            return False
+        rebooted = place.partition(" ")[0] != process_place().partition(" ")[0]
+        return not (rebooted and manifest.get("host") == host_name())
+
+    def last_sign(self) -> float:
+        """When the run last wrote something, as far as files tell."""
+        latest = 0.0
+        for path in (self.path / "run.json", *self.path.glob("log/*"), *self.path.glob("ckpt/*")):
+            with contextlib.suppress(OSError):
+                latest = max(latest, path.stat().st_mtime)
+        return latest
 
     def replays(self) -> list[Replay]:
         """The finished replay jobs, oldest first. One without a replay.json does not exist; a bad one is noted."""

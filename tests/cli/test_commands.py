@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import pty
 import re
 import subprocess
 import sys
@@ -17,20 +15,13 @@ import pytest
 from flor_runtime.cli import COMMANDS, main
 from flor_runtime.store.checked import line
 from flor_runtime.store.layout import FORMAT, Home, write_json
+from tests.cli.running import ANSI, FLOR, environment, on_terminal
 from tests.stores import add_replay, make_run, training
-
-FLOR = [sys.executable, "-c", "from flor_runtime.cli import main; main(prog_name='flor')"]
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Home:
     return Home(tmp_path / "home")
-
-
-def environment(home: Home, **more: str) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
-    return {**kept, "FLOR_HOME": str(home.root), "PYTHONPATH": str(Path(__file__).parents[2]), **more}
 
 
 def flor(home: Home, *args: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -40,25 +31,6 @@ def flor(home: Home, *args: str, cwd: Path | None = None) -> subprocess.Complete
     assert "Traceback" not in run.stderr, run.stderr
     assert "\x1b" not in run.stdout + run.stderr
     return run
-
-
-def on_terminal(home: Home, *args: str, columns: int = 80, **env: str) -> str:
-    """What the command writes when its output is a terminal."""
-    master, slave = pty.openpty()
-    env = environment(home, COLUMNS=str(columns), TERM="xterm-256color", **env)
-    with subprocess.Popen([*FLOR, *args], env=env, stdout=slave, stderr=slave, stdin=slave, cwd=home.root.parent):
-        os.close(slave)
-        output = b""
-        while True:
-            try:
-                data = os.read(master, 65536)
-            except OSError:  # Linux says so when the other side is closed
-                break
-            if not data:
-                break
-            output += data
-    os.close(master)
-    return output.decode().replace("\r\n", "\n")
 
 
 def grad_norm(*epochs: int):
@@ -233,7 +205,7 @@ class TestTerminal:
     @pytest.mark.parametrize("columns", [40, 80, 200])
     def test_wide_tables_come_in_parts(self, home, columns):
         make_run(home, lambda log: [log.append(0, f"metric_{n}", n + 0.5) for n in range(20)], name="r")
-        shown = ANSI.sub("", on_terminal(home, "show", columns=columns))
+        shown = ANSI.sub("", on_terminal(home, "show", "--all", columns=columns))
         assert max(map(len, shown.splitlines())) <= columns
         for number in range(20):
             assert re.search(rf"\bmetric_{number}\b", shown)
@@ -256,10 +228,10 @@ class TestRuns:
         run = flor(versions, "runs")
         lines = run.stdout.splitlines()
         assert lines[0].split() == [
-            *("run", "name", "status", "started", "took", "size", "records", "script", "recovered")
+            *("run", "name", "status", "started", "took", "size", "records", "arguments", "recovered")
         ]
         assert [line.split()[1] for line in lines[1:]] == ["v0", "v1", "v2"]
-        assert lines[1].endswith("train.py --lr 0.1  grad_norm")
+        assert lines[1].endswith("--lr 0.1   grad_norm")
         assert lines[2].endswith("grad_norm~")
 
     def test_json(self, versions):

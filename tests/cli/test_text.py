@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flor_runtime.cli.text import Column, _parts, cell, duration, plain, size, width
+from flor_runtime.cli.text import Column, cell, duration, parts, plain, size, width
 
 
 @given(st.text(st.characters(codec=None)))
@@ -89,9 +89,9 @@ def test_width_of_wide_and_combining_characters():
 def test_parts_hold_every_column_once_and_fit(widths, room):
     key = Column("run", ["x" * 8], key=True)
     columns = [key, *(Column(f"c{n}", ["x" * width]) for n, width in enumerate(widths))]
-    parts = _parts(columns, room)
-    assert [column.title for part in parts for column in part if not column.key] == [c.title for c in columns[1:]]
-    for part in parts:
+    groups = parts(columns, room)
+    assert [column.title for part in groups for column in part if not column.key] == [c.title for c in columns[1:]]
+    for part in groups:
         assert part[0] is key
         taken = sum(max(len(column.title), len(column.cells[0])) + 2 for column in part) - 2
         assert taken <= room or len(part) == 2

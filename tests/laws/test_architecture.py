@@ -42,7 +42,7 @@ ROOMS = [
         "coderules",
     },
     {"state"},
-    {"store.checkpoints", "store.writer", "objectstore", "exports", "versions"},
+    {"store.checkpoints", "store.writer", "objectstore", "exports", "versions", "trees", "codediff"},
     {"session"},
     {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
     {"api", "recording", "relocate", "stopping", "attach", "runner"},
