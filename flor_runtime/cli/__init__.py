@@ -3,10 +3,15 @@ quick."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 #: name: (module, what `flor --help` says about it); the module's `command` is the command.
 COMMANDS = {
@@ -16,6 +21,7 @@ COMMANDS = {
     "export": ("flor_runtime.cli.export", "Write runs for TensorBoard, MLflow, trackio, or as csv or parquet."),
     "sql": ("flor_runtime.cli.sql", "Ask the store in SQL: the views runs, logs, pivot."),
     "diff": ("flor_runtime.cli.diff", "What differs between runs: arguments, code, metrics."),
+    "log": ("flor_runtime.cli.log", "Print what a run logs, as it comes."),
     "completion": ("flor_runtime.cli.completion", "Set up completion for bash, zsh or fish."),
     "import": ("flor_runtime.cli.adopt", "Copy runs that others shared into one's own store, to replay them."),
     "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),
@@ -27,9 +33,21 @@ COMMANDS = {
 }
 
 
+#: what `flor --help` groups them into, in the order in which a user meets them; the rest comes last
+GROUPS = {
+    "Record and look": ("run", "runs", "show", "log", "diff", "ui", "report", "sql"),
+    "Recover values": ("replay", "jobs", "serve"),
+    "Share with people and tools": ("share", "import", "export"),
+    "Look after the store": ("gc", "doctor", "completion"),
+}
+_INTERRUPTED = 128 + signal.SIGINT
+_NO_READER = 128 + signal.SIGPIPE
+
+
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        grouped = [name for names in GROUPS.values() for name in names if name in COMMANDS]
+        return [*grouped, *(name for name in COMMANDS if name not in grouped)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
@@ -37,21 +55,32 @@ class _LazyGroup(click.Group):
         command: click.Command = import_module(COMMANDS[cmd_name][0]).command
         return command
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands without loading any."""
+        found = [CompletionItem(n, help=COMMANDS[n][1]) for n in self.list_commands(ctx) if n.startswith(incomplete)]
+        return [*found, *click.Command.shell_complete(self, ctx, incomplete)]
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, help) for name, (_, help) in COMMANDS.items()])
+        listed = self.list_commands(ctx)
+        grouped = {name for names in GROUPS.values() for name in names}
+        for title, names in (*GROUPS.items(), ("Others", [name for name in listed if name not in grouped])):
+            rows = [(name, COMMANDS[name][1]) for name in names if name in COMMANDS]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in COMMANDS:
+        if name and not name.startswith("-") and name not in COMMANDS and not ctx.resilient_parsing:
             from difflib import get_close_matches
 
             from flor_runtime.errors import FlorError
 
             near = get_close_matches(name, COMMANDS, n=1)
-            raise FlorError(f"no command {name!r}: " + (f"did you mean {near[0]!r}?" if near else "see flor --help"))
+            hint = f"did you mean {near[0]!r}?" if near else _ELSEWHERE.get(name, "see flor --help")
+            raise FlorError(f"no command {name!r}: {hint}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -60,10 +89,42 @@ class _LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except FlorError as error:
-            from flor_runtime.cli.text import say
+            _end(str(error), 2)
+        except KeyboardInterrupt:
+            _end("", _INTERRUPTED)
+        except BrokenPipeError:
+            _end("", _NO_READER)
+        except UnicodeEncodeError as error:
+            _end(f"{error.object[error.start]!a} can't be written in {error.encoding}: PYTHONIOENCODING=utf-8 helps", 2)
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename is not None else ""
+            _end(f"{where}{error.strerror or error}", 2)
 
-            say(str(error))
-            ctx.exit(2)
+
+#: what people type that is another program's
+_ELSEWHERE = {
+    "transform": "it is flor-transform",
+    "backport": "it is flor-backport",
+    "pivot": "it is flor show",
+    "list": "it is flor runs",
+    "ls": "it is flor runs",
+    "tail": "it is flor log -f",
+    "dataframe": "it is flor show",
+    "rebuild-index": "it is flor doctor --rebuild",
+}
+
+
+def _end(text: str, status: int) -> NoReturn:
+    """Exit with a line of ours, if there is one, and without another try to write what nobody reads."""
+    from flor_runtime.cli.text import say
+
+    if status == _NO_READER:
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    elif text:
+        with contextlib.suppress(OSError):
+            say(text)
+    raise click.exceptions.Exit(status)
 
 
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,6 +133,7 @@ def main() -> None:
     """Hands-free hindsight logging for model training.
 
     \b
-      flor run train.py        record a run of a script as it is
-      flor show loss           what was logged, in one table
+      flor run train.py                      record a run of a script as it is
+      flor show loss acc                     what was logged, in one table
+      flor-backport --vars acc --replay      recover what was not logged, for all versions
     """
