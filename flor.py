@@ -15,6 +15,18 @@ from flor_runtime.levels import DATA_PREP, INNR_LOOP, OUTR_LOOP
 if TYPE_CHECKING:
     from flor_runtime.asking import replay
     from flor_runtime.jobs.batch import batch, cross_prod
+    from flor_runtime.published import (
+        MTK,
+        Flor,
+        checkpointing,
+        commit,
+        iteration,
+        pinned,
+        restore,
+        set_capture,
+        set_ckpt_interval,
+        utils,
+    )
     from flor_runtime.query import dataframe, full_pivot, log_records, query
     from flor_transform.backport.library import backport
 
@@ -22,27 +34,41 @@ __version__ = "0.1.0"
 __all__ = [
     "DATA_PREP",
     "INNR_LOOP",
+    "MTK",
     "OUTR_LOOP",
+    "Flor",
     "SkipBlock",
     "arg",
     "backport",
     "batch",
     "carry",
+    "checkpointing",
     "checkpoints",
+    "commit",
     "cross_prod",
     "dataframe",
     "full_pivot",
     "it",
+    "iteration",
     "log",
     "log_records",
     "loop",
+    "pinned",
     "query",
     "replay",
+    "restore",
+    "set_capture",
+    "set_ckpt_interval",
+    "utils",
 ]
 
 
-#: Where the other names are: they need pandas, or the transformer, which a training script may not.
-_ELSEWHERE = {
+_PUBLISHED = (
+    "MTK", "Flor", "checkpointing", "commit", "iteration", "pinned", "restore", "set_capture", "set_ckpt_interval",
+    "utils",
+)  # fmt: skip
+#: Where the other names are: most need pandas, or the transformer, which a training script may not.
+_ELSEWHERE = dict.fromkeys(_PUBLISHED, "flor_runtime.published") | {
     "backport": "flor_transform.backport.library",
     "batch": "flor_runtime.jobs.batch",
     "cross_prod": "flor_runtime.jobs.batch",
@@ -59,6 +85,11 @@ def __getattr__(name: str) -> Any:
         from importlib import import_module
 
         return getattr(import_module(_ELSEWHERE[name]), name)
+    if not name.startswith("_"):
+        from flor_runtime.published import INSTEAD
+
+        if name in INSTEAD:
+            raise AttributeError(f"flor has no {name!r}: {INSTEAD[name]}")
     raise AttributeError(f"module 'flor' has no attribute {name!r}")
 
 

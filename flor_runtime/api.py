@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from flor_runtime import session as sessions
 from flor_runtime.arguments import arg
-from flor_runtime.loop import Loop
+from flor_runtime.loop import begin
 from flor_runtime.skipblock import SkipBlock
 from flor_runtime.state.liveness import is_tested, position
 
 __all__ = ["SkipBlock", "arg", "carry", "checkpoints", "it", "log", "loop"]
 T = TypeVar("T")
+_NONE: Any = object()
 
 
 def log(name: str, value: T) -> T:
@@ -27,11 +28,25 @@ def log(name: str, value: T) -> T:
     return value
 
 
-def loop(name: str, iterable: Iterable[T]) -> Iterable[T]:
-    """The main loop of a run: `for epoch in flor.loop("epoch", range(n))`. Inside another `flor.loop`: a level of the
-    table."""
+@overload
+def loop(name: str | None, iterable: Iterable[T]) -> Iterable[T]: ...
+
+
+@overload
+def loop(name: Iterable[T]) -> Iterable[T]: ...
+
+
+def loop(name: Any, iterable: Any = _NONE) -> Any:
+    """The main loop of a run: `for epoch in flor.loop("epoch", range(n))`.
+
+    In a turn of it, in the same function or in one that is called, a further `for batch in flor.loop("step", loader)`
+    is a block: a replay skips it where nothing new is to be logged in it. In a block it is a level of the table. The
+    name may be left out: "epoch" for a main loop, else "step".
+    """
+    if iterable is _NONE:
+        name, iterable = None, name
     session = sessions.current
-    return iterable if session is None else Loop(session, name, iterable)
+    return iterable if session is None else begin(session, name, iterable, sys._getframe(1), probed=False)
 
 
 def it(value: T, name: str | None = None) -> T:
@@ -46,7 +61,7 @@ def it(value: T, name: str | None = None) -> T:
     frame = sys._getframe(1)
     found: Any
     if isinstance(value, Iterable) and not is_tested(frame.f_code, position(frame)):
-        found = Loop(session, name or ("epoch" if session.main is None else "step"), value)
+        found = begin(session, name, value, frame, probed=False)
     else:
         found = session.it(value, frame, name)
     return found  # type: ignore[no-any-return]
@@ -63,4 +78,4 @@ def carry(*values: Any) -> Any:
 def checkpoints(*objects: Any) -> None:
     """Name objects that belong to the state of the run, in addition to what is found from the main loop's frame."""
     if sessions.current is not None:
-        sessions.current.objects = objects
+        sessions.current.name_objects(objects)

@@ -24,6 +24,7 @@ def attach() -> None:
     """
     if sessions.current is not None or boot.under_flor_run():
         return  # then the option is the script's own
+    _spell_out(sys.argv)
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)
     if isinstance(file, str) and any(item.partition("=")[0] == "--replay_flor" for item in sys.argv[1:]):
@@ -115,6 +116,26 @@ def _module_frame(main: ModuleType) -> FrameType | None:
     while frame is not None and not (frame.f_globals is vars(main) and frame.f_code.co_name == "<module>"):
         frame = frame.f_back
     return frame
+
+
+#: of pyflor 1.0, in `--flor=name:NAME,mode:reexec`
+_SETTINGS = frozenset({"name", "mode", "memo", "predinit", "maxb", "rd", "pid", "ngpus", "rate"})
+
+
+def _spell_out(argv: list[str]) -> None:
+    """Make `--flor NAME --replay_flor [strong] PID/NGPUS` of pyflor 1.0's settings, which count from 0."""
+    for position, item in enumerate(argv):
+        option, _, text = item.partition("=")
+        parts = dict(part.partition(":")[::2] for part in text.split(","))
+        if option != "--flor" or "name" not in parts or not parts.keys() <= _SETTINGS:
+            continue
+        words = [f"--flor={parts['name']}"]
+        if parts.get("mode") == "reexec":
+            words += ["--replay_flor", *(["strong"] if parts.get("predinit") == "strong" else [])]
+            if parts.get("pid", "").isdecimal() and parts.get("ngpus", "").isdecimal():
+                words.append(f"{int(parts['pid']) + 1}/{parts['ngpus']}")
+        argv[position : position + 1] = words
+        return
 
 
 def _take_option(argv: list[str]) -> tuple[str | None, float | None]:

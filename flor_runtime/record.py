@@ -18,11 +18,9 @@ from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
 from flor_runtime.state.liveness import (
     Stretch,
-    block_stretch,
     in_loop,
     left_by_break,
     loop_stretch,
-    position,
     tested_at_top,
 )
 from flor_runtime.store.checkpoints import Key
@@ -112,6 +110,9 @@ class Recorder:
     def _anchor_loop(self, loop: MainLoop, frame: FrameType) -> tuple[Stretch, Anchors, list[Any], str]:
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
         objects, reason = sources(loop.iterator, self._is_project)
+        if loop.counted:
+            around = loop.counted
+            reason = f"{around} around the main loop counts by itself: flor.loop(name, {around}(...)) can be wound on"
         if loop.iterator is None and not reason:
             start = stretch.entry
             again = tested_at_top(frame.f_code, start) and left_by_break(frame.f_code, start)
@@ -128,7 +129,7 @@ class Recorder:
         if self._taking:
             clocks = _Clocks()
             try:
-                stretch = block_stretch(frame.f_code, block.start)
+                stretch = block.stretch()
             except LookupError:
                 return True
             settings = process.settings()
@@ -143,7 +144,7 @@ class Recorder:
             clocks = _Clocks()
             stretch, anchors, settings = block.anchors
             problems = process.changed(settings)
-            if position(frame) != stretch.exit:
+            if not block.is_over(frame, stretch):
                 problems.append("the block ended in another place than where it should")
             with process.no_collection():
                 graph = frames.capture(

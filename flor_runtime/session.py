@@ -13,7 +13,17 @@ from collections.abc import Callable, Iterable
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from flor_runtime.state.liveness import in_block, loop_range, mentions, position, tested_at_top
+from flor_runtime.state.liveness import (
+    Stretch,
+    block_stretch,
+    breaks_off,
+    in_block,
+    loop_range,
+    looped,
+    mentions,
+    position,
+    tested_at_top,
+)
 
 if TYPE_CHECKING:
     from flor_runtime.store.runlog import RunLog
@@ -54,9 +64,10 @@ class MainLoop:
         self.entry = entry
         self.turn = 0
         self.restored = False  # to the beginning of a turn that began when it was recorded
-        self.blocks: dict[str, int] = {}  # executions in this turn, by name
+        self.blocks: dict[tuple[str, bool], int] = {}  # executions in this turn, by name and whether it is in no other
         self.advance = advance  # draw and drop elements up to a turn
         self.iterator: Any = None  # what a `for` draws from
+        self.counted = ""  # what stands round it and counts turns by itself
         self.anchors: Any = None  # its keeper's: where everything was when it began
         self._range: tuple[int, int] | None = None
 
@@ -68,10 +79,11 @@ class MainLoop:
 
 
 class Block:
-    """One execution of a SkipBlock."""
+    """One execution of a SkipBlock, or of a `flor.loop` in a turn: this one ends where its iterable does."""
 
-    def __init__(self, name: str, frame: FrameType) -> None:
+    def __init__(self, name: str, frame: FrameType, *, is_loop: bool = False) -> None:
         self.name = name
+        self.is_loop = is_loop
         self.frame_id = id(frame)
         self.code: CodeType = frame.f_code
         self.start = position(frame)
@@ -82,6 +94,21 @@ class Block:
         self.level: Level | None = None
         self.steps = 0  # of a `while`: how often its test was met
         self.anchors: Any = None  # its keeper's: where everything was when it was entered
+
+    def stretch(self) -> Stretch:
+        """Its code.
+
+        Raises:
+            LookupError: its end can't be found.
+        """
+        return looped(self.code, self.start)[0] if self.is_loop else block_stretch(self.code, self.start)
+
+    def is_over(self, frame: FrameType, stretch: Stretch) -> bool:
+        """Whether its frame stands where it is to end."""
+        here = position(frame)
+        if not self.is_loop:
+            return here == stretch.exit
+        return here == looped(self.code, self.start)[1] or breaks_off(self.code, here, stretch.exit)
 
 
 class Keeper(Protocol):
@@ -131,6 +158,7 @@ class Session:
         self.keeper: Keeper = Idle()
         self.arguments = arguments
         self.objects: tuple[Any, ...] = ()  # what `flor.checkpoints` named
+        self._named_before = 0  # how many main loops had begun by then
         self.count_turn: Callable[[int, int], None] | None = None  # told of each entry's turns as they begin
         self.keep_parameter: Callable[[Iterable[tuple[object, object]]], None] | None = None  # else: the log does
         self._given: dict[str, tuple[type, Any]] = {}
@@ -139,8 +167,15 @@ class Session:
         self._levels: list[Level] = []
         self._blocks: list[Block] = []
         self._whiles: list[_While] = []
+        self._iterations: dict[tuple[Any, str], int] = {}  # turns of `flor.iteration` that nobody has numbered
         self._main_thread = threading.main_thread().ident
         self._failed = False
+
+    def name_objects(self, objects: tuple[Any, ...]) -> None:
+        """Take objects for part of the run's state, beside those that were named since the last main loop began."""
+        if self._named_before != len(self.entries):
+            self._named_before, self.objects = len(self.entries), ()
+        self.objects += tuple([obj for obj in objects if not any(obj is other for other in self.objects)])
 
     # -- errors --------------------------------------------------------------------------------------------------
 
@@ -206,6 +241,10 @@ class Session:
             self.count_turn(loop.entry, loop.turn)
         self._log.settle(only_if_due=True)
 
+    def settle(self) -> None:
+        """See to it that all records are where others read them."""
+        self.guard(self._log.settle)
+
     def place(self) -> tuple[tuple[str, int], ...]:
         """The open loops and their turns, outer ones first."""
         return tuple([(level.name, level.index) for level in self._levels])
@@ -218,6 +257,19 @@ class Session:
     def open_level(self, name: str) -> Level:
         level = Level(self._log, name, self._levels[-1] if self._levels else None)
         self._levels.append(level)
+        return level
+
+    def begin_iteration(self, name: str, index: int | None) -> Level | None:
+        """Open a level in its turn `index` (from 0; None: the next). None if it is the innermost one, so far."""
+        inner = self._levels[-1] if self._levels else None
+        place = self.place()
+        turn = 0 if index is None else int(index) + 1
+        if turn < 1:
+            self._iterations[place, name] = turn = self._iterations.get((place, name), 0) + 1
+        if inner is not None and inner.name == name and inner.index == turn:
+            return None
+        level = self.open_level(name)
+        level.advance(turn)
         return level
 
     def close_above(self, level: Level) -> None:
@@ -284,9 +336,9 @@ class Session:
 
     # -- blocks --------------------------------------------------------------------------------------------------
 
-    def open_block(self, name: str, frame: FrameType, probed: bool = False) -> Block:
+    def open_block(self, name: str, frame: FrameType, probed: bool = False, *, is_loop: bool = False) -> Block:
         """Enter a block; `skipped` tells whether its state was restored instead."""
-        block = Block(name, frame)
+        block = Block(name, frame, is_loop=is_loop)
         block.probed = probed
         if not self.in_main_thread():
             return block
@@ -294,9 +346,10 @@ class Session:
         self._blocks = [*outer, block]
         loop = self.main
         if loop is not None:
-            number = loop.blocks[name] = loop.blocks.get(name, 0) + 1
-            block.occurrence = number - 1
             block.kept = not outer
+            # Apart: where a block is skipped, those in it are not met.
+            number = loop.blocks[name, block.kept] = loop.blocks.get((name, block.kept), 0) + 1
+            block.occurrence = number - 1
             if block.kept:
                 block.skipped = not self.guard(self.keeper.enter, block, loop, frame, otherwise=True)
         return block
@@ -325,6 +378,29 @@ class Session:
                 if block.kept and not block.skipped and self.main is not None:
                     self.guard(self.keeper.leave, block, self.main, frame, values)
                 return
+
+    def loop_block(self, name: str, frame: FrameType, probed: bool) -> Block | None:
+        """Enter a `for` loop in a turn that is a block by itself; None where it can't be one: then it is only a level
+        of the log."""
+        if self.main is None or self._failed or not self.in_main_thread() or self._open_blocks(frame):
+            return None
+        try:
+            looped(frame.f_code, position(frame))
+        except LookupError:
+            return None
+        return self.open_block(name, frame, probed, is_loop=True)
+
+    def leave_loop(self, block: Block, frame: FrameType | None) -> None:
+        """The iterable of such a loop is exhausted, or was dropped while `frame` runs."""
+        if block not in self._blocks:
+            return
+        del self._blocks[self._blocks.index(block) :]
+        if block.level is not None:
+            self.close_level(block.level)
+        while frame is not None and not (id(frame) == block.frame_id and frame.f_code is block.code):
+            frame = frame.f_back
+        if frame is not None and self.main is not None and block.is_over(frame, block.stretch()):
+            self.guard(self.keeper.leave, block, self.main, frame, ())
 
     def steps_on(self, frame: FrameType) -> bool:
         """At the test of a `while` that is a block: True if it runs; then another step of it may begin."""
@@ -355,7 +431,10 @@ class Session:
         """The loop level `step` for what is logged in a block; the part behind `@` keeps blocks apart, tables don't
         show it."""
         suffix = f"#{block.occurrence + 1}" if block.occurrence else ""
-        block.level = self.open_level(f"step@{block.name}{suffix}")
+        if block.is_loop:  # its own name is that of the level
+            block.level = self.open_level(block.name + (f"@{suffix}" if suffix else ""))
+        else:
+            block.level = self.open_level(f"step@{block.name}{suffix}")
         return block.level
 
 

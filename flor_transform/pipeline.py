@@ -13,6 +13,7 @@ from flor_transform.analysis import hazards, idioms
 from flor_transform.analysis.changeset import Changes
 from flor_transform.analysis.effects import Effects, Loop
 from flor_transform.analysis.loops import Finder, Found, Main
+from flor_transform.analysis.marked import PACKAGES
 from flor_transform.analysis.names import (
     Function,
     Module,
@@ -479,7 +480,7 @@ def _name_conflict(module: Module, targets: list[Target]) -> Diagnostic | None:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
                 taken = name == "flor"
             case ast.Import(names=names):
-                taken = any(alias.asname == "flor" and alias.name != "flor" for alias in names)
+                taken = any(alias.asname == "flor" and alias.name not in PACKAGES for alias in names)
             case ast.ImportFrom(names=names):
                 taken = any((alias.asname or alias.name) == "flor" for alias in names)
             case _:

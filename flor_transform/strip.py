@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator
 
+from flor_transform.analysis.marked import meaning, names_of_flor
 from flor_transform.analysis.names import dotted
 from flor_transform.rewrites.import_flor import LINE, anchor, blank_lines, uses_flor
 from flor_transform.source import Source
@@ -81,14 +82,10 @@ def is_instrumented(source: Source) -> bool:
     if not source.says_flor:
         return False
     kinds = source.survey.kinds
-    if any(dotted(node) in _WORDS for node in kinds[ast.Attribute]):
+    known = names_of_flor(source.tree)
+    if not _WORDS.isdisjoint(known.values()):
         return True
-    return any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "flor"
-        and any(f"flor.{alias.name}" in _WORDS for alias in node.names)
-        for node in kinds[ast.ImportFrom]
-    )
+    return any(meaning(dotted(node), known) in _WORDS for node in kinds[ast.Attribute])
 
 
 def _spans(source: Source) -> Iterator[Span]:

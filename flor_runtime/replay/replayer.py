@@ -17,7 +17,7 @@ from flor_runtime.state import frames, process, rng
 from flor_runtime.state.compare import NOWHERE, Origin, compare
 from flor_runtime.state.graph import Graph
 from flor_runtime.state.iterators import sources
-from flor_runtime.state.liveness import Stretch, block_stretch, loop_stretch
+from flor_runtime.state.liveness import Stretch, loop_stretch
 from flor_runtime.store.checkpoints import Entry, Key, Reader, ambient_digest
 
 WEAK, STRONG, SERIAL = (
@@ -307,7 +307,7 @@ class Replayer:
             self._executed(loop)
             return True
         try:
-            stretch = block_stretch(frame.f_code, block.start)
+            stretch = block.stretch()
             with process.no_collection():
                 graph, ambient, blobs = self._reader.load(entry)
                 write = frames.restore(frame, stretch, graph, blobs.__getitem__, frames.find(frame, graph.paths, ()))
@@ -326,7 +326,7 @@ class Replayer:
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None:
         key = Key(loop.entry, loop.turn - 1, block.name, block.occurrence)
         try:
-            stretch = block_stretch(frame.f_code, block.start)
+            stretch = block.stretch()
         except LookupError:
             return
         self._compare(key, frame, stretch, (), values, f"after {block.name} of turn")

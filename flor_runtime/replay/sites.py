@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,12 @@ class Version:
             # A loop was recorded that nothing in the text tells of: everything has to run.
             blocks = frozenset(key.block for key in recorded) - {""}
             return sites.Sites(before=True, turn=True, blocks=blocks, after=True)
-        return sites.find_sites(self._sources, self._plans, self._marks(lines))
+        found = sites.find_sites(self._sources, self._plans, self._marks(lines))
+        named = {block.name for plan in self._plans.values() for block in plan.blocks}
+        other = frozenset(key.block for key in recorded) - named - {""}
+        if other and (found.turn or found.blocks):  # they may hold a statement for all that the text tells
+            found = replace(found, blocks=(found.blocks | other) - {""})
+        return found
 
     def left_out(self, lines: dict[str, list[int]]) -> tuple[LeftOut, ...]:
         """What of a turn the new statements don't need.

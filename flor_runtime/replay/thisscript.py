@@ -282,6 +282,10 @@ def parse(argv: list[str]) -> Asked:
                     mode = STRONG if word == "strong" else WEAK
                 else:
                     share = _share(word)
+        elif option in ("--apply", "--iter", "--override"):
+            raise ReplayError(
+                f"{option} goes with `flor replay NAME --epochs 3,5`; --replay_flor executes today's script as it stands"
+            )
         else:
             position += 1
     return Asked(name, mode, share, tuple(argv[1:]))

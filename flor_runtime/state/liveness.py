@@ -256,6 +256,80 @@ def block_stretch(code: CodeType, offset: int) -> Stretch:
     raise LookupError("the end of a block")
 
 
+@_cached
+def looped(code: CodeType, offset: int) -> tuple[Stretch, int]:
+    """The `for` loop over what the call at `offset` gives, as a block, and the offset of its header.
+
+    Between the call and the loop there may be `enumerate` and `tqdm`: what runs ahead would tell too early of the end.
+
+    Raises:
+        LookupError: there is no such loop, or it can be left in other ways than by its end and by `break`.
+    """
+    if code.co_flags & _PAUSES:
+        raise LookupError("what is done between two of its turns")
+    instructions = _instructions(code)
+    opening = _numbers(code)[offset]
+    iterated = next((n for n in range(opening + 1, len(instructions)) if instructions[n].opname == "GET_ITER"), None)
+    header = None if iterated is None else iterated + 1
+    while header is not None and header < len(instructions) and instructions[header].opname == "EXTENDED_ARG":
+        header += 1
+    if iterated is None or header is None or instructions[header].opname != "FOR_ITER":
+        raise LookupError(offset)
+    first = _expression(code, iterated)
+    if first > opening or not wrappers(code, offset) <= _IN_STEP:
+        raise LookupError(offset)
+    start, stop = loop_range(code, instructions[header].offset)
+    number = _numbers(code)
+    inside = _with_handlers(code, first, header, number[stop])
+    return Stretch(inside, instructions[first].offset, stop), start
+
+
+_PAUSES = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+#: what draws an element when it is asked for one, and not before
+_IN_STEP = frozenset({"enumerate", "tqdm", "auto", "notebook"})
+_CALLED = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FAST", "LOAD_DEREF", "LOAD_ATTR", "LOAD_METHOD")
+
+
+@_cached
+def wrappers(code: CodeType, offset: int) -> frozenset[str]:
+    """The names of what is called, or given before it, round the call at `offset` in the expression looped over."""
+    instructions = _instructions(code)
+    opening = _numbers(code)[offset]
+    iterated = next((n for n in range(opening + 1, len(instructions)) if instructions[n].opname == "GET_ITER"), None)
+    if iterated is None:
+        return frozenset()
+    around = instructions[_expression(code, iterated) : _expression(code, opening)]
+    return frozenset(str(i.argval) for i in around if i.opname.startswith(_CALLED))
+
+
+def counted(code: CodeType, offset: int) -> str:
+    """What stands round the call at `offset` and keeps a place of its own in what is looped over; "" if nothing."""
+    return ", ".join(sorted(wrappers(code, offset) - _BARS))
+
+
+_BARS = _IN_STEP - {"enumerate"}
+
+
+@_cached
+def breaks_off(code: CodeType, offset: int, stop: int) -> bool:
+    """True if the instruction at `offset` drops an iterator, and goes on at `stop`: a `break` out of its loop."""
+    instructions, successors = _instructions(code), _flow(code)[0]
+    number = _numbers(code)
+    n = number[offset]
+    if instructions[n].opname != "POP_TOP":
+        return False
+    while True:
+        if successors[n] == [number[stop]]:
+            return True
+        if len(successors[n]) != 1 or instructions[n].opname not in ("POP_TOP", "NOP") or n + 1 >= len(instructions):
+            return False
+        n = successors[n][0]
+        if instructions[n].opname.startswith("JUMP_FORWARD") and successors[n] == [number[stop]]:
+            return True
+        if instructions[n].opname != "NOP":
+            return False
+
+
 _BLOCK = ("loop", "step_into", "end")
 
 

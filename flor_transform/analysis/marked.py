@@ -9,13 +9,15 @@ from flor_transform.analysis.names import dotted
 from flor_transform.plan import Block, MainLoop, Plan
 
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_ENTRIES = ("flor.MTK", "flor.Flor")
+#: under what name flor is imported: FlorDB's scripts have either
+PACKAGES = frozenset({"flor", "flordb"})
+_KITS = ("flor.MTK.", "flor.Flor.")
 
 
 def read_plan(path: str, source: bytes) -> Plan:
     """The main loops and blocks that a file marks. Lines are those of the file as it is."""
     tree = ast.parse(source)
-    aliases = _aliases(tree)
+    aliases = names_of_flor(tree)
     loops: list[MainLoop] = []
     blocks: list[Block] = []
     for entry in _entries(tree.body, "", aliases, False):
@@ -26,47 +28,54 @@ def read_plan(path: str, source: bytes) -> Plan:
 def logged_names(source: bytes) -> list[str]:
     """The names that a file logs, where they are written out, in the order of the text."""
     tree = ast.parse(source)
-    aliases = _aliases(tree)
+    aliases = names_of_flor(tree)
     calls = [node for node in ast.walk(tree) if _called(node, aliases) == "log"]
     names = [_name(call, "") for call in sorted(calls, key=lambda node: (node.lineno, node.col_offset))]  # type: ignore[attr-defined]
     return list(dict.fromkeys(name for name in names if name))
 
 
-def _aliases(tree: ast.Module) -> dict[str, str]:
+def names_of_flor(tree: ast.Module) -> dict[str, str]:
     """What names of the file stand for: {"f": "flor", "SkipBlock": "flor.SkipBlock"}."""
-    found = {"flor": "flor"}
+    found = dict.fromkeys(PACKAGES, "flor")
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            found |= {alias.asname: "flor" for alias in node.names if alias.name == "flor" and alias.asname}
-        elif isinstance(node, ast.ImportFrom) and node.module == "flor" and not node.level:
+            found |= {alias.asname: "flor" for alias in node.names if alias.name in PACKAGES and alias.asname}
+        elif isinstance(node, ast.ImportFrom) and node.module in PACKAGES and not node.level:
             found |= {alias.asname or alias.name: f"flor.{alias.name}" for alias in node.names}
     return found
+
+
+def meaning(path: str, aliases: dict[str, str]) -> str:
+    """What a dotted name of a file stands for: "flor.loop"; "" if it is nothing of flor's."""
+    root, _, rest = path.partition(".")
+    return f"{aliases[root]}.{rest}".rstrip(".") if root in aliases else ""
 
 
 def _called(node: ast.AST | None, aliases: dict[str, str]) -> str:
     """What a call means: "loop", "SkipBlock.end"; "" for one of something else."""
     if not isinstance(node, ast.Call):
         return ""
-    root, _, rest = dotted(node.func).partition(".")
-    full = f"{aliases[root]}.{rest}".rstrip(".") if root in aliases else ""
-    for entry in _ENTRIES:
-        full = full.replace(f"{entry}.", "flor.")
+    full = meaning(dotted(node.func), aliases)
+    for kit in _KITS:
+        full = full.replace(kit, "flor.")
     return full.removeprefix("flor.") if full.startswith("flor.") else ""
 
 
 def _entries(
     body: Sequence[ast.stmt], function: str, aliases: dict[str, str], inside: bool
 ) -> Iterator[MainLoop | Block]:
-    """What a suite and the suites in it mark; `inside` a main loop a further one is a level of the table."""
+    """What a suite and the suites in it mark; `inside` a main loop a further one is a block."""
     for n, node in enumerate(body):
         stop = node.end_lineno or node.lineno
         main = False
         if isinstance(node, (ast.For, ast.AsyncFor)):
             what = _called(node.iter, aliases)
-            main = what in ("loop", "it")
-            if main and not inside:
-                name = _name(node.iter, "epoch") if what == "loop" else "epoch"
-                yield MainLoop(name, function, node.lineno, stop, "for")
+            call = next((part for part in ast.walk(node.iter) if _called(part, aliases) in ("loop", "it")), None)
+            main = call is not None
+            if call is not None and not inside:
+                yield MainLoop(_level(call, aliases, "epoch"), function, node.lineno, stop, "for")
+            if call is not None and (inside or function):  # a function may be called in a turn
+                yield Block(_level(call, aliases, "step"), function, node.lineno, stop, "train")
             elif what == "SkipBlock.loop":
                 yield _block(node.iter, function, node.lineno, _end(body, n, aliases))
         elif isinstance(node, ast.While):
@@ -112,6 +121,18 @@ def _end(body: Sequence[ast.stmt], n: int, aliases: dict[str, str]) -> int:
 
 def _block(call: ast.AST, function: str, start: int, stop: int) -> Block:
     return Block(_name(call, "block"), function, start, stop, "train")
+
+
+def _level(call: ast.AST, aliases: dict[str, str], default: str) -> str:
+    """The name of a loop; "" if only the run knows it."""
+    assert isinstance(call, ast.Call)
+    place = 1 if meaning(dotted(call.func), aliases).startswith((*_KITS, "flor.it")) else 0
+    given = [keyword.value for keyword in call.keywords if keyword.arg == "name"]
+    if not given and (place or len(call.args) > 1):
+        given = call.args[place : place + 1]
+    if not given or (isinstance(given[0], ast.Constant) and given[0].value is None):
+        return default
+    return given[0].value if isinstance(given[0], ast.Constant) and isinstance(given[0].value, str) else ""
 
 
 def _name(call: ast.AST, default: str) -> str:

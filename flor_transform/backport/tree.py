@@ -22,6 +22,8 @@ from itertools import accumulate
 from keyword import iskeyword
 from typing import TypeVar
 
+from flor_transform.analysis.marked import PACKAGES
+
 DEFS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
@@ -328,14 +330,14 @@ class Aliases:
     """The names under which a file knows flor."""
 
     def __init__(self, tree: ast.Module, text: bytes) -> None:
-        self.modules = {"flor"}
+        self.modules = set(PACKAGES)
         self.direct: dict[str, str] = {}
         if b"flor" not in text:
             return
         for node in statements(tree):
             if isinstance(node, ast.Import):
-                self.modules.update(a.asname for a in node.names if a.name == "flor" and a.asname)
-            elif isinstance(node, ast.ImportFrom) and node.module == "flor" and not node.level:
+                self.modules.update(a.asname for a in node.names if a.name in PACKAGES and a.asname)
+            elif isinstance(node, ast.ImportFrom) and node.module in PACKAGES and not node.level:
                 self.direct.update({a.asname or a.name: a.name for a in node.names})
 
     def words(self) -> list[bytes]:
@@ -362,8 +364,8 @@ class Aliases:
     def imports(self, stmt: ast.AST) -> bool:
         """Whether a statement imports flor and nothing else."""
         if isinstance(stmt, ast.Import):
-            return all(a.name == "flor" for a in stmt.names)
-        return isinstance(stmt, ast.ImportFrom) and stmt.module == "flor" and not stmt.level
+            return all(a.name in PACKAGES for a in stmt.names)
+        return isinstance(stmt, ast.ImportFrom) and stmt.module in PACKAGES and not stmt.level
 
 
 def log_name(call: ast.Call) -> str | None:
@@ -385,7 +387,7 @@ def log_value(call: ast.Call) -> ast.expr | None:
     return next((k.value for k in call.keywords if k.arg in ("value", "default")), None)
 
 
-_THROUGH = {"loop": 1, "SkipBlock.loop": 1, "it": 0, "log": 1, "arg": 1}
+_THROUGH = {"loop": 1, "SkipBlock.loop": 1, "it": 0, "log": 1, "arg": 1, "MTK.loop": 0, "Flor.loop": 0}
 
 
 class Unwrap(ast.NodeTransformer):

@@ -45,7 +45,7 @@ ROOMS = [
     {"store.checkpoints", "store.writer", "objectstore", "exports", "versions", "trees", "codediff"},
     {"session"},
     {"loop", "skipblock", "arguments", "record", "importing", "integrations"},
-    {"api", "recording", "relocate", "stopping", "attach", "runner"},
+    {"api", "published", "recording", "relocate", "stopping", "attach", "runner"},
     {"share"},
     {"query", "replay", "checks"},
     {"jobs"},
