@@ -266,7 +266,7 @@ class Session:
         turn = 0 if index is None else int(index) + 1
         if turn < 1:
             self._iterations[place, name] = turn = self._iterations.get((place, name), 0) + 1
-        if inner is not None and inner.name == name and inner.index == turn:
+        if inner is not None and inner.name.partition("@")[0] == name and inner.index == turn:
             return None
         level = self.open_level(name)
         level.advance(turn)

@@ -49,7 +49,7 @@ def _replay(words: list[str]) -> list[str]:
         elif option == "--iter":
             found += _turns(value)
         elif option == "--override":
-            raise FlorError("--override: a replay computes with what the run computed with; there is nothing to override")
+            raise FlorError("--override: a replay takes the run's own arguments and settings, whatever they are")
         elif not found and "," in word and _NAME.fullmatch(word):
             found += word.split(",")
         elif len(words) == 2 and found and not word.startswith("-") and re.search(r"[<>=!]", word):

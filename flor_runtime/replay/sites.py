@@ -55,10 +55,10 @@ class Version:
             return sites.Sites(before=True, turn=True, blocks=blocks, after=True)
         found = sites.find_sites(self._sources, self._plans, self._marks(lines))
         named = {block.name for plan in self._plans.values() for block in plan.blocks}
-        other = frozenset(key.block for key in recorded) - named - {""}
-        if other and (found.turn or found.blocks):  # they may hold a statement for all that the text tells
-            found = replace(found, blocks=(found.blocks | other) - {""})
-        return found
+        known = frozenset(key.block for key in recorded) - {""}
+        # Of some the text doesn't tell the name, of others not that they are there.
+        other = known if "" in found.blocks else known - named if found.turn or found.blocks else frozenset()
+        return replace(found, blocks=(found.blocks | other) - {""}) if other or "" in found.blocks else found
 
     def left_out(self, lines: dict[str, list[int]]) -> tuple[LeftOut, ...]:
         """What of a turn the new statements don't need.

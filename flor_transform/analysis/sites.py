@@ -10,7 +10,7 @@ misses nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from flor_transform.analysis.callers import Body, Callers, Place
 from flor_transform.plan import Block, MainLoop, Plan
@@ -51,7 +51,9 @@ def find_sites(sources: Mapping[str, bytes], plans: Mapping[str, Plan], marks: M
     """
     from flor_transform.analysis.stops import find_stops
 
-    search = _Search(Callers(sources), plans)
+    callers = Callers(sources)
+    plans = settled(callers, plans)
+    search = _Search(callers, plans)
     for file, lines in marks.items():
         for line in lines:
             search.visit(Place(file, line), ALL)
@@ -158,6 +160,42 @@ class _Search:
                 if span not in lines:
                     lines.append(span)
         return found
+
+
+def settled(callers: Callers, plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """The plans, with what a function marks by hand as a main loop, or as a block where it is called in a turn, as the
+    one that it is. Where both may be it stays both."""
+    found = dict(plans)
+    for file, plan in plans.items():
+        for start in {loop.start for loop in plan.loops} & {block.start for block in plan.blocks}:
+            inside, outside = _called(callers, plans, callers.body(file, start))
+            kept = found[file]
+            if not inside:
+                kept = replace(kept, blocks=tuple(block for block in kept.blocks if block.start != start))
+            elif not outside:
+                kept = replace(kept, loops=tuple(loop for loop in kept.loops if loop.start != start))
+            found[file] = kept
+    return found
+
+
+def _called(callers: Callers, plans: Mapping[str, Plan], body: Body) -> tuple[bool, bool]:
+    """Whether a function may be called in a turn, and outside of one."""
+    inside = outside = False
+    todo, seen = [body], {body}
+    while todo:
+        body = todo.pop()
+        places = callers.places(body) if body.name else ()
+        if places is None:
+            return True, True
+        outside = outside or not places
+        for place in places:
+            plan, caller = plans.get(place.file, Plan(place.file)), callers.body(place.file, place.line)
+            if any(_encloses(entry, caller, place.line) for entry in (*plan.loops, *plan.blocks)):
+                inside = True
+            elif caller not in seen:
+                seen.add(caller)
+                todo.append(caller)
+    return inside, outside
 
 
 def _both(one: str, other: str) -> str:
