@@ -284,7 +284,7 @@ def parse(argv: list[str]) -> Asked:
                     share = _share(word)
         elif option in ("--apply", "--iter", "--override"):
             raise ReplayError(
-                f"{option}: `flor replay NAME --epochs 3,5` recovers names; --replay_flor executes today's script as it is"
+                f"{option}: `flor replay NAME --epochs 3,5` recovers names; --replay_flor runs today's script as it is"
             )
         else:
             position += 1

@@ -190,7 +190,8 @@ def _called(callers: Callers, plans: Mapping[str, Plan], body: Body) -> tuple[bo
         outside = outside or not places
         for place in places:
             plan, caller = plans.get(place.file, Plan(place.file)), callers.body(place.file, place.line)
-            if any(_encloses(entry, caller, place.line) for entry in (*plan.loops, *plan.blocks)):
+            loops: tuple[MainLoop | Block, ...] = (*plan.loops, *plan.blocks)
+            if any(_encloses(loop, caller, place.line) for loop in loops):
                 inside = True
             elif caller not in seen:
                 seen.add(caller)
