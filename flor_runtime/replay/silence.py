@@ -70,7 +70,7 @@ def _replace(module: ModuleType, attribute: str, made: Callable[[Callable[..., A
     for part in owners:
         owner = getattr(owner, part, None)
     original = getattr(owner, last, None)
-    if not callable(original):
+    if owner is None or not callable(original):
         return
     replacement = functools.wraps(original)(made(original))
     setattr(owner, last, replacement)

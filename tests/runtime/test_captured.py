@@ -328,6 +328,15 @@ OTHERS: dict[str, tuple[str, dict[str, str], dict[str, object], dict[str, object
         {"loss": 0.5, "deep.a": 1},
         {},
     ),
+    "swanlab": (
+        "from swanlab.sdk.internal.run import Run\nrun = Run()\ndef each(epoch):\n    run.log({'loss': 0.5, 'deep': {'a': 1}})\n",
+        {
+            "swanlab/__init__.py": "", "swanlab/sdk/__init__.py": "", "swanlab/sdk/internal/__init__.py": "",
+            "swanlab/sdk/internal/run.py": "class Run:\n    def log(self, data, step=None): print(data)\n",
+        },
+        {"loss": 0.5, "deep.a": 1},
+        {},
+    ),
 }  # fmt: skip
 
 
