@@ -72,7 +72,8 @@ def command(
       flor show -o all.parquet
     """
     from flor_runtime.errors import FlorError, StoreError
-    from flor_runtime.query.catalog import select, store_of
+    from flor_runtime.query.catalog import chosen as chosen_runs
+    from flor_runtime.query.catalog import newest, store_of
     from flor_runtime.query.condense import RUN, condensed
     from flor_runtime.query.pivot import gather, pivot, taken
     from flor_runtime.query.where import Where, chosen_rows
@@ -86,12 +87,15 @@ def command(
     form = forms.form_of(to, form) if to is not None else form or "table"
     where = Where.parse(text) if text is not None else None
     with store_of(branch) as (home, notes):
-        folders = select(_split(chosen), home)
+        listed = chosen_runs(_split(chosen), home)
+        folders = [each.folder for each in listed]
         for note in (*notes, *home.notes):
             say(note)
         if not folders:
             raise StoreError(f"no runs in {branch or home.root}: `flor run train.py` records one")
-        facts = gather(folders, names)
+        if form in ("table", "markdown") and not everything and to is None and where is None:  # no more is shown
+            folders = newest(listed, names, _LIMIT, home)
+        facts = gather(folders or [each.folder for each in listed], names)
         for note in facts.notes:
             say(note)
         if not facts.names:
@@ -122,7 +126,7 @@ def command(
             if sys.stdout.isatty() and not names and not everything:
                 columns, left_out = _first_parts(columns)
             print_table(columns)
-        _print_legend(table, rows, left_out)
+        _print_legend(table, rows, left_out, len(listed) > len(folders) == _LIMIT)
 
 
 def _first_parts(columns: list[Column]) -> tuple[list[Column], list[str]]:
@@ -204,15 +208,17 @@ def _value_column(table: Pivot, label: str, rows: Sequence[int]) -> Column:
     return Column(plain(label, 40), aligned(texts) if right else texts, right=right, styles=styles)
 
 
-def _print_legend(table: Pivot, rows: Sequence[int], left_out: Sequence[str]) -> None:
+def _print_legend(table: Pivot, rows: Sequence[int], left_out: Sequence[str], older: bool) -> None:
     from flor_runtime.query.pivot import LABELS
 
     shown = list(rows)
     found = {LABELS[mark] for origin in table.marks.values() for mark in set(origin[shown].tolist())}
     for line in marks.used(found):
         click.echo(line, err=True)
-    if len(rows) < len(table.frame):
-        total = len(table.frame)
+    total = len(table.frame)
+    if older:
+        click.echo(f"the last rows of the newest {_LIMIT} runs: {len(rows)} shown, --all shows all", err=True)
+    elif len(rows) < total:
         click.echo(f"the last of {total} rows of each run: {len(rows)} shown, --all shows all", err=True)
     if left_out:
         click.echo(f"{len(left_out)} names more: name those that you want, or --all", err=True)

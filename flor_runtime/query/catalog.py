@@ -17,6 +17,7 @@ from flor_runtime.errors import StoreError
 from flor_runtime.query.overview import names_of, overview
 from flor_runtime.query.packed import join, pack, unpack
 from flor_runtime.query.records import Facts, Log, Runs, logs_of, moment_of, part_of
+from flor_runtime.query.spread import above, meant
 from flor_runtime.store.index import Index, Row, discard, stamp
 from flor_runtime.store.layout import Home, RunFolder
 
@@ -131,7 +132,26 @@ def _of_project(runs: Sequence[Listed]) -> list[Listed]:
 def overviews(runs: Sequence[Listed], home: Home) -> list[dict[str, Any]]:
     """What is known of each of these runs; those that the index doesn't know are read."""
     with _opened(home) as index, _Filling(index) as fill:
-        return [each.facts if each.known else _read(each.folder, fill)[0] for each in runs]
+        return [each.facts if each.known else _read(each.folder, fill, each.facts) for each in runs]
+
+
+def newest(runs: Sequence[Listed], names: Collection[str], most: int, home: Home) -> list[RunFolder]:
+    """The newest of these runs, oldest first, at most so many, that have anything under one of the names (or at all,
+    without any): what a table shows of many runs. Only these are read, and those that the index doesn't know; where
+    there are no more runs than that, all of them count."""
+    if len(runs) <= most:
+        return [each.folder for each in runs]
+    found: list[RunFolder] = []
+    asked = above(names)
+    with _opened(home) as index, _Filling(index) as fill:
+        for each in reversed(runs):
+            facts = each.facts if each.known else _read(each.folder, fill, each.facts)
+            known = {*facts["names"], *facts["recovered"], *facts["parameters"]}
+            if asked & known or meant(names, known) if names else known:
+                found.append(each.folder)
+                if len(found) == most:
+                    break
+    return found[::-1]
 
 
 def load(folders: Sequence[RunFolder], names: Collection[str] | None = None) -> Facts:
@@ -176,7 +196,7 @@ def complete(home: Home, index: Index) -> list[tuple[RunFolder, str]]:
     found = []
     with _Filling(index, whole=True) as fill:
         for each in everything:
-            status = each.facts["status"] if each.known else _read(each.folder, fill)[0]["status"]
+            status = each.facts["status"] if each.known else _read(each.folder, fill, each.facts)["status"]
             mark = stamp(each.folder, killed=True) if status == "killed" else each.folder.stamp
             found.append((each.folder, mark or ""))
     return found
@@ -195,7 +215,7 @@ def rebuild(home: Home) -> int:
         for folder in folders:
             folder.stamp = stamp(folder)
             with contextlib.suppress(StoreError):
-                _read(folder, fill)
+                _read(folder, fill, folder.manifest())
                 count += folder.stamp is not None
     return count
 
@@ -219,20 +239,25 @@ class _Filling:
         if kind is None:
             self._put()
 
-    def add(self, folder: RunFolder, manifest: dict[str, Any], logs: list[Log], found: dict[str, Any]) -> Facts | None:
-        """Put a run into the index; gives its records if they are few."""
+    def add(
+        self,
+        folder: RunFolder,
+        manifest: dict[str, Any],
+        logs: list[Log],
+        found: dict[str, Any],
+        part: Facts | None = None,
+    ) -> None:
+        """Put a run into the index, and its records if they are given."""
         ended = found["status"] in ("finished", "failed", "interrupted")
         mark = folder.stamp if ended and len(found["names"]) <= _MOST_NAMES else None
         if self._index is None or (mark is None and not self._whole):
-            return None
-        part = part_of(folder, manifest, logs, None) if mark is not None and _is_small(logs) else None
+            return
         moment = datetime.fromtimestamp(moment_of(manifest)).isoformat(" ", "microseconds")
         facts = {**found, "runid": str(manifest.get("name") or folder.id[:8]), "tstamp": moment}
         packed = pack(part) if part is not None else None
         self._rows.append(Row(mark or "", facts, found["parameters"], list(names_of(logs)), found, packed))
         if len(self._rows) >= _AT_ONCE:
             self._put()
-        return part
 
     def _put(self) -> None:
         rows, self._rows = self._rows, []
@@ -257,12 +282,12 @@ def _opened(home: Home | None) -> Iterator[Index | None]:
             index.close()
 
 
-def _read(folder: RunFolder, fill: _Filling) -> tuple[dict[str, Any], Facts | None]:
-    """What is known of a run, and its records if they were put into the index."""
-    manifest = folder.manifest()
+def _read(folder: RunFolder, fill: _Filling, manifest: dict[str, Any]) -> dict[str, Any]:
+    """What is known of a run."""
     logs = logs_of(folder, manifest)
     found = overview(folder, manifest, logs)
-    return found, fill.add(folder, manifest, logs, found)
+    fill.add(folder, manifest, logs, found)
+    return found
 
 
 def _part(folder: RunFolder, names: Collection[str] | None, index: Index | None, fill: _Filling) -> Facts:
@@ -275,9 +300,9 @@ def _part(folder: RunFolder, names: Collection[str] | None, index: Index | None,
     manifest = folder.manifest()
     logs = logs_of(folder, manifest)
     if index is not None and folder.stamp is not None and _is_small(logs):
-        part = fill.add(folder, manifest, logs, overview(folder, manifest, logs))
-        if part is not None:
-            return part
+        part = part_of(folder, manifest, logs, None)
+        fill.add(folder, manifest, logs, overview(folder, manifest, logs), part)
+        return part
     return part_of(folder, manifest, logs, names)
 
 

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from flor_runtime.query.records import Log, commit_of, groups
+from flor_runtime.query.records import Log, commit_of
 from flor_runtime.query.unskippable import places
 from flor_runtime.secrets import mask_arguments
 from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT
+from flor_runtime.store.logreader import Records
 
 _SHORT = 200  # characters of a text
 _CERTAIN = ("exact", "verified", "inexact")
@@ -21,15 +22,14 @@ _CERTAIN = ("exact", "verified", "inexact")
 def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -> dict[str, Any]:
     """What is known of a run; `said` is what could not be read of it."""
     end = folder.end()
-    status = folder.status()
+    status = folder.status(manifest, end)
     started = float(manifest["started"])
     ended = end.get("ended") if end else time.time() if status == "alive" else folder.last_sign()
     counts: Counter[str] = Counter()
     parameters: dict[str, Any] = {}
     for origin, records, _ in reversed(logs):
         if origin.replay is None:
-            named = records.name[records.ctx > 0] if origin.captured else records.name
-            counts.update(records.names[code] for code in named.tolist())
+            counts.update(_counts(records, inside=origin.captured))
             folder.notes += [note for note in records.notes if note not in folder.notes]
         if origin.captured:
             parameters = {name: _simple(value) for path, name, value, _ in records.rows() if not path}
@@ -60,11 +60,21 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
     }
 
 
+def _counts(records: Records, *, inside: bool) -> dict[str, int]:
+    """How many records of each name there are, in the order first seen; with `inside`, of those in a loop."""
+    found = []
+    for code, rows in records.by_name().items():
+        kept = rows[records.ctx[rows] > 0] if inside else rows
+        if len(kept):
+            found.append((int(kept[0]), records.names[code], len(kept)))
+    return {name: count for _, name, count in sorted(found)}
+
+
 def names_of(logs: Sequence[Log]) -> Iterator[tuple[Any, ...]]:
     """What was logged under each name: (name, records, recovered, last, min, max) by the best source that has it."""
     found: dict[str, tuple[Any, ...]] = {}
     for origin, records, wanted in logs:
-        for code, rows in groups(records.name).items():
+        for code, rows in records.by_name().items():
             name = records.names[code]
             if origin.captured:
                 rows = rows[records.ctx[rows] > 0]
@@ -76,13 +86,11 @@ def names_of(logs: Sequence[Log]) -> Iterator[tuple[Any, ...]]:
 def _recovered(logs: Sequence[Log]) -> dict[str, str]:
     """The names that replays have values of, with the label that these have: where several, the least certain one of
     the replay that counts most."""
-    import numpy as np
-
     found: dict[str, tuple[str | None, str]] = {}
     for origin, records, wanted in logs:
         if origin.replay is None or origin.label is None:
             continue
-        for code in np.unique(records.name).tolist():
+        for code in records.by_name():
             name = records.names[code]
             if wanted is None or name in wanted:
                 replay, label = found.get(name, (None, origin.label))
@@ -92,7 +100,7 @@ def _recovered(logs: Sequence[Log]) -> dict[str, str]:
     return {name: label for name, (_, label) in found.items()}
 
 
-def _ends(records: Any, rows: Any) -> tuple[Any, Any, Any]:
+def _ends(records: Records, rows: Any) -> tuple[Any, Any, Any]:
     """The last value, if it is a number or a short text, and the least and the largest number."""
     import numpy as np
 

@@ -22,7 +22,6 @@ from flor_runtime.query.records import (
     Runs,
     Source,
     frame_of,
-    groups,
     key_columns,
     objects_of,
     turn_column,
@@ -30,6 +29,7 @@ from flor_runtime.query.records import (
 )
 from flor_runtime.query.spread import above, encoded, keep, meant, spread
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, NONE
+from flor_runtime.store.logreader import groups
 
 if TYPE_CHECKING:
     import numpy as np

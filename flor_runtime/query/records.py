@@ -426,16 +426,3 @@ def _keep_best(run: RunFacts) -> None:
     keep = run.source == best[group]
     for column in ("place", "name", "kind", "raw", "source"):
         setattr(run, column, getattr(run, column)[keep])
-
-
-def groups(names: NDArray[Any]) -> dict[int, Any]:
-    """The records of each name, in their order."""
-    import numpy as np
-
-    if not len(names):
-        return {}
-    small = names.astype(np.uint16) if int(names.max()) < 1 << 16 else names  # numpy sorts these by radix
-    order = np.argsort(small, kind="stable")
-    ordered = names[order].astype(np.int64)
-    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
-    return dict(zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True))

@@ -283,17 +283,20 @@ class RunFolder:
             return None
         return end
 
-    def status(self) -> Status:
+    def status(self, manifest: dict[str, Any] | None = None, end: dict[str, Any] | None = None) -> Status:
         """Whether the run is alive or how it ended, decided by its process, not by a flag.
 
         Processes of another machine or container can't be seen: a run of such a one that has not said how it ended is
         `elsewhere`, until it has given no sign for a week.
+
+        Args:
+            manifest, end: where they have been read just now.
         """
-        end = self.end()
+        end = end or self.end()
         if end is not None:
             status: Status = end["status"]
             return status
-        manifest = self.manifest()
+        manifest = manifest or self.manifest()
         if self._is_elsewhere(manifest):
             return "elsewhere" if wall_clock() - self.last_sign() < _SILENCE else "killed"
         pid = manifest.get("pid")
@@ -339,12 +342,7 @@ class RunFolder:
 
     def size(self) -> int:
         """Bytes that the run takes on the disk."""
-        total = 0
-        for folder, _, files in os.walk(self.path):
-            for name in files:
-                with contextlib.suppress(OSError):
-                    total += (Path(folder) / name).lstat().st_blocks * 512
-        return total
+        return _disk_blocks(str(self.path)) * 512
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
@@ -477,6 +475,18 @@ class Home:
         if matching:
             raise StoreError(f"{text!r} is the beginning of {len(matching)} runs: give more digits")
         raise StoreError(f"no run {text!r} in {self.root}: `flor runs` lists them")
+
+
+def _disk_blocks(folder: str) -> int:
+    total = 0
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):
+                if entry.is_dir(follow_symlinks=False):
+                    total += _disk_blocks(entry.path)
+                else:
+                    total += entry.stat(follow_symlinks=False).st_blocks
+    return total
 
 
 def _check_kinds(path: Path, data: Mapping[str, Any], kinds: Mapping[str, tuple[type, ...]]) -> None:

@@ -6,6 +6,7 @@ numpy is loaded when a log is read, not before.
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 import zlib
@@ -84,9 +85,16 @@ class Records:
         self._blobs: Any = None
         self._values: dict[tuple[int, int], object] = {}
         self._paths: dict[int, LoopPath] = {0: ()}
+        self._by_name: dict[int, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.ctx)
+
+    def by_name(self) -> dict[int, Any]:
+        """The rows of each name, in their order."""
+        if self._by_name is None:
+            self._by_name = groups(self.name)
+        return self._by_name
 
     def path(self, ctx: int) -> LoopPath:
         """The loop turns round a context, outermost first."""
@@ -281,11 +289,9 @@ def _read_table(folder: Path, stem: str, fields: Any, seals: dict[Any, Any], not
     import numpy as np
 
     dtype = np.dtype(fields)
-    found = []
-    for path in folder.glob(f"{stem}-*.bin"):
-        match = re.fullmatch(rf"{stem}-(\d{{1,10}})\.bin", path.name)
-        if match:
-            found.append((int(match[1]), path))
+    pattern = re.compile(rf"{stem}-(\d{{1,10}})\.bin")
+    names = os.listdir(folder)  # noqa: PTH208 (a Path for each file of each run costs more than all else here)
+    found = [(int(match[1]), folder / match[0]) for name in names if (match := pattern.fullmatch(name))]
     table, end, missing = [], 0, 0
     for start, path in sorted(found):
         try:
@@ -389,3 +395,16 @@ def _lines(path: Path, notes: list[str]) -> list[object]:
     except OSError as error:
         notes.append(f"{path}: can't be read: {error.strerror or error}")
         return []
+
+
+def groups(names: NDArray[Any]) -> dict[int, Any]:
+    """The records of each name, in their order."""
+    import numpy as np
+
+    if not len(names):
+        return {}
+    small = names.astype(np.uint16) if int(names.max()) < 1 << 16 else names  # numpy sorts these by radix
+    order = np.argsort(small, kind="stable")
+    ordered = names[order].astype(np.int64)
+    starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+    return dict(zip(ordered[starts].tolist(), np.split(order, starts[1:]), strict=True))

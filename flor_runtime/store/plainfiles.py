@@ -42,9 +42,10 @@ def read(path: Path, most: int = _MOST) -> bytes:
         OSError: as for `opened`, or it is larger than `most`.
     """
     with opened(path) as file:
-        if os.fstat(file.fileno()).st_size > most:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
             raise OSError(errno.EFBIG, "too large")
-        return file.read(most)
+        return file.read(size)  # and not `most`: so much would be set aside first
 
 
 def is_folder(path: Path) -> bool:

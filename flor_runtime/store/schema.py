@@ -30,7 +30,7 @@ CREATE TABLE runs (               -- ended runs; those that have not when `logs`
     argv TEXT,                    -- the script's arguments, as a JSON list
     started REAL,                 -- Unix time
     seconds REAL,                 -- how long it took
-    status TEXT,                  -- finished, failed, interrupted; alive or killed when it was looked at
+    status TEXT,                  -- finished, failed, interrupted; alive, killed, elsewhere when it was looked at
     exit INTEGER,
     error TEXT,
     vid TEXT,                     -- commit that holds its code

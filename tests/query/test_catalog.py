@@ -301,3 +301,24 @@ def test_the_document_has_its_tables_and_columns(home: Home) -> None:
             assert re.findall(r"`(\w+)`", rows[table]) == columns
         statement = next(line.strip() for line in text.splitlines() if line.strip().startswith("SELECT"))
         assert db.execute(statement).fetchall() == [("first", 0.2)]
+
+
+def test_of_many_runs_the_newest_are_read(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        make_run(home, lambda log, number=number: log.append(0, "x", number))
+    everything(home)
+    read: list[str] = []
+    real = catalog.part_of
+    monkeypatch.setattr(catalog, "part_of", lambda folder, *rest: (read.append(folder.id), real(folder, *rest))[1])
+
+    def asked(*names: str, most: int = 2) -> list[str]:
+        fresh = Home(home.root)
+        return [folder.id for folder in catalog.newest(catalog.chosen("all", fresh), names, most, fresh)]
+
+    runs = [run.id for run in home.all_runs()]
+    assert asked() == runs[-2:]
+    assert asked("loss", most=1) == [runs[4]]
+    assert asked("odd\ud800/x", "norm", "nothing") == [runs[1]]  # a part of a dictionary; what a replay recovered
+    assert asked("depth") == [runs[1]]  # a parameter
+    assert asked("nothing") == []
+    assert read == []
