@@ -12,7 +12,8 @@ import pytest
 
 from docs import draw, tables
 from flor_runtime import knobs
-from tests.documents.blocks import PAGES, ROOT
+from flor_transform import instrument
+from tests.documents.blocks import PAGES, ROOT, read
 from tests.documents.project import Project
 
 _MENDED_BY = "run `make docs`, and commit what it changes"
@@ -93,3 +94,11 @@ def test_the_store_holds_what_its_page_says(project: Project) -> None:
         for replay in run.glob("replays/*/replay.json"):
             for member in json.loads(replay.read_text()):
                 assert f"`{member}`" in page
+
+
+def test_how_it_works_shows_what_is_written() -> None:
+    (block,) = (block for block in read(ROOT / "docs" / "how-it-works.md") if block.language == "diff")
+    before, after = (
+        "".join(f"{line[1:]}\n" for line in block.text.split("\n") if line[:1] in ("", " ", sign)) for sign in "-+"
+    )
+    assert instrument(before.encode()).code.decode() == after
