@@ -164,6 +164,12 @@ class Recorder:
     def passed(self) -> None:
         """Nothing: only a replay asks for it."""
 
+    def managed(self, frame: FrameType) -> None:
+        if self._began is None:
+            self._on_first_turn(frame)
+            self._began = time.perf_counter()
+            self._writer.crowded = _fills_all_cores()
+
     def _save(self, key: Key, graph: Graph, clocks: _Clocks) -> bool:
         if not self._told and any(library.PERSISTENT in problem for problem in graph.problems):
             self._told = True

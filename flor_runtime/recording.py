@@ -274,6 +274,7 @@ class Recording:
             when_imported(module, partial(self._seeded, module, read))
         self._captured = Captured(self.session, self.folder.captured)
         self.session.keep_parameter = self._captured.parameters
+        self.session.keep_metric = self._captured.metrics
         self._parameters = Parameters(self.project) if self._manifest["capture"] else None
         if self._manifest["capture"]:
             trackers.listen(self._captured)

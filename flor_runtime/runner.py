@@ -346,7 +346,8 @@ def _say(program: Program, typed: str, notes: tuple[str, ...]) -> None:
         warn(note)
     if len(notes) > _NOTES:
         warn(f"{len(notes) - _NOTES} more of that: `flor runs RUN` has them all")
-    if program.results and not program.has_main_loop:
+    told = any(b"flor_runtime.integrations" in source for source in program.sources.values())  # by a callback
+    if program.results and not program.has_main_loop and not told:
         folder = os.path.dirname(typed)  # noqa: PTH120
         found = [diagnostic for result in program.results.values() for diagnostic in result.diagnostics]
         lines = [str(replace(one, path=os.path.join(folder, one.path))) for one in found]  # noqa: PTH118

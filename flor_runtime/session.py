@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import CodeType, FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -126,6 +127,9 @@ class Keeper(Protocol):
     def passed(self) -> None:
         """Behind a statement that a replay looks out for."""
 
+    def managed(self, frame: FrameType) -> None:
+        """A loop that a framework owns begins: it has no boundaries that a state could be taken at."""
+
 
 class Idle:
     """The keeper of a session that has gone off."""
@@ -138,6 +142,8 @@ class Idle:
     def leave(self, block: Block, loop: MainLoop, frame: FrameType, values: tuple[str, ...]) -> None: ...
 
     def passed(self) -> None: ...
+
+    def managed(self, frame: FrameType) -> None: ...
 
 
 class Session:
@@ -161,6 +167,8 @@ class Session:
         self._named_before = 0  # how many main loops had begun by then
         self.count_turn: Callable[[int, int], None] | None = None  # told of each entry's turns as they begin
         self.keep_parameter: Callable[[Iterable[tuple[object, object]]], None] | None = None  # else: the log does
+        self.keep_metric: Callable[[Iterable[tuple[object, object]]], None] | None = None  # what no replay compares
+        self._fits = 0  # loops of frameworks that have begun
         self._given: dict[str, tuple[type, Any]] = {}
         self.main: MainLoop | None = None
         self.entries: list[int] = []  # turns begun, of each entry into a main loop
@@ -304,6 +312,18 @@ class Session:
         if self.main is loop:
             self.main = None
             self._blocks.clear()
+
+    # -- loops of frameworks -------------------------------------------------------------------------------------
+
+    def begin_fit(self, frame: FrameType) -> str:
+        """A framework begins to train; gives the name of the level of its epochs. It is no main loop."""
+        self._fits += 1
+        self.guard(self.keeper.managed, frame)
+        return "epoch@fit" if self._fits == 1 else f"epoch@fit{self._fits}"
+
+    def settle(self) -> None:
+        """Fill in what has stayed on a device, where it is time."""
+        self.guard(partial(self._log.settle, only_if_due=True))
 
     # -- while loops ---------------------------------------------------------------------------------------------
 

@@ -259,7 +259,8 @@ def _analyse(files: dict[str, _File], scripts: list[str], settings: Settings) ->
             _main_notes(files, main, effects)
     for path in scripts:
         file = files[path]
-        if not mains and not file.instrumented and not file.module.pragmas.skip_file:
+        told = any(idioms.CALLBACKS.match(source) for source, *_ in file.module.imports.values())  # by a callback
+        if not mains and not file.instrumented and not file.module.pragmas.skip_file and not told:
             file.notes.extend(_managed(file.module) or [_note("no-main-loop", file.module, None)])
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from flor_runtime.export.gather import RECORDED, Exported
 from flor_runtime.export.target import Target, file_name
+from flor_runtime.imported.crc import masked
 from flor_runtime.store.pictures import Picture
 
 _STATUS = {"finished": 1, "alive": 3}  # of plugin_hparams: SUCCESS, RUNNING; else FAILURE
@@ -161,11 +162,3 @@ def framed(message: Any) -> bytes:
     data: bytes = message.SerializeToString()
     length = struct.pack("<Q", len(data))
     return b"".join((length, struct.pack("<I", masked(length)), data, struct.pack("<I", masked(data))))
-
-
-def masked(data: bytes) -> int:
-    """The checksum that event files have of their parts."""
-    from tensorboardX.crc32c import crc32c
-
-    crc = int(crc32c(data))
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

@@ -303,8 +303,15 @@ def _logs(folder: RunFolder, manifest: Mapping[str, Any]) -> Iterator[Log]:
     # replays() gives the oldest first, and a sort is stable.
     for source, part, wanted in sorted(replays, key=lambda item: item[0].mark == RECOVERED):
         yield source, read(part), wanted
-    commit = commit_of(manifest)
-    yield Source(RECORDED, f"run from commit {str(commit.get('id'))[:10]}" if commit else None), read(folder.log), None
+    yield Source(RECORDED, _origin(manifest)), read(folder.log), None
+
+
+def _origin(manifest: Mapping[str, Any]) -> str | None:
+    """What is to be said of a run's own records, if it was not simply run."""
+    commit, imported = commit_of(manifest), manifest.get("imported")
+    if isinstance(imported, dict):
+        return f"imported from {imported.get('tool')}"
+    return f"run from commit {str(commit.get('id'))[:10]}" if commit else None
 
 
 def _said(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -384,6 +391,9 @@ def _entries(records: Records, depth: NDArray[np.int64]) -> NDArray[np.int64] | 
 
 
 def _entry_number(text: str) -> int:
+    if text.startswith("fit"):  # of a framework's loop, counted from 1
+        text = text.removeprefix("fit")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 1
     return int(text) + 1 if text.isascii() and text.isdigit() and len(text) < 10 else 1
 
 

@@ -60,6 +60,8 @@ def runs_of(script: Path, home: Home) -> list[RunFolder]:
     found = []
     for run in home.all_runs():
         manifest = run.manifest()
+        if manifest.get("imported"):
+            continue
         if manifest.get("project") and (Path(manifest["project"]) / manifest["script"]).resolve() == script:
             found.append(run)
     return found
@@ -113,6 +115,8 @@ def newest_script(folder: Path, home: Home) -> Path:
     for run in reversed(home.all_runs()):
         manifest = run.manifest()
         project = Path(manifest.get("project") or "/nowhere")
+        if manifest.get("imported"):
+            continue
         if folder == project or folder.is_relative_to(project):
             script = project / str(manifest["script"])
             if not manifest.get("commit"):

@@ -35,6 +35,8 @@ def turn_counts(run: RunFolder, reader: Reader) -> list[int]:
     for path, _, _ in keyed(read(run.log)):
         if path:
             number = path[0][0].partition("@")[2]
+            if number.startswith("fit"):
+                continue  # a framework's loop: no main loop
             entry = int(number) if number.isdecimal() and len(number) < 10 else 0
             counts[entry] = max(counts.get(entry, 0), path[0][1])
     if max(counts, default=0) > len(counts) + _MOST_GAPS or sum(counts.values()) >= _MOST_TURNS:

@@ -145,12 +145,18 @@ class Replayer:
 
     # -- turns ---------------------------------------------------------------------------------------------------
 
-    def turn(self, loop: MainLoop, frame: FrameType) -> None:
+    def managed(self, frame: FrameType) -> None:
+        self._look_round()
+
+    def _look_round(self) -> None:
         if self._facts is not None:
             others = surroundings.differences(self._facts)
             if others:
                 self.outcome.doubts.append("; ".join(others))
             self._facts = None
+
+    def turn(self, loop: MainLoop, frame: FrameType) -> None:
+        self._look_round()
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
         if loop.turn == 0:  # as the recorder did: what an iterator holds is another thing later
             self._sources[loop.entry] = sources(loop.iterator, self._is_project)[0]

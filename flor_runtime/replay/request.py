@@ -68,7 +68,11 @@ def runs_of(request: Request, home: Home) -> list[RunFolder]:
         raise ReplayError(f"{script}: no such file")
     runs = campaign.runs_of(script, home)
     if request.runs is not None:
-        wanted = {run.id for run in select([text.strip() for text in request.runs], home)}
+        chosen = select([text.strip() for text in request.runs], home)
+        for run in chosen:
+            if imported := run.manifest().get("imported"):
+                raise ReplayError(f"{run.id[:8]} was imported from {imported.get('tool')}: there is no code to replay")
+        wanted = {run.id for run in chosen}
         runs = [run for run in runs if run.id in wanted]
     if not runs:
         if request.runs is not None:

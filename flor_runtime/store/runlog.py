@@ -78,13 +78,17 @@ class RunLog:
     append: Append
     context: Context
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Begin a log in an empty or missing folder.
+
+        Args:
+            clock: when turns begin.
 
         Raises:
             StoreError: the folder can't be written, or holds a log already. The same from `append` and `context`.
         """
         self.folder = Path(folder)
+        self._clock = clock
         if (self.folder / "log.json").exists():
             raise StoreError(f"{self.folder}: holds a log already")
         write_json(self.folder / "log.json", {"format": FORMAT})
@@ -135,7 +139,7 @@ class RunLog:
 
     def _make_context(self) -> Context:
         table, take, ids = self._contexts, self._contexts.take, self._ids
-        pack, checked, name_id, now = CONTEXT.pack_into, CONTEXT_CHECKED.pack, self._name_id, time.time
+        pack, checked, name_id, now = CONTEXT.pack_into, CONTEXT_CHECKED.pack, self._name_id, self._clock
 
         def context(parent: int, loop: str, index: int) -> int:
             try:

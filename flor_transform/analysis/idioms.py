@@ -349,13 +349,13 @@ MANAGED: tuple[tuple[frozenset[str], frozenset[str], str, str], ...] = (
         frozenset({"pytorch_lightning", "lightning"}),
         frozenset({"fit"}),
         "Lightning's Trainer.{method}",
-        "a lightning.pytorch.Callback",
+        "Trainer(..., logger=FlorLogger(), callbacks=[FlorCallback()]), both from flor_runtime.integrations.lightning,",
     ),
     (
         frozenset({"transformers", "trl", "sentence_transformers", "setfit"}),
         frozenset({"train"}),
         "the Hugging Face Trainer.{method}",
-        "a transformers.TrainerCallback",
+        "Trainer(..., callbacks=[FlorCallback()]), from flor_runtime.integrations.transformers,",
     ),
     (
         frozenset({"ignite"}),
@@ -390,10 +390,12 @@ MANAGED: tuple[tuple[frozenset[str], frozenset[str], str, str], ...] = (
         frozenset({"keras", "tensorflow", "tf_keras"}),
         frozenset({"fit", "fit_generator"}),
         "Keras' model.{method}",
-        "a keras.callbacks.Callback",
+        "model.fit(..., callbacks=[FlorCallback()]), from flor_runtime.integrations.keras,",
     ),
     (frozenset({"sklearn"}), frozenset({"fit"}), "scikit-learn's {method}", "partial_fit in a loop of your own"),
 )
+#: modules whose callbacks tell flor of epochs and steps, so that nothing has to be said of such a loop
+CALLBACKS = re.compile(r"^flor_runtime\.integrations\.")
 #: what comes from these modules has a `fit` that prepares data, groups it or tries out models
 PREPARES_MODULE = re.compile(
     r"^sklearn\.(preprocessing|feature_extraction|feature_selection|decomposition|impute|compose|cluster|manifold|"

@@ -79,7 +79,7 @@ def test_reason(slug: str, source: str) -> None:
 def test_a_managed_loop_names_the_callback() -> None:
     [note] = instrument(b"from transformers import Trainer\ntrainer = Trainer()\ntrainer.train()\n").diagnostics
     assert note.line == 3
-    assert "transformers.TrainerCallback" in note.message
+    assert "callbacks=[FlorCallback()]), from flor_runtime.integrations.transformers" in note.message
 
 
 @pytest.mark.parametrize(
