@@ -321,7 +321,7 @@ class Session:
         self.guard(self.keeper.managed, frame)
         return "epoch@fit" if self._fits == 1 else f"epoch@fit{self._fits}"
 
-    def settle(self) -> None:
+    def settle_if_due(self) -> None:
         """Fill in what has stayed on a device, where it is time."""
         self.guard(partial(self._log.settle, only_if_due=True))
 

@@ -45,7 +45,7 @@ class Fit:
         """An epoch begins, counted from 1."""
         if self._session is not None and self.on:
             self.end_epoch()
-            self._session.settle()
+            self._session.settle_if_due()
             self._epoch = self._session.open_level(self._name)
             self._epoch.advance(number)
 

@@ -38,7 +38,8 @@ _RUN_KINDS: dict[str, tuple[type, ...]] = {
     "started": _NUMBER, "pid": (int,), "argv": (list,), "env": (dict,), "plans": (dict,), "settings": (dict,),
     "notes": (list,), "name": (str,), "projid": (str,), "project": (str,), "script": (str,), "typed": (str,),
     "cwd": (str,), "vid": (str,), "repo": (str,), "executable": (str,), "hash_seed": (str,), "python": (str,),
-    "signature": (str,), "commit": (dict,), "place": (str,), "host": (str,), "process_place": (str,), "imported": (dict,),
+    "signature": (str,), "commit": (dict,), "place": (str,), "host": (str,), "process_place": (str,),
+    "imported": (dict,),
 }  # fmt: skip
 _END_KINDS: dict[str, tuple[type, ...]] = {"status": (str,), "ended": _NUMBER, "exit": (int,), "error": (str,)}
 _REPLAY_KINDS: dict[str, tuple[type, ...]] = {

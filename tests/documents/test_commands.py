@@ -14,9 +14,10 @@ import pytest
 from tests.documents.blocks import PAGES, ROOT, Block, read
 from tests.documents.output import difference
 from tests.documents.project import ENGINE, NOTEBOOK, VALUES, Project
+from tests.imported.test_mlflow import files_store
 
 #: Pages with tests of their own.
-_ELSEWHERE = {"docs/tutorial.md", "docs/diagnostics.md"}
+_ELSEWHERE = {"docs/tutorial.md", "docs/diagnostics.md", "docs/frameworks.md"}
 #: Pages whose commands take some seconds; those of all others are slow proofs.
 _QUICK = {"README.md", "flor-transform.md", "logging.md", "notebooks.md"}
 #: Commands that go on until they are stopped.
@@ -57,8 +58,18 @@ def _notebook(project: Project) -> None:
     project.write("train.ipynb", json.dumps(NOTEBOOK))
 
 
+def _other_tools(project: Project) -> None:
+    from tensorboardX import SummaryWriter
+
+    files_store(project.folder)
+    with SummaryWriter(str(project.folder / "logs" / "base")) as writer:
+        for step in range(3):
+            writer.add_scalar("train/loss", 1 / (step + 1), step)
+
+
 #: What a page's commands find beside the project.
 PREPARED: dict[str, Callable[[Project], None]] = {
+    "exports.md": _other_tools,
     "logging.md": _values,
     "notebooks.md": _notebook,
     "old-history.md": Project.forget,
