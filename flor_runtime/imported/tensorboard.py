@@ -49,6 +49,7 @@ def runs(path: Path) -> Iterator[ForeignRun]:
 
 def _run(root: Path, folder: Path, files: list[Path]) -> ForeignRun:
     name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
+    files = sorted(files, key=_begun)
     first = True
     run = ForeignRun(TOOL, "", name, root.resolve().name, str(folder))
     left_out: set[str] = set()
@@ -71,6 +72,12 @@ def _run(root: Path, folder: Path, files: list[Path]) -> ForeignRun:
         shown = ", ".join(sorted(left_out)[:5]) + (", …" if len(left_out) > 5 else "")
         run.notes.append(f"no numbers and no texts, left out: {shown}")
     return run
+
+
+def _begun(path: Path) -> tuple[float, str]:
+    """When a file was begun; names have whole seconds only."""
+    event = next(_events(path, []), None)
+    return (event.wall_time if event is not None and math.isfinite(event.wall_time) else math.inf), path.name
 
 
 def _take(run: ForeignRun, step: int, time: float, value: Any, plugins: dict[str, str], left_out: set[str]) -> None:
