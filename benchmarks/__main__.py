@@ -8,7 +8,7 @@ import sys
 
 import benchmarks
 
-_ASKED = {"backport_peers", "peers"}  # they need the network
+_ASKED = {"backport_peers", "forty", "peers"}  # they need the network
 _NOT_ONE = {"__main__", "backport", "corpus", "figures", "scripts"}
 
 
