@@ -46,7 +46,9 @@ torch.set_num_threads(1)
 torch.manual_seed({number})
 data = torch.randn(2048, 256)
 labels = torch.randint(0, 10, (2048,))
-model = torch.nn.Sequential(torch.nn.Linear(256, WIDTH), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(WIDTH, 10))
+model = torch.nn.Sequential(
+    torch.nn.Linear(256, WIDTH), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Linear(WIDTH, 10)
+)
 optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE{decay})
 {scheduler}
 
@@ -67,7 +69,7 @@ for epoch in EPOCHS:
     # asked
 print("trained", time.process_time() - began)
 """
-EVALUATE = '''
+EVALUATE = """
 def evaluate():
     model.eval()
     with torch.no_grad():
@@ -75,7 +77,7 @@ def evaluate():
     model.train()
     return found
 
-'''
+"""
 ASKED = "sum(p.detach().square().sum().item() for p in model.parameters())"
 _MENDED = """
 import builtins

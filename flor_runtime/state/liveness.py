@@ -69,7 +69,7 @@ def _cached(function: Callable[..., R]) -> Callable[..., R]:
     results: dict[tuple[Any, ...], tuple[CodeType, R]] = {}
 
     @wraps(function)
-    def call(code: CodeType, *rest: int) -> R:
+    def call(code: CodeType, *rest: Any) -> R:
         key = (id(code), *rest)
         known = results.get(key)
         if known is None:
@@ -143,6 +143,7 @@ class Stretch(NamedTuple):
     exit: int
 
 
+@_cached
 def names_in(code: CodeType, stretch: Stretch) -> Names:
     """Names used in a stretch of code, and by functions that are made there."""
     instructions = _instructions(code)
