@@ -112,6 +112,11 @@ def transform_command(**given: Any) -> None:
     reads a script from standard input and writes to standard output.
 
     Exit status: 0 done, 1 --check found something to change, 2 something could not be done.
+
+    \b
+      flor-transform --diff train.py
+      flor-transform src/ --check --output-format github
+      flor-transform --strip train.py
     """
     options = Options(**given)
     if not options.paths:

@@ -23,7 +23,7 @@ COMMANDS = {
     "diff": ("flor_runtime.cli.diff", "What differs between runs: arguments, code, metrics."),
     "log": ("flor_runtime.cli.log", "Print what a run logs, as it comes."),
     "completion": ("flor_runtime.cli.completion", "Set up completion for bash, zsh or fish."),
-    "import": ("flor_runtime.cli.adopt", "Copy runs of colleagues, of MLflow or TensorBoard into one's own store."),
+    "import": ("flor_runtime.cli.adopt", "Copy runs of colleagues, MLflow or TensorBoard into your store."),
     "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),
     "doctor": ("flor_runtime.cli.doctor", "Check the store: is all of it as it was written?"),
     "gc": ("flor_runtime.cli.gc", "Make room: drop checkpoints of ended runs."),

@@ -25,6 +25,10 @@ def command(source: tuple[str, ...], chosen: str | None, level: str | None) -> N
 
     mlflow PATH, tensorboard PATH: those in a folder of MLflow's (mlruns) or its database, or below a log folder of
     TensorBoard's. They stand in the same tables, in the project of the current folder, and can't be replayed.
+
+    \b
+      flor import origin/flor.shadow.main --runs base
+      flor import tensorboard logs
     """
     from flor_runtime.errors import FlorError
 

@@ -19,6 +19,8 @@ from click.shell_completion import CompletionItem, get_completion_class
 
 _MOST = 200  # runs whose own files are read, newest first
 _SAFE = re.compile(r"[\w@%+=:,./][\w@%+=:,./-]*")  # what a shell takes as it is, and no program for an option
+_LOGGED = re.compile(rb"\blog\(\s*[\"']([^\"'\\]{1,200})[\"']")
+_LARGEST = 4 << 20  # bytes of a script
 _SHELLS = ("bash", "zsh", "fish")
 _PROGRAMS = ("flor", "flor-transform", "flor-backport")
 
@@ -128,3 +130,19 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+def complete_script_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names that scripts here log: what a replay may be asked for. What was recorded comes behind."""
+    given = set(ctx.params.get(param.name or "") or ())
+    found: dict[str, None] = {}
+    script = ctx.params.get("script")
+    try:
+        for path in [Path(str(script))] if script else sorted(Path.cwd().glob("*.py"))[:_MOST]:
+            if path.is_file() and path.stat().st_size < _LARGEST:
+                found |= dict.fromkeys(match.decode("utf-8", "replace") for match in _LOGGED.findall(path.read_bytes()))
+    except OSError:
+        pass
+    names = [*found, *(name for name in _found(_names)[0] if name not in found)]
+    meant = [name for name in names if name.startswith(incomplete) and name not in given and _SAFE.fullmatch(name)]
+    return [CompletionItem(name) for name in meant]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flor_runtime.cli.completion import complete_names, complete_runs
 from flor_runtime.cli.text import say
 
 if TYPE_CHECKING:
@@ -35,14 +36,19 @@ _OPEN = {
 
 @click.command()
 @click.argument("form", metavar="FORMAT", type=click.Choice(list(NEEDS)))
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete_names)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     help="A folder, new or of an earlier export (default: flor-export-FORMAT); for mlflow also a database of yours.",
 )
-@click.option("--runs", "chosen", help="Only these runs: names or ids, separated by commas; `all`: of all projects.")
+@click.option(
+    "--runs",
+    "chosen",
+    shell_complete=complete_runs,
+    help="Only these runs: names or ids, separated by commas; `last:5`; `all`: of all projects.",
+)
 @click.option("--where", "text", help="Only values at places of which this is true: 'lr > 0.01 and epoch >= 5'.")
 @click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
 def command(
@@ -52,6 +58,10 @@ def command(
 
     Values that a replay has recovered are marked as such. The same folder may be given again: runs that have changed
     are brought up to date there, nothing is doubled, and nothing that flor has not written is touched.
+
+    \b
+      flor export csv -o tables
+      flor export tensorboard loss acc --runs last:5
     """
     from flor_runtime.errors import FlorError, StoreError
     from flor_runtime.export.gather import gather

@@ -7,6 +7,7 @@ import time
 
 import click
 
+from flor_runtime.cli.completion import complete_runs
 from flor_runtime.cli.text import Column, plain, print_table, say, size
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
@@ -20,7 +21,7 @@ def _bytes(text: str) -> int:
 
 
 @click.command()
-@click.argument("runs", nargs=-1, metavar="[RUN ...]")
+@click.argument("runs", nargs=-1, metavar="[RUN ...]", shell_complete=complete_runs)
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="All runs that ended so long ago.")
 @click.option("--budget", type=_bytes, metavar="SIZE", help="Until all checkpoints together take so much: 500MB, 20GB.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
@@ -34,6 +35,11 @@ def command(
 
     What was logged and the code stay; a replay computes what it can't restore. A run that is alive, pinned or being
     replayed is left alone.
+
+    \b
+      flor gc --dry-run
+      flor gc --older-than 30
+      flor gc baseline --pin
     """
     from flor_runtime.store import cleaning
     from flor_runtime.store.layout import Home

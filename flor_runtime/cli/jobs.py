@@ -25,11 +25,19 @@ _STATES = ("waiting", "running", "finished", "failed", "cancelled")
 @click.option("--retry", "again", type=int, multiple=True, metavar="ID", help="Do a failed or cancelled job again.")
 @click.option("--log", "logged", type=int, metavar="ID", help="What a job printed, the last time that it was tried.")
 @click.option("--clear", is_flag=True, help="Forget the jobs that have ended; what they recorded stays.")
-@click.option("--output", "output", type=click.Choice(["table", "json"]), default="table", help="Default: table.")
-def command(cancelled: tuple[int, ...], again: tuple[int, ...], logged: int | None, clear: bool, output: str) -> None:
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", help="[default: table]")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def command(
+    cancelled: tuple[int, ...], again: tuple[int, ...], logged: int | None, clear: bool, form: str, as_json: bool
+) -> None:
     """List the jobs of the queue, and how far they are.
 
     `flor.batch` and `flor replay --queue` put them in, `flor serve` does them.
+
+    \b
+      flor jobs
+      flor jobs --log 7
+      flor jobs --retry 7
     """
     from flor_runtime.jobs.queue import Queue
     from flor_runtime.store.layout import Home
@@ -47,7 +55,7 @@ def command(cancelled: tuple[int, ...], again: tuple[int, ...], logged: int | No
         count = queue.clear()
         say(f"{count} job{'s' * (count != 1)} forgotten")
     elif not cancelled and not again:
-        _print_list(queue, as_json=output == "json")
+        _print_list(queue, as_json=as_json or form == "json")
 
 
 def _print_log(queue: Queue, job: int) -> None:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flor_runtime.cli.completion import complete_runs, complete_script_names
+from flor_runtime.cli.text import plain, say
+
 if TYPE_CHECKING:
     from flor_runtime.replay.campaign import RunResult
     from flor_runtime.replay.engines import Engine
@@ -17,9 +20,10 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("names", nargs=-1, required=True)
+@click.argument("names", nargs=-1, required=True, shell_complete=complete_script_names)
 @click.option("--script", type=click.Path(), help="Today's script (default: that of the newest run here).")
-@click.option("--runs", "chosen", help="Only these runs: ids or names, separated by commas.")
+@click.option("--runs", "chosen", shell_complete=complete_runs,
+              help="Only these runs: ids or names, separated by commas; `last:5`.")  # fmt: skip
 @click.option("--epochs", help="Only these turns of the main loop: 3,5-7 or 10- or last.")
 @click.option("--where", help="Only runs, and epochs of them, for which this is true: 'lr > 0.01 and epoch >= 5'.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
@@ -51,7 +55,12 @@ def command(
 ) -> None:
     """Recover NAMES, which today's script logs, for the recorded runs that did not log them.
 
-    Nothing of yours is written: each old version runs from an export of its own, in the store.
+    Nothing of yours is written: each old version runs from an export of its own, in the store. Exit code 1 says that
+    something was refused or failed, or that a recovered value is inexact; the rest has been recovered all the same.
+
+    \b
+      flor replay grad_norm --dry-run
+      flor replay grad_norm accuracy --epochs last --where "lr > 0.01" -j 4
     """
     from flor_runtime import knobs
     from flor_runtime.errors import FlorError
@@ -64,7 +73,7 @@ def command(
         with knobs.override("REPLAY_NETWORK", 1) if network else contextlib.nullcontext():
             code = _replay(request, engine, store or "", yes, queue, dry_run)
     except FlorError as error:
-        click.echo(f"flor: {error}", err=True)
+        say(str(error))
         code = 2
     except KeyboardInterrupt:  # before anything was begun, or when all was done
         click.echo("flor: stopped", err=True)
@@ -102,11 +111,11 @@ def _planned(
     for planned in plans:
         label = _label(planned.run.id, planned.manifest)
         first, *others_of_it, last = explain(planned)
-        click.echo(f"{label}  {first if dry_run else last}", err=True)
+        click.echo(plain(f"{label}  {first if dry_run else last}"), err=True)
         for line in (*others_of_it, last) if dry_run else not_needed(planned):
-            click.echo(f"    {line}", err=True)
+            click.echo(f"    {plain(line)}", err=True)
         for line in planned.warnings:
-            click.echo(f"{label}  {line}", err=True)
+            click.echo(plain(f"{label}  {line}"), err=True)
     if plans:
         total = estimate_all(plans, slots)
         click.echo(
@@ -136,7 +145,15 @@ def _planned(
     if any(result.stopped for result in results):
         click.echo("stopped; the same command goes on from here", err=True)
         return 130
-    return 1 if any(result.error or result.refused or result.lost for result in (*results, *others)) else 0
+    ended = [*results, *others]
+    return int(any(one.error or one.refused or one.lost or _doubtful(one) for one in ended))
+
+
+def _doubtful(result: RunResult) -> bool:
+    """Whether a recovered value is not what the run would have logged, as far as is known."""
+    from flor_runtime.replay.verify import INEXACT
+
+    return result.label == INEXACT or bool(result.outside)
 
 
 def _label(run: str, manifest: dict[str, object]) -> str:
@@ -149,4 +166,4 @@ def _say(result: RunResult) -> None:
     from flor_runtime.replay.told import lines_of
 
     for line in lines_of(result):
-        click.echo(line, err=True)
+        click.echo(plain(line), err=True)

@@ -37,7 +37,12 @@ def command(
 ) -> None:
     """Run SCRIPT as `python SCRIPT ARGS` would, and record it.
 
-    The script is instrumented in memory; not one byte of it is changed. Exit code and output are its own.
+    The script is instrumented in memory; not one byte of it is changed. Exit code and output are its own. Options of
+    flor come before the script, what follows it is the script's.
+
+    \b
+      flor run train.py --epochs 20
+      flor run --name baseline train.py
     """
     from flor_runtime import runner
 

@@ -21,6 +21,10 @@ def command(gpu: str | None, drain: bool, trust: bool) -> None:
     GPU is what its jobs see (CUDA_VISIBLE_DEVICES): a number, several with commas between, or an id; without it they
     see what this command sees. Several servers may run at once. Ctrl-C stops after the job in hand, a second one (or
     SIGTERM) gives the job back.
+
+    \b
+      flor serve
+      flor serve 0 --drain
     """
     from flor_runtime.errors import FlorError
     from flor_runtime.jobs.serve import Server

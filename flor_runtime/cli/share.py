@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flor_runtime.cli.completion import complete_runs
 from flor_runtime.cli.text import Column, plain, print_table, say, size
 
 if TYPE_CHECKING:
@@ -19,7 +20,12 @@ _LARGEST = 50
 
 @click.command()
 @click.argument("remote", required=False)
-@click.option("--runs", "chosen", help="Only these runs: names or ids, separated by commas; `all`: of all branches.")
+@click.option(
+    "--runs",
+    "chosen",
+    shell_complete=complete_runs,
+    help="Only these runs: names or ids, separated by commas; `all`: of all branches.",
+)
 @click.option("--branch", help="Share them for this branch, not for the current one.")
 @click.option("--no-code", is_flag=True, help="Leave the code of the runs out.")
 @click.option(
@@ -45,6 +51,10 @@ def command(
 
     What goes is what was logged, recovered and captured, secrets masked, and the code; no checkpoints. Nothing that is
     there already is changed. After a `git fetch`, `flor show --branch REMOTE/flor.shadow.<branch>` has the table.
+
+    \b
+      flor share --dry-run
+      flor share origin --runs baseline,wide
     """
     from flor_runtime.coderules import Rules
     from flor_runtime.repository import locate

@@ -24,6 +24,10 @@ def command(statement: str | None, form: str, branch: str | None, seconds: float
     """Print the rows of a SELECT over the views `runs`, `logs` and `pivot` of the whole store; it can change nothing.
 
     Without a STATEMENT: the views and their columns. `datasette "$(flor sql --path)"` opens them in a browser.
+
+    \b
+      flor sql "SELECT runid, max(acc) FROM pivot GROUP BY runid"
+      flor sql "SELECT * FROM runs" --format csv
     """
     from flor_runtime.errors import FlorError
     from flor_runtime.query import sql

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from flor_transform.backport import byhand, kept, patches, report, written
+from flor_transform.backport.complete import complete_names, complete_runs
 from flor_transform.backport.history import HistoryError
 from flor_transform.backport.order import order
 from flor_transform.backport.project import ProjectResult
@@ -65,10 +66,11 @@ _ARGV = "flor.argv"
 
 @click.command("flor-backport", cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("scripts", nargs=-1, metavar="[SCRIPT]", type=click.Path(path_type=Path))
-@click.option("--vars", "names", required=True, metavar="A,B", help="Names that the newest script logs.")
+@click.option("--vars", "names", required=True, metavar="A,B", shell_complete=complete_names,
+              help="Names that the newest script logs.")  # fmt: skip
 @click.option("--revs", metavar="RANGE", help="Versions of git's history (HEAD, v1..main), not those of recorded runs.")
 @click.option("--from", "origin", metavar="REV", help="Take the statements from SCRIPT as it is in this revision.")
-@click.option("--runs", metavar="A,B", help="Only these runs: ids or names.")
+@click.option("--runs", metavar="A,B", shell_complete=complete_runs, help="Only these runs: ids or names.")
 @click.option("--at", multiple=True, metavar="REV:LINE", help="Place it by hand: before this line of this version.")
 @click.option("--on-ambiguous", type=click.Choice(["skip", "fail", "ask"]), default="skip", show_default=True,
               help="What to do about a statement whose place is not certain.")  # fmt: skip
@@ -91,6 +93,11 @@ def backport_command(context: click.Context, /, names: str, scripts: tuple[Path,
     versions are those that recorded runs have kept, or, with --revs, those of its git history. No file of yours is
     written: the results are printed, kept in git on references under refs/flor/backport, written with --out, replayed.
     With --revs and --replay, ARGS are the arguments that the versions are run with.
+
+    \b
+      flor-backport --vars grad_norm --diff
+      flor-backport --vars grad_norm,acc --replay
+      flor-backport --vars acc train.py --revs v1..main
     """
     wanted = tuple(dict.fromkeys(n.strip() for n in names.split(",") if n.strip()))
     try:

@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import subprocess
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -261,8 +262,24 @@ def _log(repo: str, revs: str, options: Sequence[str], paths: Collection[str]) -
     ]
     try:
         return _git(command)
-    except (OSError, subprocess.SubprocessError):
-        raise HistoryError(f"--revs {revs}: git does not know these revisions") from None
+    except subprocess.CalledProcessError as error:
+        raise HistoryError(f"--revs {revs}: {_reason(error.stderr)}") from None
+    except (OSError, subprocess.SubprocessError) as error:
+        raise HistoryError(f"--revs {revs}: git can't be asked: {error}") from None
+
+
+#: What git says of a range that it can't find, whatever follows.
+_UNKNOWN = ("bad revision", "unknown revision", "invalid object name", "invalid revision range", "ambiguous argument")
+
+
+def _reason(said: bytes) -> str:
+    """Why git failed: that it has no such revisions, else its own words."""
+    lines = [line for line in said.decode("utf-8", "replace").splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:"))] or lines
+    if not telling or any(text in line for line in telling for text in _UNKNOWN):
+        return "git does not know these revisions"
+    words = "".join(char for char in telling[-1] if char.isprintable())
+    return f"git: {words.removeprefix('fatal: ').removeprefix('error: ')}"
 
 
 def _heads(listing: bytes) -> Iterator[tuple[str, float, str]]:
@@ -360,15 +377,17 @@ class Objects:
         self.object_id = b""
 
     def __enter__(self) -> Objects:
+        self._said = tempfile.TemporaryFile()
         try:
             self._process = subprocess.Popen(
                 ["git", f"--git-dir={self.repo}", "cat-file", "--batch"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
+                stderr=self._said,
                 env=environment(),
             )
         except OSError as error:
+            self._said.close()
             raise HistoryError(f"git can't be run: {error}") from None
         return self
 
@@ -377,6 +396,7 @@ class Objects:
             with contextlib.suppress(OSError):
                 stream.close()  # type: ignore[union-attr]
         self._process.wait()
+        self._said.close()
 
     def blob(self, name: str) -> bytes | None:
         """The bytes of a file by its id or ``<commit>:<path>``; None where there is none."""
@@ -431,6 +451,15 @@ class Objects:
             at = end + 1 + size
         return out
 
+    def _failure(self) -> str:
+        """Why git has ended."""
+        self._process.wait()
+        self._said.seek(0)
+        said = self._said.read()
+        if b"not a git repository" in said or not said.strip():
+            return f"{self.repo}: no git repository"
+        return f"{self.repo}: {_reason(said)}"
+
     def _read(self, name: str) -> tuple[bytes, bytes]:
         """Kind and bytes of an object; both empty if there is none, the bytes if it is larger than any script."""
         if "\n" in name:
@@ -443,7 +472,7 @@ class Objects:
             head = pipe_out.readline()
             words = head.split()
             if not head:
-                raise HistoryError(f"{self.repo}: no git repository")
+                raise HistoryError(self._failure())
             if len(words) != 3 or words[1] not in (b"blob", b"commit", b"tree", b"tag"):
                 return b"", b""
             self.object_id = words[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -332,3 +333,24 @@ def test_interrupted(repo: History, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "revisions", interrupted)
     result = call("train.py", "--vars", "loss", "--revs", "HEAD")
     assert (result.exit_code, result.stdout, result.stderr) == (130, "", "interrupted.\n")
+
+
+def test_what_git_says_where_it_fails_for_another_reason(tmp_path, monkeypatch):
+    """A partial clone whose remote is gone: the commits are known, the files are not there."""
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        "git init -q src",
+        "git -C src config uploadpack.allowFilter true",
+        "touch src/train.py",
+        "git -C src add -A",
+        "git -C src -c user.name=a -c user.email=a commit -q -m first",
+        f"git clone -q --no-checkout --filter=blob:none file://{tmp_path}/src part",
+    ):
+        subprocess.run(command.split(), check=True, capture_output=True)
+    (tmp_path / "src").rename(tmp_path / "gone")
+    with pytest.raises(history.HistoryError) as caught:
+        history.revisions(str(tmp_path / "part" / ".git"), "train.py", "HEAD")
+    assert "no git repository" not in str(caught.value)
+    assert "does not know" not in str(caught.value)
+    with pytest.raises(history.HistoryError, match="git does not know these revisions"):
+        history.revisions(str(tmp_path / "part" / ".git"), "train.py", "nobody")

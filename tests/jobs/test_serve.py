@@ -119,7 +119,7 @@ def test_a_job_is_cancelled_and_done_again(place: Place) -> None:
     wait_until(lambda: place.states() == ["cancelled"])
     subprocess.run([FLOR, "jobs", "--retry", str(job)], env=place.env, check=True, capture_output=True)
     wait_until(lambda: place.did() == ["begun", "begun"])
-    as_json = subprocess.run([FLOR, "jobs", "--output", "json"], env=place.env, capture_output=True, text=True)
+    as_json = subprocess.run([FLOR, "jobs", "--json"], env=place.env, capture_output=True, text=True)
     shown = json.loads(as_json.stdout)
     assert ("running", 2) == (shown["jobs"][0]["state"], shown["jobs"][0]["attempt"])
     assert [server.pid] == [each["pid"] for each in shown["servers"]]

@@ -60,8 +60,8 @@ def replay(user: Project) -> tuple[str, list[str]]:
     """(label, notes) of a replay."""
     user.add_probes()
     done = user.run("flor", "replay", "norm", "--yes", "--script", user.script)
-    assert done.code == 0, done.err
     manifest = user.runs()[0].replays()[-1].manifest
+    assert done.code == (manifest["label"] == "inexact"), done.err
     return manifest["label"], manifest["notes"]
 
 

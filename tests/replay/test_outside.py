@@ -51,7 +51,7 @@ def test_todays_values_are_labelled(tmp_path: Path) -> None:
     (user.folder / user.script).write_text(SCRIPT.replace("for epoch", BEFORE).replace("    print(", IN_TURN))
     names = ["n", "pid", "first", "total", "t"]
     done = user.run("flor", "replay", *names, "--yes", "--script", user.script)
-    assert done.code == 0, done.err
+    assert done.code == 1, done.err
     said = done.out + done.err
     assert ": exact but for n, pid, t," in said and all(note in said for note in NOTES), said
 
@@ -63,6 +63,6 @@ def test_todays_values_are_labelled(tmp_path: Path) -> None:
     rows = json.loads(user.run("flor", "show", *names, "--format", "json").out)
     assert [row["_recovered"] for row in rows] == [labels] * 3
 
-    assert user.run("flor", "replay", "pid", "t", "--again", "--yes", "--script", user.script).code == 0
+    assert user.run("flor", "replay", "pid", "t", "--again", "--yes", "--script", user.script).code == 1
     (newer,) = (each for each in run.replays() if each.path != replay.path)
     assert newer.manifest["label"] == "inexact"
