@@ -240,24 +240,22 @@ class _Filling:
             self._put()
 
     def add(
-        self,
-        folder: RunFolder,
-        manifest: dict[str, Any],
-        logs: list[Log],
-        found: dict[str, Any],
-        part: Facts | None = None,
-    ) -> None:
-        """Put a run into the index, and its records if they are given."""
+        self, folder: RunFolder, manifest: dict[str, Any], logs: list[Log], part: Facts | None = None
+    ) -> dict[str, Any]:
+        """Put a run into the index, and its records if they are given; returns what is known of it."""
+        named = list(names_of(logs))
+        found = overview(folder, manifest, logs, named)
         ended = found["status"] in ("finished", "failed", "interrupted")
         mark = folder.stamp if ended and len(found["names"]) <= _MOST_NAMES else None
         if self._index is None or (mark is None and not self._whole):
-            return
+            return found
         moment = datetime.fromtimestamp(moment_of(manifest)).isoformat(" ", "microseconds")
         facts = {**found, "runid": str(manifest.get("name") or folder.id[:8]), "tstamp": moment}
         packed = pack(part) if part is not None else None
-        self._rows.append(Row(mark or "", facts, found["parameters"], list(names_of(logs)), found, packed))
+        self._rows.append(Row(mark or "", facts, found["parameters"], named, found, packed))
         if len(self._rows) >= _AT_ONCE:
             self._put()
+        return found
 
     def _put(self) -> None:
         rows, self._rows = self._rows, []
@@ -284,10 +282,7 @@ def _opened(home: Home | None) -> Iterator[Index | None]:
 
 def _read(folder: RunFolder, fill: _Filling, manifest: dict[str, Any]) -> dict[str, Any]:
     """What is known of a run."""
-    logs = logs_of(folder, manifest)
-    found = overview(folder, manifest, logs)
-    fill.add(folder, manifest, logs, found)
-    return found
+    return fill.add(folder, manifest, logs_of(folder, manifest))
 
 
 def _part(folder: RunFolder, names: Collection[str] | None, index: Index | None, fill: _Filling) -> Facts:
@@ -301,7 +296,7 @@ def _part(folder: RunFolder, names: Collection[str] | None, index: Index | None,
     logs = logs_of(folder, manifest)
     if index is not None and folder.stamp is not None and _is_small(logs):
         part = part_of(folder, manifest, logs, None)
-        fill.add(folder, manifest, logs, overview(folder, manifest, logs), part)
+        fill.add(folder, manifest, logs, part)
         return part
     return part_of(folder, manifest, logs, names)
 

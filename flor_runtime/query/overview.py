@@ -19,8 +19,15 @@ _SHORT = 200  # characters of a text
 _CERTAIN = ("exact", "verified", "inexact")
 
 
-def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -> dict[str, Any]:
-    """What is known of a run; `said` is what could not be read of it."""
+def overview(
+    folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log], named: Sequence[tuple[Any, ...]] | None = None
+) -> dict[str, Any]:
+    """What is known of a run; `said` is what could not be read of it.
+
+    Args:
+        named: what `names_of` says of the logs, where that is known.
+    """
+    named = list(names_of(logs)) if named is None else named
     end = folder.end()
     status = folder.status(manifest, end)
     started = float(manifest["started"])
@@ -53,7 +60,7 @@ def overview(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log]) -
         "records": counts.total(),
         "names": dict(counts),
         "recovered": _recovered(logs),
-        "last": {name: last for name, _, _, last, *_ in names_of(logs) if last is not None},
+        "last": {name: last for name, _, _, last, *_ in named if last is not None},
         "unskippable": places(folder, manifest),
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
         "said": list(folder.notes),
