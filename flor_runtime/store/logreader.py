@@ -256,23 +256,24 @@ def _take_contexts(records: Records, turns: _Table, known: Any) -> Any:
 
 
 def _take_records(records: Records, table: _Table, valid: Any, known: Any) -> None:
+    """Put the records into their columns. The table is taken apart on the way: both together would be too much."""
     import numpy as np
 
-    parts, bad = [], 0
-    for rows, seq in table:
-        columns = [rows[column].copy() for column in ("ctx", "name", "kind", "raw")]
-        ctx, name, kind, _ = columns
+    total = sum(len(rows) for rows, _ in table)
+    dtypes = (np.uint32, np.uint32, np.uint8, np.uint64, np.int64)
+    columns: list[Any] = [np.empty(total, dtype) for dtype in dtypes]
+    end = 0
+    for _ in range(len(table)):
+        rows, seq = table.pop(0)
+        parts = [*(rows[column] for column in ("ctx", "name", "kind", "raw")), seq]
+        ctx, name, kind, *_ = parts
         good = (kind >= FLOAT) & (kind <= VALUE) & _at(known, name) & _at(valid, ctx)
-        if good.all():
-            parts.append([*columns, seq])
-        else:
-            bad += int((~good).sum())
-            parts.append([column[good] for column in (*columns, seq)])
-    if parts:
-        joined = (np.concatenate(column) for column in zip(*parts, strict=True))
-        records.ctx, records.name, records.kind, records.raw, records.seq = joined
-    if bad:
-        records.notes.append(f"{records.folder}: {bad} records don't fit together: left out")
+        start, end = end, end + int(good.sum())
+        for column, part in zip(columns, parts, strict=True):
+            column[start:end] = part if end - start == len(part) else part[good]
+    records.ctx, records.name, records.kind, records.raw, records.seq = (column[:end] for column in columns)
+    if end < total:
+        records.notes.append(f"{records.folder}: {total - end} records don't fit together: left out")
 
 
 def _at(usable: Any, numbers: Any) -> Any:
