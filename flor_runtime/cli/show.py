@@ -75,8 +75,9 @@ def command(
     from flor_runtime.query.catalog import chosen as chosen_runs
     from flor_runtime.query.catalog import newest, store_of
     from flor_runtime.query.condense import RUN, condensed
+    from flor_runtime.query.matching import chosen_rows
     from flor_runtime.query.pivot import gather, pivot, taken
-    from flor_runtime.query.where import Where, chosen_rows
+    from flor_runtime.query.where import Where
 
     if last and level is not None:
         raise FlorError("--last is --by run: give one of --last and --by")

@@ -116,7 +116,7 @@ def gather(
         read.append((folder, manifest, logs, facts))
     matching: Any = None
     if where is not None:
-        from flor_runtime.query.where import matching as rows_of
+        from flor_runtime.query.matching import matching as rows_of
 
         matching = rows_of(folders, where, list(dict.fromkeys(name for *_, facts in read for name in facts.names)))
     runs = [_exported(*each, matching) for each in read]
@@ -238,7 +238,7 @@ def _chosen(run: RunFacts, matching: Any) -> NDArray[Any] | None:
         return None
     import pandas as pd
 
-    from flor_runtime.query.where import covered
+    from flor_runtime.query.matching import covered
 
     columns: dict[str, Any] = key_columns([run], [len(run.places)])
     columns |= {level: turn_column(run.places[:, number]) for number, level in enumerate(run.levels)}

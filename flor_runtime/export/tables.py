@@ -66,8 +66,8 @@ def _logs(runs: list[Exported], home: Home, names: Sequence[str], where: Where |
 
     from flor_runtime.query import log_records
     from flor_runtime.query.catalog import select
+    from flor_runtime.query.matching import covered, matching
     from flor_runtime.query.spread import meant
-    from flor_runtime.query.where import covered, matching
 
     ids = [run.id for run in runs]
     frame = log_records(ids, provenance=True, home=home)
@@ -98,8 +98,8 @@ def _pivot(runs: list[Exported], home: Home, names: Sequence[str], where: Where 
     import pandas as pd
 
     from flor_runtime.query.catalog import select
+    from flor_runtime.query.matching import chosen_rows
     from flor_runtime.query.pivot import LABELS, gather, pivot, taken
-    from flor_runtime.query.where import chosen_rows
 
     folders = select([run.id for run in runs], home)
     facts = gather(folders, names)

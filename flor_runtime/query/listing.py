@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 
 
 def log_records(
-    runs: Runs = None, *, branch: str | None = None, provenance: bool = False, home: Home | None = None
+    runs: Runs = None,
+    *,
+    branch: str | None = None,
+    where: str | None = None,
+    provenance: bool = False,
+    home: Home | None = None,
 ) -> pd.DataFrame:
     """Every record: one row each, in the order of logging, oldest run first.
 
@@ -31,14 +36,21 @@ def log_records(
     Args:
         runs: see `select`.
         branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
+        where: only records of which this is true, over these columns: `"name == 'loss' and epoch > 3"`.
         provenance: adds `source` (recorded, recovered, captured), `label` (exact, verified, inexact; of a run of a
             version of git's history, which), and of the replay that recovered a value `replay` (its id), `replayed`
             (when), `checked` and `mismatched` (how many values it compared, and found to be others), `statement`.
+
+    Raises:
+        FlorError: a condition that can't be read, or asks for a column that is not there.
     """
     import numpy as np
     import pandas as pd
 
-    with store_of(branch, home) as (store, _):
+    from flor_runtime.query.where import Where, called_where
+
+    with called_where(), store_of(branch, home) as (store, _):
+        condition = None if where is None else Where.parse(where)
         facts = load(select(runs, store), None)
     levels = facts.levels()
     sizes = [len(run.name) for run in facts.runs]
@@ -63,4 +75,8 @@ def log_records(
             columns[column] = object_column(
                 [np.array([*texts, None], object)[:-1][run.source] for texts, run in zip(told, facts.runs, strict=True)]
             )
-    return pd.DataFrame(columns, copy=False)
+    frame = pd.DataFrame(columns, copy=False)
+    if condition is None:
+        return frame
+    with called_where():
+        return frame[condition.rows(frame)].reset_index(drop=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flor_runtime.errors import FlorError
+from flor_runtime.errors import FlorError, StoreError
 from flor_runtime.query.catalog import load, select, store_of
 from flor_runtime.query.records import (
     KEY_COLUMNS,
@@ -64,6 +64,7 @@ def full_pivot(
     *,
     runs: Runs = None,
     branch: str | None = None,
+    where: str | None = None,
     provenance: bool = False,
     home: Home | None = None,
 ) -> pd.DataFrame:
@@ -79,20 +80,31 @@ def full_pivot(
         df: a frame as `log_records` gives it, perhaps filtered; without one, the records of `runs` (see
         `records.select`).
         branch: read the runs that were shared on it (`origin/flor.shadow.main`), and not one's own.
+        where: only rows of which this is true: `"lr > 0.01 and epoch >= 5"` (docs/query.md). It is read, not run.
         provenance: behind each column of which a replay recovered values, `NAME label`: recorded, exact, verified or
             inexact, by row. A frame that is given has none.
+
+    Raises:
+        FlorError: a condition that can't be read, or asks for a column that is not there.
     """
-    if df is None:
-        with store_of(branch, home) as (store, _):
-            facts = gather(select(runs, store))
-    else:
-        facts = _from_frame(df)
-        spread(facts)
-    table = pivot(facts, facts.names)
-    return _with_labels(table) if provenance else table.frame
+    from flor_runtime.query.where import Where, called_where
+
+    with called_where():
+        condition = None if where is None else Where.parse(where)
+        if df is None:
+            with store_of(branch, home) as (store, _):
+                facts = gather(select(runs, store))
+        else:
+            facts = _from_frame(df)
+            spread(facts)
+        table = pivot(facts, facts.names)
+        if condition is not None:
+            table = taken(table, condition.rows(table.frame))
+    return with_labels(table) if provenance else table.frame
 
 
-def _with_labels(table: Pivot) -> Any:
+def with_labels(table: Pivot) -> Any:
+    """The table with a column `NAME label` behind each of which a replay recovered values."""
     import numpy as np
     import pandas as pd
 
@@ -108,17 +120,35 @@ def _with_labels(table: Pivot) -> Any:
     return frame_of(columns)
 
 
-def dataframe(*names: str, runs: Runs = None, branch: str | None = None, home: Home | None = None) -> pd.DataFrame:
+def dataframe(
+    *names: str,
+    runs: Runs = None,
+    branch: str | None = None,
+    where: str | None = None,
+    provenance: bool = False,
+    home: Home | None = None,
+) -> pd.DataFrame:
     """The pivot of these names only, with rows as fine as they need; all names without any.
 
-    The name of a dictionary means all of its parts; `runs` and `branch` are those of `full_pivot`.
+    The name of a dictionary means all of its parts; the others are those of `full_pivot`. The condition may ask for any
+    column: a row counts if it is true of it, or of a part of it.
 
     Raises:
-        FlorError: a name that no run logs.
+        FlorError: a name that no run logs; a condition that can't be read, or asks for a column that is not there.
     """
-    with store_of(branch, home) as (store, _):
-        facts = gather(select(runs, store), names)
-    return pivot(facts, facts.names).frame
+    from flor_runtime.query.matching import chosen_rows
+    from flor_runtime.query.where import Where, called_where
+
+    with called_where(), store_of(branch, home) as (store, _):
+        condition = None if where is None else Where.parse(where)
+        folders = select(runs, store)
+        if names and not folders:
+            raise StoreError(f"no runs in {branch or store.root}: `flor run train.py` records one")
+        facts = gather(folders, names)
+        table = pivot(facts, facts.names)
+        if condition is not None:
+            table = taken(table, chosen_rows(table, folders, condition))
+    return with_labels(table) if provenance else table.frame
 
 
 def gather(folders: Sequence[RunFolder], names: Sequence[str] = ()) -> Facts:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flor_runtime.errors import ReplayError
+from flor_runtime.query.matching import asked_for
 from flor_runtime.query.pivot import gather, pivot
 from flor_runtime.query.records import LEVELS, moment_of
-from flor_runtime.query.where import Where, asked_for
+from flor_runtime.query.where import Where
 from flor_runtime.replay.recorded import turn_counts
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import RunFolder

@@ -10,10 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import flor_runtime.query as query
 from flor_runtime.cli.text import plain
+from flor_runtime.errors import FlorError
 from flor_runtime.query.catalog import select
+from flor_runtime.query.matching import chosen_rows, matching
 from flor_runtime.query.pivot import gather, pivot, taken
-from flor_runtime.query.where import Where, WhereError, chosen_rows, matching, unknown_column
+from flor_runtime.query.where import Where, WhereError, unknown_column
 from flor_runtime.store.layout import Home
 from tests.query.test_pivot import at, logs
 from tests.stores import add_replay, make_run, training
@@ -30,6 +33,7 @@ FRAME = pd.DataFrame(
         "mixed": pd.Series([1, "text", None, 2.5], dtype=object),
         "done": [True, False, True, True],
         "big": pd.Series([2**60, 2**60 + 1, 0, 1]),
+        "arrays": pd.Series([np.zeros(2)] * 4, dtype=object),
     }
 )
 #: conditions that pandas reads, too, and gives the same rows for
@@ -81,7 +85,6 @@ def test_as_pandas_has_it(text: str) -> None:
         ("optimizer == None", [3]),
         ("mixed > 1", [4]),
         ("mixed == 'text'", [2]),
-        ("optimizer < 3", []),
         ("run == 'b'", [3]),
         ("optimizer == 'a`d'", []),
         ("n / 0 > 1", [1, 2, 3, 4]),
@@ -136,6 +139,10 @@ def test_what_is_refused_when_it_is_read(text: str, part: str) -> None:
         ("optimizer + 1 > 1", "'optimizer' is no number"),
         ("'a' * 10 ** 9 > 1", "is no number"),
         ("tstamp > 'soon'", "is no date"),
+        ("lr > 'a'", "lr holds numbers, 'a' is text: these have no order"),
+        ("optimizer < 3", "optimizer holds text, 3 is numbers: these have no order"),
+        ("n <= optimizer", "n holds numbers, optimizer holds text"),
+        ("arrays > 1", "arrays holds values of type ndarray"),
     ],
 )
 def test_what_is_refused_for_its_columns(text: str, part: str) -> None:
@@ -190,3 +197,65 @@ def test_a_long_condition_is_not_repeated_whole(text: str) -> None:
         Where.parse(text)
     assert repr(text[:79] + "…") in str(caught.value) and len(str(caught.value)) < 400
     assert len(str(unknown_column("a" * 9000, ["b"]))) < 200
+
+
+class TestInPython:
+    def test_dataframe(self, home):
+        make_run(home, training(3, 2, lr=0.1), name="a")
+        run = make_run(home, training(3, 2, lr=0.2), name="b")
+        frame = query.dataframe("acc", where="lr > 0.15 and epoch >= 2", home=home)
+        assert list(zip(frame["runid"], frame["epoch"], strict=True)) == [("b", 2), ("b", 3)]
+        add_replay(run, "r1", ["grad"], logs((at(epoch=2), "grad", 3.0)), label="verified")
+        frame = query.dataframe("grad", "acc", where="grad > 2", provenance=True, home=home)
+        assert frame[["grad", "grad label", "acc"]].to_numpy().tolist() == [[3.0, "verified", 0.2]]
+
+    def test_full_pivot_and_log_records(self, home):
+        make_run(home, training(2, 2), name="a")
+        assert len(query.full_pivot(where="step == 1", home=home)) == 2
+        records = query.log_records(home=home)
+        assert len(query.full_pivot(records, where="acc > 0.15", home=home)) == 2
+        found = query.log_records(where="name == 'acc' and value > 0.15", home=home)
+        assert found["value"].tolist() == [0.2]
+        assert found.index.tolist() == [0]
+
+    @pytest.mark.parametrize("ask", [query.dataframe, query.full_pivot, query.log_records])
+    def test_what_is_said(self, home, ask):
+        make_run(home, training(1, 1))
+        for text, part in [
+            ("epch == 1", "where: no column 'epch': did you mean epoch?"),
+            ("epoch =", "where 'epoch =':"),
+        ]:
+            with pytest.raises(WhereError) as caught:
+                ask(where=text, home=home)
+            assert str(caught.value).startswith(part)
+
+    def test_an_empty_store(self, home):
+        with pytest.raises(FlorError, match="no runs in"):
+            query.dataframe("loss", home=home)
+        assert len(query.full_pivot(home=home)) == len(query.log_records(home=home)) == 0
+
+
+HOSTILE = [
+    "__import__('os').system('touch {x}')", "open('{x}', 'w')", "exec('1')", "eval('1') == 1", "().__class__ == 1", "n.__class__ == 1",
+    "[].append(1)", "(lambda: 0)()", "[open('{x}', 'w') for n in lr] == 1", "{{n: open('{x}', 'w') for n in lr}} == 1", "f'{{open(1)}}' == 'x'",
+    "f'{{n!r:{{lr}}}}' == ''", "n if 1 else open('{x}')", "(n := 1) == 1", "await n", "yield", "*n", "**n", "n, lr", "n; lr", "n\nimport os", "import os",
+    "del n", "global n", "@os.system('x')", "@n == 1", "`__class__` == 1", "`n`.x == 1", "``", "`", "n == `", "n is os", "n is not None", "n[0] == 1",
+    "n[open('{x}')] == 1", "n @ lr == 1", "n << 10 > 1", "n >> 1 > 1", "n ^ 1", "~n > 1", "not", "and", "n and", "10 ** 10 ** 10 ** 10 > n",
+    "'a' * 10 ** 9 == runid", "9" * 5000 + " > n", "n in (n,)", "n in range(10 ** 9)", "n in [[1]]", "n in {{'a': 1}}", "n in 'abc'", "print(n) == 1",
+    "(" * 200 + "n" + ")" * 200, "-" * 9000 + "n > 0", "n" * 9999, "\0", "n == '\ud800'", "n == '\\x00' and lr[", "...", "n == ...", "b'1' == n", "1j > n", "None > n",
+]  # fmt: skip
+
+
+def test_no_condition_has_an_effect(tmp_path):
+    target = tmp_path / "made"
+    before = FRAME.copy(deep=True)
+    assert len(HOSTILE) > 50
+    for text in HOSTILE:
+        try:
+            rows = Where.parse(text.format(x=target)).rows(FRAME)
+        except WhereError as error:
+            assert len(plain(str(error))) < 400
+        else:
+            assert rows.dtype == bool
+    assert not target.exists()
+    pd.testing.assert_frame_equal(before, FRAME)
