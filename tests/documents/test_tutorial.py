@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,11 @@ def test_the_versions_of_the_tutorial(tmp_path: Path) -> None:
         assert [loop.name for loop in plan.loops] == ["epoch"] and [block.name for block in plan.blocks] == ["train"]
         for newest, name in ((today, "eights"), (later, "loss")):
             assert not backport_project({"train.py": version}, {"train.py": newest}, [name]).refusals
+
+
+@pytest.mark.proof
+def test_the_demo(tmp_path: Path) -> None:
+    """What `make demo` runs: it ends with 0 only if all recovered values are those of retraining."""
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "demo/demo.py"], cwd=ROOT, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
