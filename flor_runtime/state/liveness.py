@@ -276,7 +276,7 @@ def looped(code: CodeType, offset: int) -> tuple[Stretch, int]:
         header += 1
     if iterated is None or header is None or instructions[header].opname != "FOR_ITER":
         raise LookupError(offset)
-    first = _expression(code, iterated)
+    first = _expression(code, iterated - 1)
     if first > opening or not wrappers(code, offset) <= _IN_STEP:
         raise LookupError(offset)
     start, stop = loop_range(code, instructions[header].offset)
@@ -299,7 +299,9 @@ def wrappers(code: CodeType, offset: int) -> frozenset[str]:
     iterated = next((n for n in range(opening + 1, len(instructions)) if instructions[n].opname == "GET_ITER"), None)
     if iterated is None:
         return frozenset()
-    around = instructions[_expression(code, iterated) : _expression(code, opening)]
+    # The one before it is the last of what is looped over; its own position is the whole statement, in 3.11, at whose
+    # beginning what was inserted before the loop has its place, too.
+    around = instructions[_expression(code, iterated - 1) : _expression(code, opening)]
     return frozenset(str(i.argval) for i in around if i.opname.startswith(_CALLED))
 
 

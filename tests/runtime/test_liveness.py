@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dis
 import random
 import sys
 import textwrap
+from types import CodeType
 from typing import Any
 
 import pytest
 
+from flor_runtime.relocate import compile_as_source
 from flor_runtime.state import frames, liveness
 from flor_runtime.state.liveness import block_stretch, live_at, loop_stretch, names_in, position
+from flor_transform import instrument
 
 CASES = {
     "straight": ("a = 1; b = 2; mark(); return a", "a"),
@@ -291,3 +295,24 @@ def test_dead_names_may_hold_anything(start: int) -> None:
             assert expected == outcome(namespace["f"], at)[0], f"seed {seed}, mark {at}\n{function(seed)}"
             poisoned += 1
     assert poisoned > 50
+
+
+def test_what_is_inserted_before_a_loop_does_not_stand_around_it() -> None:
+    """Under `flor run` the line `flor.checkpoints(...)` has the position of the loop that it was put before."""
+    source = b"model = make()\noptimizer = SGD(model.parameters())\nfor e in range(2):\n    optimizer.step()\n"
+    made = instrument(source)
+    assert b"flor.checkpoints(optimizer)" in made.code or b"flor.checkpoints(model, optimizer)" in made.code
+    code = compile_as_source(made.code, source, made.insertions, "train.py")
+    assert liveness.counted(code, _calls_looped_over(code)[-1]) == ""
+
+
+def test_what_stands_around_a_main_loop() -> None:
+    code = compile('a(b)\nfor n, e in enumerate(flor.loop("epoch", range(2))):\n    pass\n', "train.py", "exec")
+    assert liveness.counted(code, _calls_looped_over(code)[-2]) == "enumerate"
+
+
+def _calls_looped_over(code: CodeType) -> list[int]:
+    """Where the calls before the first loop of a module are, in their order."""
+    instructions = list(dis.get_instructions(code))
+    loop = next(n for n, instruction in enumerate(instructions) if instruction.opname == "GET_ITER")
+    return [instruction.offset for instruction in instructions[:loop] if instruction.opname == "CALL"]
