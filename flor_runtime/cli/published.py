@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flor_runtime.errors import FlorError
 
 _NAME = re.compile(r"[\w:./-]+(,[\w:./-]+)*")
+_CONDITION = re.compile(r"[<>]|[=!]=")
 #: commands that are called otherwise here
 _RENAMED = {"dataframe": "show", "pivot": "show", "query": "sql", "status": "jobs"}
 #: commands that there are no more
@@ -52,7 +53,7 @@ def _replay(words: list[str]) -> list[str]:
             raise FlorError("--override: a replay takes the run's own arguments and settings, whatever they are")
         elif not found and "," in word and _NAME.fullmatch(word):
             found += word.split(",")
-        elif len(words) == 2 and found and not word.startswith("-") and re.search(r"[<>=!]", word):
+        elif _CONDITION.search(word) and not word.startswith("-") and found and not found[-1].startswith("-"):
             found += ["--where", word]
         else:
             found.append(word)

@@ -17,7 +17,7 @@ from tests.documents.project import ENGINE, NOTEBOOK, VALUES, Project
 from tests.imported.test_mlflow import files_store
 
 #: Pages with tests of their own.
-_ELSEWHERE = {"docs/tutorial.md", "docs/diagnostics.md", "docs/frameworks.md"}
+_ELSEWHERE = {"docs/tutorial.md", "docs/diagnostics.md", "docs/frameworks.md", "docs/coming-from-flordb.md"}
 #: Pages whose commands take some seconds; those of all others are slow proofs.
 _QUICK = {"README.md", "flor-transform.md", "logging.md", "notebooks.md"}
 #: Commands that go on until they are stopped.

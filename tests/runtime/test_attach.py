@@ -35,6 +35,7 @@ def instrumented(tmp_path: Path, source: str) -> Folder:
         (["a", "--flor"], ["a"], None),
         (["--flor="], [], None),
         (["--flor", "x", "0.5", "a"], ["a"], "x"),
+        (["--flor=name:my_exp,maxb:5", "a"], ["a"], "my_exp"),
     ],
 )
 def test_the_option_is_ours(tmp_path: Path, arguments: list[str], rest: list[str], name: str | None) -> None:
