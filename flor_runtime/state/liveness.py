@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dis
 import inspect
+import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from functools import cache, wraps
@@ -282,7 +283,10 @@ def looped(code: CodeType, offset: int) -> tuple[Stretch, int]:
     start, stop = loop_range(code, instructions[header].offset)
     number = _numbers(code)
     inside = _with_handlers(code, first, header, number[stop])
-    return Stretch(inside, instructions[first].offset, stop), start
+    # Since 3.12 what is exhausted is dropped there, which a `break` has done by itself.
+    after = number[stop] + (instructions[number[stop]].opname == "END_FOR")
+    after += after > number[stop] and sys.version_info >= (3, 13)
+    return Stretch(inside, instructions[first].offset, instructions[after].offset), start
 
 
 _PAUSES = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
