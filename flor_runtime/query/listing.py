@@ -8,6 +8,7 @@ from flor_runtime.query.catalog import load, select, store_of
 from flor_runtime.query.records import (
     PROVENANCE,
     Runs,
+    displayed,
     key_columns,
     object_column,
     objects_of,
@@ -75,7 +76,7 @@ def log_records(
             columns[column] = object_column(
                 [np.array([*texts, None], object)[:-1][run.source] for texts, run in zip(told, facts.runs, strict=True)]
             )
-    frame = pd.DataFrame(columns, copy=False)
+    frame: pd.DataFrame = displayed(pd.DataFrame(columns, copy=False), facts.objects)
     if condition is None:
         return frame
     with called_where():

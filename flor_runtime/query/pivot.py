@@ -21,6 +21,7 @@ from flor_runtime.query.records import (
     RunFacts,
     Runs,
     Source,
+    displayed,
     frame_of,
     key_columns,
     objects_of,
@@ -100,7 +101,8 @@ def full_pivot(
         table = pivot(facts, facts.names)
         if condition is not None:
             table = taken(table, condition.rows(table.frame))
-    return with_labels(table) if provenance else table.frame
+    found: pd.DataFrame = displayed(with_labels(table) if provenance else table.frame, facts.objects)
+    return found
 
 
 def with_labels(table: Pivot) -> Any:
@@ -148,7 +150,8 @@ def dataframe(
         table = pivot(facts, facts.names)
         if condition is not None:
             table = taken(table, chosen_rows(table, folders, condition))
-    return with_labels(table) if provenance else table.frame
+    found: pd.DataFrame = displayed(with_labels(table) if provenance else table.frame, facts.objects)
+    return found
 
 
 def gather(folders: Sequence[RunFolder], names: Sequence[str] = ()) -> Facts:

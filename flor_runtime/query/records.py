@@ -17,6 +17,7 @@ from flor_runtime.errors import FlorError, StoreError
 from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT, VALUE
 from flor_runtime.store.logreader import Records, read
+from flor_runtime.store.pictures import Picture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -171,6 +172,15 @@ def frame_of(columns: Mapping[str, Any]) -> Any:
         frame = pd.DataFrame(dict(enumerate(columns.values())), copy=False)
         frame.columns = pd.Index(list(columns), dtype=object)
         return frame
+
+
+def displayed(frame: Any, objects: Sequence[object]) -> Any:
+    """The frame, such that notebooks show the pictures that are among its values."""
+    if not any(isinstance(value, Picture) for value in objects):
+        return frame
+    from flor_runtime.query.display import PictureFrame
+
+    return PictureFrame(frame)
 
 
 def objects_of(kind: NDArray[np.uint8], raw: NDArray[np.uint64], objects: Sequence[object]) -> NDArray[np.object_]:
