@@ -176,7 +176,10 @@ def frame_of(columns: Mapping[str, Any]) -> Any:
 
 def displayed(frame: Any, objects: Sequence[object]) -> Any:
     """The frame, such that notebooks show the pictures that are among its values."""
-    if not any(isinstance(value, Picture) for value in objects):
+    if not any(isinstance(value, Picture) for value in objects):  # those of other names may be among them
+        return frame
+    texts = (frame.iloc[:, n].tolist() for n, dtype in enumerate(frame.dtypes) if dtype.kind == "O")
+    if not any(isinstance(value, Picture) for values in texts for value in values):
         return frame
     from flor_runtime.query.display import PictureFrame
 

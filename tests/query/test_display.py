@@ -13,6 +13,7 @@ from PIL import Image
 
 import flor_runtime.query as query
 from flor_runtime.query import display
+from flor_runtime.store import index
 from flor_runtime.store.layout import Home
 from flor_runtime.store.pictures import Picture
 from flor_runtime.store.runlog import RunLog
@@ -22,7 +23,8 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'&\x1b[31m"
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Home:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.setattr(index, "_SETTLED", -1)
     home = Home(tmp_path)
 
     def logging(log: RunLog) -> None:
@@ -67,6 +69,7 @@ def test_it_is_a_frame_like_others(home: Home) -> None:
     assert isinstance(frame["weights"].iloc[0], np.ndarray)
     assert "image 8×4" in repr(frame["sample"])
     assert frame.groupby("epoch")["text"].count().tolist() == [1, 1, 1]
+    assert type(query.dataframe("text", home=home)) is pd.DataFrame
     make_run(home, training(1, 1), name="plain")
     assert type(query.dataframe("loss", home=home)) is pd.DataFrame
 
