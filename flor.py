@@ -70,6 +70,8 @@ _PUBLISHED = (
 #: Where the other names are: most need pandas, or the transformer, which a training script may not.
 _ELSEWHERE = dict.fromkeys(_PUBLISHED, "flor_runtime.published") | {
     "backport": "flor_transform.backport.library",
+    "load_ipython_extension": "flor_runtime.notebook",
+    "unload_ipython_extension": "flor_runtime.notebook",
     "batch": "flor_runtime.jobs.batch",
     "cross_prod": "flor_runtime.jobs.batch",
     "dataframe": "flor_runtime.query",

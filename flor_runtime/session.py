@@ -257,6 +257,13 @@ class Session:
         """The open loops and their turns, outer ones first."""
         return tuple([(level.name, level.index) for level in self._levels])
 
+    def leave_all(self) -> None:
+        """No loop is open any more: a cell of a notebook has ended, and an error may keep what it had begun."""
+        self.main = None
+        self._levels.clear()
+        self._blocks.clear()
+        self._whiles.clear()
+
     # -- levels --------------------------------------------------------------------------------------------------
 
     def in_main_thread(self) -> bool:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import time
 from typing import Any
 
-_INSTALLED = ("/site-packages/", "/dist-packages/")
+_INSTALLED = re.compile(r".*/(?:site|dist)-packages/([^/.]+)")
 
 #: Of `facts`, in the words of a message: where one differs, other bits may come out.
 _COMPARED = {
@@ -53,7 +54,8 @@ def packages() -> dict[str, str]:
     found: dict[str, str] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None) if "." not in name and not name.startswith("_") else None
-        if isinstance(file, str) and any(part in file for part in _INSTALLED):
+        place = _INSTALLED.match(file) if isinstance(file, str) else None
+        if place is not None and place[1] == name:  # not what a package brings along and imports as its own
             version = vars(module).get("__version__")
             found[name] = version if isinstance(version, str) else ""
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from flor_runtime import cells
 from flor_runtime.errors import ReplayError
 from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.runlog import keyed, read
@@ -37,7 +38,8 @@ def project_files(folder: Path, script: str) -> dict[str, bytes]:
 
     path = folder / script
     try:
-        source = path.read_bytes()
+        is_notebook = script.endswith(cells.SUFFIX) and not path.is_file()
+        source = cells.script_of_notebook(path.with_suffix("")) if is_notebook else path.read_bytes()
     except OSError as error:
         raise ReplayError(f"{path}: {error.strerror}") from None
     beside = Path(script).parent

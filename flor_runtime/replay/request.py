@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flor_runtime import knobs
+from flor_runtime.cells import SUFFIX
 from flor_runtime.errors import ReplayError
 from flor_runtime.query.catalog import select
 from flor_runtime.query.where import Where
@@ -64,8 +65,11 @@ def runs_of(request: Request, home: Home) -> list[RunFolder]:
         FlorError: something that is asked for is not there.
     """
     script = request.script.absolute() if request.script is not None else campaign.newest_script(Path.cwd(), home)
-    if not script.is_file():
-        raise ReplayError(f"{script}: no such file")
+    if script.suffix == ".ipynb":
+        script = script.with_name(f"{script.name}.py")
+    place = script.with_suffix("") if script.name.endswith(SUFFIX) else script
+    if not place.is_file():
+        raise ReplayError(f"{place}: no such file")
     runs = campaign.runs_of(script, home)
     if request.runs is not None:
         chosen = select([text.strip() for text in request.runs], home)
