@@ -23,7 +23,12 @@ _QUICK = {"README.md", "flor-transform.md", "logging.md", "notebooks.md"}
 #: Commands that go on until they are stopped.
 _WAITS = re.compile(r"(python -m )?flor (serve( \d+)?|ui\b.*|log -f.*)\s*(#|$)|datasette\b")
 #: Why blocks are not run, and how many.
-_NOT_RUN = {"in a clone of this repository": 1, "a piece of a script": 1, "another shell": 1, "a notebook that was recorded": 1}
+_NOT_RUN = {
+    "in a clone of this repository": 1,
+    "a piece of a script": 1,
+    "another shell": 1,
+    "a notebook that was recorded": 1,
+}
 
 
 def _found() -> dict[Path, list[Block]]:
