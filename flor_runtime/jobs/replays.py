@@ -51,7 +51,7 @@ def planned(home: Home, job: Mapping[str, Any], slots: int) -> RunPlan:
     if not run.is_own():
         raise ReplayError(FOREIGN.partition(":")[0])
     where, epochs = job.get("where"), job.get("epochs")
-    turns = selected([run], Where.parse(where)) if where is not None else {run.id: None}
+    turns = selected([run], Where.parse(where), job["names"]) if where is not None else {run.id: None}
     if run.id not in turns:
         raise ReplayError(f"it has no epoch for which {where}")
     today = {path: text.encode("utf-8", "surrogateescape") for path, text in job["today"].items()}

@@ -34,8 +34,11 @@ def matching(folders: Sequence[RunFolder], where: Where, names: Sequence[str] = 
     return frame[where.rows(frame)]
 
 
-def asked_for(folders: Sequence[RunFolder], where: Where) -> list[str]:
+def asked_for(folders: Sequence[RunFolder], where: Where, beside: Sequence[str] = ()) -> list[str]:
     """The logged names that a condition asks for, and not a loop or what says which run it is.
+
+    Args:
+        beside: names that it may ask for though no run logs them.
 
     Raises:
         WhereError: it asks for a column that is not there.
@@ -43,6 +46,9 @@ def asked_for(folders: Sequence[RunFolder], where: Where) -> list[str]:
     asked = where.unknown([*KEY_COLUMNS, *LEVELS])
     if asked:
         asked = [name for name in asked if name not in load(folders, ()).levels()]
+    if set(beside) & set(asked):
+        logged = gather(folders).names
+        asked = [name for name in asked if name in logged or name not in beside]
     try:
         if asked:
             gather(folders, asked)

@@ -2,7 +2,7 @@
 
 The text is parsed, never evaluated as Python: comparisons, `and`/`or`/`not` (also `&`, `|`, `~`), `in`, arithmetic on
 columns and literals. A column whose name is no identifier stands in backquotes: `val/loss`. A missing value is equal to
-nothing, so a comparison with it is False, and `!=` is True, as in pandas; `== None` asks for missing ones.
+nothing, so a comparison with it is False, and `!=` is True, as in pandas; `== None` and `.isna()` ask for missing ones.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ast
 import contextlib
 import difflib
 import io
+import re
 import tokenize
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class Where:
         plain, quoted = _unquoted(text)
         try:
             tree = ast.parse(plain.strip(), mode="eval").body
+            tree = _Methods().visit(tree) if _METHOD.search(plain) else tree
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             hint = ": `==` compares" if _assigns(plain) else ""
             reason = error.msg if isinstance(error, SyntaxError) else "not a condition"
@@ -84,6 +86,28 @@ class Where:
     def unknown(self, columns: Collection[str]) -> list[str]:
         """The names that are none of these columns."""
         return [name for name in self.names if _column(name, columns) not in columns]
+
+
+_METHOD = re.compile(r"\.\s*(isna|isnull|notna|notnull|astype)\s*\(")
+
+
+class _Methods(ast.NodeTransformer):
+    """What pandas' methods say, as conditions say it: `x.isna()` is `x == None`, and numbers compare as floats do."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        self.generic_visit(node)
+        match node:
+            case ast.Call(func=ast.Attribute(value=value, attr="isna" | "isnull"), args=[], keywords=[]):
+                return ast.Compare(value, [ast.Eq()], [ast.Constant(None)])
+            case ast.Call(func=ast.Attribute(value=value, attr="notna" | "notnull"), args=[], keywords=[]):
+                return ast.Compare(value, [ast.NotEq()], [ast.Constant(None)])
+            case ast.Call(
+                func=ast.Attribute(value=value, attr="astype"),
+                args=[ast.Constant(value="float") | ast.Name(id="float")],
+                keywords=[],
+            ):
+                return value
+        return node
 
 
 @contextlib.contextmanager

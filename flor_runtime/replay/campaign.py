@@ -152,7 +152,7 @@ def make_plans(
     plans: list[RunPlan] = []
     others: list[RunResult] = []
     chosen = list(runs)
-    turns = selected(chosen, where) if where is not None else {run.id: None for run in chosen}
+    turns = selected(chosen, where, names) if where is not None else {run.id: None for run in chosen}
     chosen = [run for run in chosen if run.id in turns]
     each = max(1, slots // max(1, len(chosen)))
     for run in chosen:

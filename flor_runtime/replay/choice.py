@@ -76,14 +76,19 @@ class Epochs:
         return found
 
 
-def selected(runs: Sequence[RunFolder], where: Where) -> dict[str, Turns | None]:
+def selected(runs: Sequence[RunFolder], where: Where, names: Sequence[str] = ()) -> dict[str, Turns | None]:
     """The runs for which a condition is true somewhere, by id, each with the turns, by entry, for which it is; None: it
     is true of the whole run.
+
+    Args:
+        names: that are to be recovered: the condition may ask for them where no run has logged them yet.
 
     Raises:
         FlorError: it asks for what is not there.
     """
-    facts = gather(runs, asked) if (asked := asked_for(runs, where)) else None
+    asked = asked_for(runs, where, names)
+    everything = not set(names).isdisjoint(where.names)  # a turn that a name is missing in is a row of others
+    facts = gather(runs, [] if everything else asked) if asked or everything else None
     frame = pivot(facts, facts.names).frame if facts is not None else None
     found: dict[str, Turns | None] = {}
     for run in runs:
@@ -93,6 +98,8 @@ def selected(runs: Sequence[RunFolder], where: Where) -> dict[str, Turns | None]
             reader = Reader(run.ckpt)
             rows = _by_turn(rows, main, turn_counts(run, reader))
             reader.close()
+        if missing := [name for name in names if name in where.unknown([*map(str, rows.columns)])]:
+            rows = rows.assign(**dict.fromkeys(missing))
         rows = rows[where.rows(rows)]
         if len(rows):
             found[run.id] = _turns_of(rows, main)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from flor_runtime.query.catalog import select
 from flor_runtime.query.matching import chosen_rows, matching
 from flor_runtime.query.pivot import gather, pivot, taken
 from flor_runtime.query.where import Where, WhereError, unknown_column
+from flor_runtime.replay.choice import selected
 from flor_runtime.store.layout import Home
 from tests.query.test_pivot import at, logs
 from tests.stores import add_replay, make_run, training
@@ -39,6 +41,8 @@ FRAME = pd.DataFrame(
 #: conditions that pandas reads, too, and gives the same rows for
 PANDAS = [
     "lr > 0.01",
+    "lr.isna()",
+    "optimizer.notnull() and lr.astype('float') < 0.5",
     "lr > 0.01 and n >= 2",
     "lr > 0.01 or n == 3",
     "not (lr > 0.01)",
@@ -259,3 +263,15 @@ def test_no_condition_has_an_effect(tmp_path):
             assert rows.dtype == bool
     assert not target.exists()
     pd.testing.assert_frame_equal(before, FRAME)
+
+
+def test_a_name_that_is_to_be_recovered(tmp_path: Path) -> None:
+    """A replay's condition may ask for it, where no run, or not every turn, has it yet."""
+    home = Home(tmp_path)
+    one, two = (make_run(home, training(2, 3, lr=lr)) for lr in (0.1, 0.2))
+    where = Where.parse("norm.isna() and lr < 0.15")
+    with pytest.raises(WhereError, match="no column 'norm'"):
+        selected([one, two], where)
+    assert selected([one, two], where, ["norm"]) == {one.id: {0: [0, 1]}}
+    add_replay(one, "r1", ["norm"], lambda log: log.append(log.context(0, "epoch", 1), "norm", 0.5))
+    assert selected([one, two], where, ["norm"]) == {one.id: {0: [1]}}
