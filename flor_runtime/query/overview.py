@@ -9,10 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flor_runtime.query.records import Log, commit_of
+from flor_runtime.query.spread import leaves
 from flor_runtime.query.unskippable import places
 from flor_runtime.secrets import mask_arguments
 from flor_runtime.store.layout import RunFolder
-from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT
+from flor_runtime.store.logformat import BOOL, FLOAT, INT, TEXT, VALUE
 from flor_runtime.store.logreader import Records
 
 _SHORT = 200  # characters of a text
@@ -88,6 +89,27 @@ def names_of(logs: Sequence[Log]) -> Iterator[tuple[Any, ...]]:
             if len(rows) and (wanted is None or name in wanted):
                 found[name] = (name, len(rows), origin.label, *_ends(records, rows))
     yield from found.values()
+
+
+def _lasts(logs: Sequence[Log]) -> Iterator[tuple[str, Any]]:
+    """The last value of each name by the best source that has it, if it is a number or a short text; of a dictionary
+    that of each part."""
+    found: dict[str, tuple[Records, int]] = {}
+    for origin, records, wanted in logs:
+        for code, rows in records.by_name().items():
+            name = records.names[code]
+            if origin.captured:
+                rows = rows[records.ctx[rows] > 0]
+            if len(rows) and (wanted is None or name in wanted):
+                found[name] = records, int(rows[-1])
+    for name, (records, row) in found.items():
+        if records.kind[row] not in (FLOAT, INT, BOOL, TEXT, VALUE):
+            continue
+        with contextlib.suppress(Exception):  # a damaged one
+            value = records.value(row)
+            for part, inner in list(leaves(name, value)) or [(name, value)]:
+                if isinstance(inner, (bool, int, float, str)):
+                    yield part, inner[:_SHORT] if isinstance(inner, str) else inner
 
 
 def _recovered(logs: Sequence[Log]) -> dict[str, str]:

@@ -35,7 +35,7 @@ def meant(names: Collection[str], known: Collection[str]) -> list[str]:
 
 def spread(facts: Facts) -> None:
     """Replace the records that hold dictionaries by one for each of their parts."""
-    parts = {number: leaves for number, value in enumerate(facts.objects) if (leaves := list(_leaves("", value)))}
+    parts = {number: found for number, value in enumerate(facts.objects) if (found := list(leaves("", value)))}
     if not parts:
         return
     codes = {name: code for code, name in enumerate(facts.names)}
@@ -47,16 +47,17 @@ def spread(facts: Facts) -> None:
     keep(facts, [name for name in names if codes[name] not in whole or codes[name] in left])
 
 
-def _leaves(prefix: str, value: object) -> Iterator[tuple[str, object]]:
+def leaves(prefix: str, value: object) -> Iterator[tuple[str, object]]:
+    """The parts of a dictionary, by their path; none of what is no dictionary, or too large a one."""
     if not isinstance(value, dict) or not value or not all(type(key) in (str, int) for key in value):
         return
-    leaves: list[tuple[str, object]] = []
+    found: list[tuple[str, object]] = []
     for key, item in value.items():
-        inner = list(_leaves(f"{prefix}/{key}", item))
-        leaves += inner or [(f"{prefix}/{key}", item)]
-        if len(leaves) > MOST:
+        inner = list(leaves(f"{prefix}/{key}", item))
+        found += inner or [(f"{prefix}/{key}", item)]
+        if len(found) > MOST:
             return
-    yield from leaves
+    yield from found
 
 
 def _spread(run: RunFacts, parts: dict[int, list[tuple[str, object]]], facts: Facts, codes: dict[str, int]) -> set[int]:
@@ -72,11 +73,11 @@ def _spread(run: RunFacts, parts: dict[int, list[tuple[str, object]]], facts: Fa
     values: list[object] = []
     whole = set()
     for row in rows:
-        leaves = parts[int(run.raw[row])]
-        counts[row] = len(leaves)
+        inside = parts[int(run.raw[row])]
+        counts[row] = len(inside)
         code = int(run.name[row])
         whole.add(code)
-        for path, value in leaves:
+        for path, value in inside:
             name = facts.names[code] + path
             if name not in codes:
                 codes[name] = len(facts.names)

@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 #: columns of a table or a view that SQLite allows, less those that every pivot has
 MOST_COLUMNS = 1_900
 
