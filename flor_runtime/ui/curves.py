@@ -51,7 +51,7 @@ class Panel:
 
     Attributes:
         axis: what x is: "epoch" (a step lies between two of them), "step", or another loop's name.
-        points: how many values there are; `drawn`: how many of them are in the curves.
+        points: how many finite values there are; `drawn`: how many of them are in the curves.
         notes: what is not shown, in words.
     """
 
@@ -103,7 +103,7 @@ def _add(found: dict[str, Panel], facts: Facts, run: RunFacts, title: str, names
         name = facts.names[code]
         rows = rows[np.isin(run.kind[rows], _NUMBERS)]
         places = run.places[run.place[rows]] if len(rows) else np.zeros((0, len(run.levels)), np.int64)
-        is_open: list[bool] = list((places > 0).any(axis=0))
+        is_open = np.asarray((places > 0).any(axis=0)).tolist()
         if name not in wanted or not any(is_open):
             continue  # one value a run: the table has it
         levels = [level for level, there in zip(run.levels, is_open, strict=True) if there]
@@ -157,7 +157,7 @@ def _draw(panel: Panel, title: str, part: str, x: Any, run: RunFacts, rows: Any,
     x, rows = x[order], rows[order]
     y = _numbers(run.kind[rows], run.raw[rows])
     finite = np.isfinite(y)
-    panel.points += len(y)
+    panel.points += int(finite.sum())
     if not finite.all():
         count = int(len(y) - finite.sum())
         panel.notes.append(f"{_of(title, part)}: {count} {'value is' if count == 1 else 'values are'} NaN or infinite")

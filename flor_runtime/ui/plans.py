@@ -60,7 +60,8 @@ def plan(names: Sequence[str], runs: dict[str, str], script: Path | None = None)
     plans, others = make_plans(request, folders, slots)
     found = Plan(command(names, runs, script))
     for each in plans:
-        said = [*explain(each), *each.warnings]
+        refused = [f"{name}: refused: {why}" for name, why in each.placed.refused.items()]
+        said = [*explain(each), *refused, *each.warnings]
         found.runs.append((runs.get(each.run.id, each.run.id[:8]), said))
     for result in others:
         found.others.append((runs.get(result.run.id, result.run.id[:8]), list(lines_of(result))))

@@ -50,7 +50,7 @@ ROOMS = [
     {"query", "replay", "checks"},
     {"jobs"},
     {"asking", "export"},
-    {"cli"},
+    {"cli", "ui"},
 ]
 
 

@@ -143,6 +143,7 @@ class Page:
 
     def outside(self) -> list[str]:
         """Addresses on other machines that it asked for."""
+        self.run("0")  # what has happened is told before the answer
         parts = [(address, urlsplit(address)) for address in self.asked]
         return [
             address for address, p in parts
@@ -158,14 +159,13 @@ DEEP = (
 
 
 @contextmanager
-def browser() -> Iterator[tuple[Page, Path]]:
-    """A page of a new browser with a new profile, and the log of its whole network."""
+def browser(log: Path) -> Iterator[Page]:
+    """A page of a new browser with a new profile. When it is closed `log` holds what its whole network did."""
     from websockets.sync.client import connect
 
     executable = program()
     assert executable is not None
     with tempfile.TemporaryDirectory(prefix="flor-chromium-") as folder:
-        log = Path(folder) / "net.json"
         command = [executable, *FLAGS, f"--user-data-dir={folder}/profile", f"--log-net-log={log}", "about:blank"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
@@ -174,7 +174,7 @@ def browser() -> Iterator[tuple[Page, Path]]:
                 tab = next(each for each in json.load(answer) if each["type"] == "page")
             with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
                 page = Page(socket)
-                yield page, log
+                yield page
                 page.call("Browser.close")
         finally:
             try:
@@ -190,3 +190,13 @@ def _port(path: Path) -> int:
             return int(path.read_text().split()[0])
         time.sleep(0.05)
     raise TimeoutError("Chromium did not start")
+
+
+def hosts(log: Path) -> set[str]:
+    """Every machine that pages asked for something, by the log of the browser's network. What the browser asks for of
+    its own accord (updates, its account) has no page for an initiator."""
+    events = json.loads(log.read_text())
+    wanted = events["constants"]["logEventTypes"]["URL_REQUEST_START_JOB"]
+    jobs = [each.get("params", {}) for each in events["events"] if each["type"] == wanted]
+    asked = [urlsplit(job["url"]) for job in jobs if job.get("initiator", "not an origin") != "not an origin"]
+    return {str(url.hostname) for url in asked if url.scheme in ("http", "https", "ws", "wss")}
