@@ -47,11 +47,10 @@ class Page:
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command of the protocol, and its result."""
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        number = self._send(method, parameters)
         while True:
             message = json.loads(self._socket.recv(timeout=60))
-            if message.get("id") == self._number:
+            if message.get("id") == number:
                 if "error" in message:
                     raise RuntimeError(f"{method}: {message['error']}")
                 result: dict[str, Any] = message["result"]
@@ -71,10 +70,12 @@ class Page:
             self.said.append(f"{found['entry'].get('text')} {found['entry'].get('url', '')}"[:600])
         elif event == "Page.javascriptDialogOpening":
             self.dialogs.append(found["message"])
-            self._number += 1
-            self._socket.send(
-                json.dumps({"id": self._number, "method": "Page.handleJavaScriptDialog", "params": {"accept": True}})
-            )
+            self._send("Page.handleJavaScriptDialog", {"accept": True})
+
+    def _send(self, method: str, parameters: dict[str, Any]) -> int:
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        return self._number
 
     def size(self, width: int, height: int) -> None:
         """Set the size of the window."""
@@ -130,11 +131,8 @@ class Page:
 
     def shown(self) -> str:
         """All text on the page."""
-        return str(
-            self.run(
-                f"{DEEP}.filter(e => !e.children.length && e.checkVisibility()).map(e => e.textContent).join('\\n')"
-            )
-        )
+        texts = "[...e.childNodes].filter(n => n.nodeType === 3 && e.checkVisibility()).map(n => n.textContent)"
+        return str(self.run(f"{DEEP}.flatMap(e => {texts}).join('\\n')"))
 
     def picture(self, path: Path, *, whole: bool = False) -> None:
         """Write what is to be seen as a PNG."""

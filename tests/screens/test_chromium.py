@@ -62,7 +62,9 @@ def keep(page: Page, name: str) -> None:
 
 def test_a_request_would_be_noticed(tmp_path):
     asking = tmp_path / "asking.html"
-    asking.write_text("<img src='http://outside.invalid/a.png'><script>fetch('http://further.invalid/'); alert(1)</script>")
+    asking.write_text(
+        "<img src='http://outside.invalid/a.png'><script>fetch('http://further.invalid/'); alert(1)</script>"
+    )
     with browser(tmp_path / "net.json") as page:
         page.open(asking.as_uri())
         time.sleep(1)
