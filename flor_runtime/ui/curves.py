@@ -95,8 +95,8 @@ def _wanted(names: Sequence[str], found: dict[str, Panel]) -> list[str]:
 def _add(found: dict[str, Panel], facts: Facts, run: RunFacts, title: str, names: Sequence[str], most: int) -> None:
     import numpy as np
 
-    from flor_runtime.query.records import groups
     from flor_runtime.query.spread import meant
+    from flor_runtime.store.logreader import groups
 
     wanted = set(meant(names, facts.names) if names else facts.names)
     for code, rows in groups(run.name).items():

@@ -8,11 +8,12 @@ from html import escape
 from pathlib import Path
 
 from flor_runtime.cli.text import plain
+from flor_runtime.codediff import FileChange
 from flor_runtime.ui.curves import Panel
 from flor_runtime.ui.names import Coverage, Place
 from flor_runtime.ui.plans import Plan
-from flor_runtime.ui.versions import Difference
 
+_MOST_LINES = 3_000  # of a difference
 #: what stands behind a recovered value, as in `flor show`, and what it means
 MARKS = {
     "exact": ("*", "recovered by replay"),
@@ -100,20 +101,29 @@ def grid(parts: Sequence[str]) -> str:
     return f'<div class="grid">{"".join(parts)}</div>' if parts else '<p class="note">No numbers in a loop.</p>'
 
 
-def difference(found: Difference) -> str:
-    """A diff in colours."""
-    lines = []
-    for line in found.lines:
-        if line.startswith("--- "):
-            continue
-        if line.startswith("+++ "):
-            kind, line = "file", line[4:]
-        else:
-            kind = {"+": "add", "-": "del", "@": "at"}.get(line[:1], "")
-        shown = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
-        lines.append(f'<span class="{kind}">{escape(shown)}</span>')
-    body = f"<pre>{''.join(lines)}</pre>" if lines else '<p class="note">the code is the same</p>'
-    return body + notes(found.notes)
+def difference(found: Sequence[FileChange]) -> str:
+    """The files that differ, in colours."""
+    if not found:
+        return '<p class="note">The code is the same.</p>'
+    blocks = []
+    left = _MOST_LINES
+    for change in found:
+        path = f"{text(change.old)} → {text(change.path)}" if change.old else text(change.path)
+        counts = f"+{change.added} −{change.removed}" if change.diff else ""
+        said = " · ".join(part for part in (change.kind, change.note, counts) if part)
+        lines = change.diff[2 : 2 + left]
+        left -= len(lines)
+        body = f"<pre>{''.join(map(_line, lines))}</pre>" if lines else ""
+        if len(lines) < len(change.diff) - 2:
+            body += notes([f"{len(change.diff) - 2 - len(lines)} more lines: `flor diff` has all"])
+        blocks.append(f'<div class="head">{path} <span class="soft">{text(said)}</span></div>{body}')
+    return "".join(blocks)
+
+
+def _line(line: str) -> str:
+    kind = {"+": "add", "-": "del", "@": "at"}.get(line[:1], "")
+    shown = "".join(char if char.isprintable() or char == "\t" else "\ufffd" for char in line)
+    return f'<span class="{kind}">{escape(shown)}</span>'
 
 
 def coverage(found: Sequence[Coverage], runs: int) -> str:

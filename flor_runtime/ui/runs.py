@@ -114,7 +114,7 @@ def _key_columns(facts: Sequence[dict[str, Any]], titles: list[str]) -> list[Col
 
 def _named_columns(facts: Sequence[dict[str, Any]]) -> list[Column]:
     """Parameters in which the runs differ, then what was logged, in the order in which the runs have it."""
-    logged = dict.fromkeys(name for each in facts for name in (*each["last"], *each["names"], *each["recovered"]))
+    logged = _logged(facts)
     columns = []
     titles = {*KEYS, "project"}
     for name in dict.fromkeys(name for each in facts for name in each["parameters"]):
@@ -122,18 +122,30 @@ def _named_columns(facts: Sequence[dict[str, Any]]) -> list[Column]:
         if name not in logged and len({repr(value) for value in values}) > 1:
             there = [name in each["parameters"] for each in facts]
             columns.append(Column(_title(name, titles), name, _shown(values), there, [None] * len(facts)))
-    wholes = {name for name in logged if any(other.startswith(f"{name}/") for other in logged)}
     for name in logged:
-        there = [name in each["last"] for each in facts]
-        if name in wholes and not any(there):
-            continue  # a dictionary: its parts have columns
-        labels = [each["recovered"].get(_whole(name, each)) if name in each["last"] else None for each in facts]
-        labels = [
-            None if _whole(name, each) in each["names"] else label for label, each in zip(labels, facts, strict=True)
+        wholes = [_whole(name, each) for each in facts]
+        known = [each["last"].keys() | each["names"].keys() | each["recovered"].keys() for each in facts]
+        there = [name in each for each in known]
+        recovered = [
+            each["recovered"].get(whole) if is_there and whole not in each["names"] else None
+            for each, whole, is_there in zip(facts, wholes, there, strict=True)
         ]
         values = [each["last"].get(name) for each in facts]
-        columns.append(Column(_title(name, titles), name, _shown(values), there, labels))
+        columns.append(Column(_title(name, titles), name, _shown(values), there, recovered))
     return columns
+
+
+def _logged(facts: Sequence[dict[str, Any]]) -> list[str]:
+    """What was logged, in the order first seen; of a dictionary its parts where they are known."""
+    found: dict[str, None] = {}
+    for each in facts:
+        parts: dict[str, list[str]] = {}
+        for name in each["last"]:
+            parts.setdefault(_whole(name, each), []).append(name)
+        for name in (*each["names"], *each["recovered"]):
+            found |= dict.fromkeys(parts.get(name, [name]))
+    with_parts = {name.rpartition("/")[0] for name in found}
+    return [name for name in found if name not in with_parts or any(name in each["last"] for each in facts)]
 
 
 def _whole(name: str, facts: dict[str, Any]) -> str:

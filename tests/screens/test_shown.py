@@ -210,9 +210,13 @@ def test_code_of_two_runs(tmp_path):
     first = committed(tmp_path, {"a.py": b"x = 1\n", "same.py": b"\n", "b.bin": b"\0"})
     second = committed(tmp_path, {"a.py": b"x = 2\n", "b.bin": None})
     found = versions.difference({"repo": repo, "vid": first}, {"repo": repo, "vid": second})
-    assert found.lines[2:] == ["@@ -1 +1 @@", "-x = 1", "+x = 2"]
-    assert found.notes == ["b.bin differs, and is no text or too long to be shown"]
-    assert "the code is the same" in markup.difference(
+    assert [(each.path, each.kind, each.note) for each in found] == [
+        ("a.py", "changed", ""),
+        ("b.bin", "removed", "binary"),
+    ]
+    shown = markup.difference(found)
+    assert '<span class="del">-x = 1</span><span class="add">+x = 2</span>' in shown
+    assert "The code is the same" in markup.difference(
         versions.difference({"repo": repo, "vid": first}, {"repo": repo, "vid": first})
     )
     with pytest.raises(FlorError, match="was not kept"):
