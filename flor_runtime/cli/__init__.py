@@ -27,7 +27,6 @@ COMMANDS = {
     "import": ("flor_runtime.cli.adopt", "Copy runs of colleagues, of MLflow or TensorBoard into one's own store."),
     "ui": ("flor_runtime.cli.ui", "Show the runs in a browser."),
     "report": ("flor_runtime.cli.report", "Write table and curves into one static page."),
-    "import": ("flor_runtime.cli.adopt", "Copy runs that others shared into one's own store, to replay them."),
     "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),
     "doctor": ("flor_runtime.cli.doctor", "Check the store: is all of it as it was written?"),
     "gc": ("flor_runtime.cli.gc", "Make room: drop checkpoints of ended runs."),

@@ -15,7 +15,9 @@ from flor_runtime.cli.text import say, size
 @click.command()
 @click.argument("names", nargs=-1)
 @click.option("-o", "--output", required=True, type=click.Path(), help="The page's file; `-`: standard output.")
-@click.option("--runs", "chosen", help="Only these runs: names or ids, separated by commas; `all`: of all projects.")
+@click.option(
+    "--runs", "chosen", help="Only these runs: names or ids, separated by commas; `last:5`; `all`: of all projects."
+)
 @click.option("--where", "text", help="Only rows of which this is true: 'lr > 0.01 and epoch >= 5', over any columns.")
 @click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
 def command(names: tuple[str, ...], output: str, chosen: str | None, text: str | None, branch: str | None) -> None:

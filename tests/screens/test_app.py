@@ -25,11 +25,11 @@ def test_the_application_runs_without_a_browser(tmp_path, monkeypatch):
     from flor_runtime.ui.app import app
 
     home = Home(tmp_path / "home")
-    scenes.project(home, 6)
+    scenes.project(home, 9)
     monkeypatch.setenv("FLOR_HOME", str(home.root))
     monkeypatch.chdir(tmp_path)
     outputs, found = app.run()
-    assert len(found["table"].folders) == 6
+    assert len(found["table"].folders) == 9
     assert found["titles"][0] == found["table"].titles[0]
     assert list(found["choice"].options) == ["loss", "val/acc", "grad_norm"]
     shown = "".join(output.text for output in outputs if hasattr(output, "text"))
