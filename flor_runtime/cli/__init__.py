@@ -24,7 +24,6 @@ COMMANDS = {
     "log": ("flor_runtime.cli.log", "Print what a run logs, as it comes."),
     "completion": ("flor_runtime.cli.completion", "Set up completion for bash, zsh or fish."),
     "import": ("flor_runtime.cli.adopt", "Copy runs of colleagues, MLflow or TensorBoard into your store."),
-    "import": ("flor_runtime.cli.adopt", "Copy runs of colleagues, of MLflow or TensorBoard into one's own store."),
     "ui": ("flor_runtime.cli.ui", "Show the runs in a browser."),
     "report": ("flor_runtime.cli.report", "Write table and curves into one static page."),
     "share": ("flor_runtime.cli.share", "Publish runs for colleagues, on a branch of a remote."),

@@ -16,9 +16,7 @@ from flor_runtime.cli.text import say
     "--port", type=click.IntRange(1, 65535), default=2765, show_default=True, help="The next free one is taken."
 )
 @click.option("--no-open", is_flag=True, help="Open no browser, only print the address.")
-@click.option(
-    "--app", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A changed copy of the application."
-)
+@click.option("--app", type=click.Path(path_type=Path), help="A changed copy of the application.")
 @click.option("--copy", type=click.Path(path_type=Path), help="Write a copy of the application there, to change it.")
 def command(port: int, no_open: bool, app: Path | None, copy: Path | None) -> None:
     """Show the runs in a browser: table, learning curves, code, and what a replay could recover.
@@ -36,6 +34,8 @@ def command(port: int, no_open: bool, app: Path | None, copy: Path | None) -> No
             raise FlorError(f"{copy}: {error.strerror or error}") from None
         say(f"{copy}: change it, and show it with `flor ui --app {copy}`")
         return
+    if app is not None and not app.is_file():
+        raise FlorError(f"{app}: no such file: `flor ui --copy {app}` makes one")
     server.serve(port, app=(app or server.APP).absolute(), browser=not no_open, show=click.echo, say=say)
     sys.stdout.flush()
     os._exit(0)  # marimo's sessions are threads that would be waited for

@@ -61,7 +61,7 @@ def overview(
         "records": counts.total(),
         "names": dict(counts),
         "recovered": _recovered(logs),
-        "last": {name: last for name, _, _, last, *_ in named if last is not None},
+        "last": dict(_lasts(logs)),
         "unskippable": places(folder, manifest),
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
         "said": list(folder.notes),

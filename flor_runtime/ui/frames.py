@@ -149,7 +149,7 @@ def of_values(
     import pandas as pd
 
     from flor_runtime.query.pivot import LABELS, gather, pivot, taken
-    from flor_runtime.query.where import chosen_rows
+    from flor_runtime.query.matching import chosen_rows
 
     facts = gather(list(folders), names)
     every = pivot(facts, facts.names)

@@ -57,7 +57,7 @@ def _fitting(table: runs.RunTable, where: Where) -> runs.RunTable:
     Raises:
         WhereError: it names a column that is not there.
     """
-    from flor_runtime.query.where import matching
+    from flor_runtime.query.matching import matching
 
     found = matching(table.folders[::-1], where)
     fitting = set(zip(found["runid"], found["tstamp"].dt.to_pydatetime(), strict=True))
