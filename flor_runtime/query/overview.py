@@ -61,7 +61,7 @@ def overview(
         "records": counts.total(),
         "names": dict(counts),
         "recovered": _recovered(logs),
-        "last": dict(_lasts(logs)),
+        "last": {name: last for name, _, _, last, *_ in named if last is not None} | dict(_parts(logs)),
         "unskippable": places(folder, manifest),
         "notes": [note for note in manifest.get("notes") or [] if isinstance(note, str)],
         "said": list(folder.notes),
@@ -91,9 +91,8 @@ def names_of(logs: Sequence[Log]) -> Iterator[tuple[Any, ...]]:
     yield from found.values()
 
 
-def _lasts(logs: Sequence[Log]) -> Iterator[tuple[str, Any]]:
-    """The last value of each name by the best source that has it, if it is a number or a short text; of a dictionary
-    that of each part."""
+def _parts(logs: Sequence[Log]) -> Iterator[tuple[str, Any]]:
+    """Of a name whose last value is a dictionary its parts that are numbers or short texts."""
     found: dict[str, tuple[Records, int]] = {}
     for origin, records, wanted in logs:
         for code, rows in records.by_name().items():
@@ -103,13 +102,11 @@ def _lasts(logs: Sequence[Log]) -> Iterator[tuple[str, Any]]:
             if len(rows) and (wanted is None or name in wanted):
                 found[name] = records, int(rows[-1])
     for name, (records, row) in found.items():
-        if records.kind[row] not in (FLOAT, INT, BOOL, TEXT, VALUE):
-            continue
-        with contextlib.suppress(Exception):  # a damaged one
-            value = records.value(row)
-            for part, inner in list(leaves(name, value)) or [(name, value)]:
-                if isinstance(inner, (bool, int, float, str)):
-                    yield part, inner[:_SHORT] if isinstance(inner, str) else inner
+        if records.kind[row] == VALUE:
+            with contextlib.suppress(Exception):  # a damaged one
+                for part, value in leaves(name, records.value(row)):
+                    if isinstance(value, (bool, int, float, str)):
+                        yield part, value[:_SHORT] if isinstance(value, str) else value
 
 
 def _recovered(logs: Sequence[Log]) -> dict[str, str]:

@@ -148,8 +148,8 @@ def of_values(
     import numpy as np
     import pandas as pd
 
-    from flor_runtime.query.pivot import LABELS, gather, pivot, taken
     from flor_runtime.query.matching import chosen_rows
+    from flor_runtime.query.pivot import LABELS, gather, pivot, taken
 
     facts = gather(list(folders), names)
     every = pivot(facts, facts.names)
