@@ -17,10 +17,11 @@ from flor_runtime.checks.jobs import check_jobs
 from flor_runtime.checks.logs import check_log
 from flor_runtime.checks.manifests import check_json, reason
 from flor_runtime.errors import StoreError
+from flor_runtime.query.views import differing
 from flor_runtime.replay.firsthand import OUTPUT
 from flor_runtime.store import plainfiles
 from flor_runtime.store.checked import read_bytes, read_lines
-from flor_runtime.store.index import INDEX_FILES, Index
+from flor_runtime.store.index import INDEX_FILES, Index, plain_id
 from flor_runtime.store.layout import Home, RunFolder, read_json
 
 __all__ = ["Finding", "Look", "examine"]
@@ -104,6 +105,10 @@ def _check_index(home: Home, at: Look.At) -> Iterator[Finding]:
     try:
         with Index(home, create=False) as index:
             found = index.damages()
+            if not found:
+                found = [
+                    f"what its views say of run {run[:8]} is not what its files say" for run in differing(home, index)
+                ]
     except StoreError as error:
         yield at.damage(str(error).removeprefix(f"{home.root / INDEX_FILES[0]}: ").partition(": the runs")[0], then)
     else:

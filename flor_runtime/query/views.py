@@ -6,17 +6,22 @@ in progress are made each time.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Collection, Iterator, Sequence
+import tempfile
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flor_runtime.errors import StoreError
 from flor_runtime.query.catalog import complete, parts
 from flor_runtime.query.pivot import LABELS, Layout
 from flor_runtime.query.plainly import sql_cell
 from flor_runtime.query.records import LEVELS, Facts, RunFacts, Source, objects_of
 from flor_runtime.query.spread import spread
 from flor_runtime.store import schema
-from flor_runtime.store.index import Index, sql_text
+from flor_runtime.store.index import Index, sql_text, stamp
+from flor_runtime.store.layout import Home
 from flor_runtime.store.logformat import BOOL, FLOAT, INT, NONE, TEXT
 
 if TYPE_CHECKING:
@@ -24,14 +29,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from flor_runtime.store.layout import Home, RunFolder
+    from flor_runtime.store.layout import RunFolder
 
 #: views that are filled on demand
 _TABLES = {"logs": "log_rows", "pivot": "pivot_rows"}
 VIEWS = tuple(_TABLES)
 _AT_ONCE = 100_000  # rows
 _KINDS = {BOOL: "bool", INT: "int", NONE: "none"}
-Row = tuple[Any, ...]
 
 
 def fill(home: Home, index: Index, views: Collection[str]) -> list[str]:
@@ -48,8 +52,38 @@ def fill(home: Home, index: Index, views: Collection[str]) -> list[str]:
     return notes
 
 
+def differing(home: Home, index: Index) -> list[str]:
+    """The runs whose rows in the index are not what their files say, of those that should be; makes all of them
+    anew, in a temporary file.
+
+    Raises:
+        StoreError: the index can't be read.
+    """
+    plain = Home(home.root)
+    plain.indexed = False
+    with tempfile.TemporaryDirectory(prefix="flor-") as scratch, Index(plain, path=Path(scratch) / "x.db") as fresh:
+        stamps = {folder.id: stamp(folder) for folder in plain.folders()}
+        spans = [
+            (view, run)
+            for view, run, mark in index.read("SELECT view, run, stamp FROM spans")
+            if view in VIEWS and mark and stamps.get(run) == mark
+        ]
+        fill(plain, fresh, {view for view, _ in spans})
+        return [run for view, run in spans if not _same(view, run, index, fresh)]
+
+
+def _same(view: str, run: str, *both: Index) -> bool:
+    titles = sorted(title for (title,) in both[1].read("SELECT name FROM pragma_table_info(?)", view))
+    statement = f"SELECT {', '.join(map(schema.quoted, titles))} FROM {view} WHERE run = ?"
+    try:
+        one, other = (index.read(statement, run) for index in both)
+        return all(a == b for a, b in itertools.zip_longest(one, other))
+    except StoreError:  # a column that is not there
+        return False
+
+
 def _fill(index: Index, view: str, runs: Sequence[tuple[RunFolder, str]], notes: list[str]) -> None:
-    stamps = {folder.id: stamp for folder, stamp in runs}
+    stamps = {folder.id: mark for folder, mark in runs}
     with index.writing() as db:
         kept = _tidy(db, view, stamps)
     stale = [folder for folder, _ in runs if folder.id not in kept]
@@ -67,8 +101,8 @@ def _fill(index: Index, view: str, runs: Sequence[tuple[RunFolder, str]], notes:
 def _tidy(db: sqlite3.Connection, view: str, stamps: dict[str, str]) -> set[str]:
     """Take out the rows of runs that are gone, have changed, or may change; returns the runs whose rows are right."""
     kept: set[str] = set()
-    for run, stamp, first, last in _spans(db, view):
-        if stamp and stamps.get(run) == stamp and run not in kept:
+    for run, mark, first, last in _spans(db, view):
+        if mark and stamps.get(run) == mark and run not in kept:
             kept.add(run)
         else:
             _take_out(db, view, run, first, last)
@@ -90,7 +124,7 @@ def _put(
     index: Index, view: str, waiting: Sequence[tuple[str, Facts]], stamps: dict[str, str], notes: list[str]
 ) -> None:
     with index.writing() as db:
-        others = {run: (stamp, first, last) for run, stamp, first, last in _spans(db, view)}
+        others = {run: (mark, first, last) for run, mark, first, last in _spans(db, view)}
         free = max((last for _, _, last in others.values()), default=0) + 1
         for run, part in waiting:
             if run in others:  # another process was quicker
@@ -112,8 +146,13 @@ def _put_logs(db: sqlite3.Connection, run: str, part: Facts, first: int) -> int:
     cells = [sql_cell(value) for value in part.objects]
     names = [sql_text(name) for name in part.names]
     for start in range(0, len(facts.name), _AT_ONCE):
-        rows = _log_rows(facts, start, first, names, cells, numbers)
-        db.executemany("INSERT INTO log_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        columns = _log_columns(facts, start, names, cells, numbers)
+        columns["id"] = range(first + start, first + start + len(columns["name"]))
+        # What is NULL in all rows is not bound: most logs have nothing but numbers.
+        titles = [title for title, column in columns.items() if title == "id" or column.count(None) < len(column)]
+        marks = ", ".join("?" * len(titles))
+        rows = zip(*(columns[title] for title in titles), strict=True)
+        db.executemany(f"INSERT INTO log_rows ({', '.join(titles)}) VALUES ({marks})", rows)
     return len(facts.name)
 
 
@@ -131,27 +170,21 @@ def _source(db: sqlite3.Connection, run: str, source: Source) -> int | None:
     return made.lastrowid
 
 
-def _log_rows(
-    run: RunFacts,
-    start: int,
-    first: int,
-    names: Sequence[str],
-    cells: Sequence[tuple[str, object]],
-    sources: Sequence[int | None],
-) -> Iterator[Row]:
+def _log_columns(
+    run: RunFacts, start: int, names: Sequence[str], cells: Sequence[tuple[str, object]], sources: Sequence[int | None]
+) -> dict[str, Sequence[Any]]:
+    """The columns of `log_rows` for a stretch of a run's records."""
     rows = slice(start, start + _AT_ONCE)
     place, kind = run.place[rows], run.kind[rows]
     values, kinds = _values(kind, run.raw[rows], cells)
-    return zip(
-        range(first + start, first + start + len(place)),
-        *(_turns(run, level, place) for level in LEVELS),
-        _other_loops(run, place),
-        [names[code] for code in run.name[rows].tolist()],
-        values,
-        kinds,
-        [sources[number] for number in run.source[rows].tolist()],
-        strict=True,
-    )
+    return {
+        **{level: _turns(run, level, place) for level in LEVELS},
+        "loops": _other_loops(run, place),
+        "name": [names[code] for code in run.name[rows].tolist()],
+        "value": values,
+        "kind": kinds,
+        "source": [sources[number] for number in run.source[rows].tolist()],
+    }
 
 
 def _values(kind: NDArray[Any], raw: NDArray[Any], cells: Sequence[tuple[str, object]]) -> tuple[list[Any], list[Any]]:

@@ -136,7 +136,10 @@ class Index:
         db = sqlite3.connect(self.path, timeout=wait, isolation_level=None)
         db.text_factory = lambda text: text.decode("utf-8", "replace")  # a damaged one is found by its check
         try:
-            db.executescript("PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON;")
+            db.executescript(
+                "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA foreign_keys = ON;"
+                "PRAGMA synchronous = NORMAL;"  # a power cut may take what was put in last: it is read again
+            )
             tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
             if "flor_index" in tables:
                 if db.execute("SELECT type FROM sqlite_master WHERE name = 'flor_index'").fetchall() != [("table",)]:
@@ -176,6 +179,18 @@ class Index:
         assert self._db is not None
         try:
             return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: {_reason(error)}") from error
+
+    def read(self, statement: str, *values: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of a SELECT, one after the other.
+
+        Raises:
+            StoreError: it can't be read.
+        """
+        assert self._db is not None
+        try:
+            yield from self._db.execute(statement, values)
         except sqlite3.Error as error:
             raise StoreError(f"{self.path}: {_reason(error)}") from error
 

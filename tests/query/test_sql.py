@@ -369,3 +369,23 @@ def test_arrays_and_pictures_are_described(tmp_path: Path) -> None:
     assert rows[:3] == [("array", "array 2×3 float32"), ("image", "image 4×3"), ("table", "table 2×1")]
     assert rows[3][0] == "other"
     assert len(rows[4][1]) == 1_000_000
+
+
+def test_the_doctor_looks_at_the_rows(home: Home) -> None:
+    sql.update(home)
+
+    def findings() -> list[str]:
+        done = CliRunner().invoke(main, ["doctor"])
+        return [line for line in done.output.splitlines() if "main.db" in line]
+
+    assert findings() == []
+    for view, table, column in (("logs", "log_rows", "value"), ("pivot", "pivot_rows", "c1")):
+        with sqlite3.connect(home.root / "main.db") as db:
+            db.execute(
+                f"UPDATE {table} SET {column} = 0.123 WHERE id = (SELECT first FROM spans WHERE view = ?)", [view]
+            )
+        assert "is not what its files say" in findings()[0]
+        CliRunner().invoke(main, ["doctor", "--rebuild"])
+        assert findings() == []
+        sql.update(home)
+    assert len(list(Path(home.root).iterdir())) < 5
