@@ -106,9 +106,8 @@ def _check_index(home: Home, at: Look.At) -> Iterator[Finding]:
         with Index(home, create=False) as index:
             found = index.damages()
             if not found:
-                found = [
-                    f"what its views say of run {run[:8]} is not what its files say" for run in differing(home, index)
-                ]
+                wrong = differing(home, index)
+                found = [f"what its views say of run {plain_id(run)} is not what its files say" for run in wrong]
     except StoreError as error:
         yield at.damage(str(error).removeprefix(f"{home.root / INDEX_FILES[0]}: ").partition(": the runs")[0], then)
     else:
