@@ -113,6 +113,36 @@ def test_a_worker_that_dies_twice_is_reported_and_what_the_others_did_is_kept(sl
     check_all(slow)
 
 
+def test_libraries_are_loaded_while_a_replay_is_planned_and_for_nothing_if_there_is_nothing_to_do(
+    slow: Project,
+) -> None:
+    (run,) = slow.runs()
+    script, heard = slow.folder / slow.script, list[Surroundings]()
+    with Engine() as engine:
+
+        def soon(surroundings: Surroundings) -> None:
+            heard.append(surroundings)
+            engine.prepare(surroundings)
+
+        _, (recorded,) = campaign.make_plans([run], script, ["total"], 1, False, soon=soon)
+        assert (["total"], [], set()) == (recorded.recorded, heard, set(zygotes()))
+        (plan,), _ = campaign.make_plans([run], script, ["inner"], 1, False, soon=soon)
+        begun = zygotes()
+        assert (1, 1) == (len(heard), len(begun))
+        (result,) = carry_out([plan], 1, Silent(), engine=engine)
+        assert "exact" == result.label and not any(map(alive, begun))
+        engine.prepare(heard[0])
+        begun = zygotes()
+        assert 1 == len(begun)
+    assert not any(map(alive, begun))
+    check_all(slow)
+
+
+def zygotes() -> list[int]:
+    """The processes that have been started from here to load libraries."""
+    return [pid for pid in below(os.getpid()) if b"zygote.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_goes_on(slow: Project) -> None:
     process = start(slow, "-j", "1", SLEEPS="0.1")
     until(lambda: some_turns_done(slow))
