@@ -99,7 +99,7 @@ def test_the_longest_segment_is_divided_while_a_worker_is_idle(slow: Project, mo
 
 
 def test_a_worker_that_dies_twice_is_reported_and_what_the_others_did_is_kept(slow: Project) -> None:
-    code, err = finish(start(slow, "-j", "1", DIES="5"))
+    code, err = finish(start(slow, "-j", "1", DIES="5", SLEEPS="0.1"))  # time enough to note how far it is
     assert code == 1
     (lost,) = [line for line in err.splitlines() if "died twice" in line]
     assert "no more memory" in lost
