@@ -107,7 +107,7 @@ class _Turns:
             self._turn = self._main.turn
         else:
             self._turn += 1
-        self._level.advance(self._turn)
+        self._level.advance(self._turn, element)
         return element
 
     def advance(self, turn: int) -> None:
@@ -197,7 +197,7 @@ class _Steps:
     def begin(self, _: None, element: Any) -> Any:
         assert self._level is not None
         self._turn += 1
-        self._level.advance(self._turn)
+        self._level.advance(self._turn, element)
         return element
 
     def __del__(self) -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from flor_runtime.store.runlog import RunLog
 
 
+_LONGEST_TEXT = 1000
+
+
 def main_level(name: str, loop: MainLoop) -> str:
     """The level of a main loop: from its second entry on a part behind `@`, which tables don't show, keeps them
     apart."""
@@ -40,21 +43,27 @@ class Level:
     """One open loop. Its context in the log is made when something is logged in the turn: a silent turn costs
     nothing."""
 
-    __slots__ = ("_context", "_log", "index", "name", "parent")
+    __slots__ = ("_context", "_log", "index", "name", "parent", "tells", "text")
 
     def __init__(self, log: RunLog, name: str, parent: Level | None) -> None:
         self._log, self.name, self.parent = log, name, parent
         self.index = 0
         self._context: int | None = None
+        self.tells = name.partition("@")[0] not in ("epoch", "step")  # what it goes over means something
+        self.text: str | None = None  # what it is at, if that is a text
 
-    def advance(self, index: int) -> None:
+    def advance(self, index: int, element: object = None) -> None:
         self.index = index
         self._context = None
+        if self.tells:
+            self.text = element if type(element) is str and len(element) <= _LONGEST_TEXT else None
 
     def context(self) -> int:
         if self._context is None:
             outer = self.parent.context() if self.parent is not None else 0
             self._context = self._log.context(outer, self.name, self.index)
+            if self.text is not None:
+                self._log.append(self._context, f"{self.name.partition('@')[0]}_value", self.text)
         return self._context
 
 

@@ -101,6 +101,21 @@ def test_iterations(recorded: Recorded) -> None:
     }
 
 
+def test_texts_that_a_named_loop_goes_over(recorded: Recorded) -> None:
+    for document in flor.loop("document", ["a.pdf", "b.pdf", "c.pdf"]):
+        for page in flor.loop("page", range(2)):
+            if document != "b.pdf":
+                flor.log("first", page == 0)
+    for line in flor.loop("step", ["x"]):
+        flor.log("line", line)
+    found = recorded.values()
+    assert {place: value for place, value in found.items() if "value" in place} == {
+        "document 1 document_value": "a.pdf",
+        "document 3 document_value": "c.pdf",
+    }
+    assert len(found) == 7
+
+
 def test_objects_belong_to_the_main_loops_that_follow(recorded: Recorded) -> None:
     one, two, three = object(), object(), object()
     session = recorded.session
