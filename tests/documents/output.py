@@ -8,7 +8,7 @@ import re
 _VOLATILE = (
     (re.compile(r"\b\d{4}-\d\d-\d\d(?: \d\d:\d\d(?::\d\d(?:\+00:00)?)?)?"), "DATE"),
     (re.compile(r"\b[0-9a-f]{7,40}\b"), "ID"),
-    (re.compile(r"\b\d+(?:\.\d+)? (?:ms|s|min)\b"), "TIME"),
+    (re.compile(r"\b\d+(?:\.\d+)? ?(?:ms|s|min)\b"), "TIME"),
     (re.compile(r"\b\d+(?:\.\d+)? (?:bytes|kB|MB|GB)\b"), "SIZE"),
     (re.compile(r"\b\d+ workers?\b"), "WORKERS"),
     (re.compile(r"(?<=File \")/\S+/"), ""),
