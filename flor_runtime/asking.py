@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from flor_runtime.errors import ReplayError
 from flor_runtime.levels import NAMES, level_of
 from flor_runtime.query.pivot import full_pivot
+from flor_runtime.replay.campaign import without_files
 from flor_runtime.replay.engines.processes import Engine
 from flor_runtime.replay.execute import carry_out
 from flor_runtime.replay.plan import RunPlan, estimate_all
@@ -47,7 +48,7 @@ def replay(
         runs: only these: ids or names.
         epochs: only these turns of the main loop: 3, `[3, 5]`, `range(5, 8)`, `"3,5-7"`, `"last"`.
         jobs: workers at a time; None: one a core.
-        yes: the answer; False: only say what would be done.
+        yes: the answer; False: only say what would be done. True: try also runs that miss files which were there.
         again: recover also what an earlier replay has recovered.
         trust: run also the code of runs that this user did not record on this machine.
         queue: don't do it, but put it into the queue, for `flor serve`.
@@ -77,6 +78,9 @@ def replay(
     slots = slots_for(request, chosen)
     with Engine() as engine:
         plans, others = make_plans(request, chosen, slots, None if queue or yes is False else engine.prepare)
+        if not yes:
+            plans, unready = without_files(plans, "yes=True")
+            others += unready
         for result in others:
             told.ended(result)
         if plans and _goes_on(plans, slots, yes, told):

@@ -15,7 +15,7 @@ from flor_runtime.state import frames, library, process, rng
 from flor_runtime.state.anchors import Anchors
 from flor_runtime.state.audit import CLOSELY, FIRST, LATER, SECONDS, Audit
 from flor_runtime.state.graph import Graph
-from flor_runtime.state.iterators import sources
+from flor_runtime.state.iterators import is_drawn, sources
 from flor_runtime.state.liveness import (
     Stretch,
     in_loop,
@@ -71,9 +71,9 @@ class Recorder:
         if self._began is None:
             self._on_first_turn(frame)
             clocks = _Clocks()
-            self._began = clocks.wall
+            self._began = clocks.own
             self._writer.crowded = _fills_all_cores()
-        elapsed = clocks.wall - self._began
+        elapsed = clocks.own - self._began
         key = Key(loop.entry, loop.turn)
         if loop.turn == 0:
             loop.anchors = self._anchor_loop(loop, frame)
@@ -102,7 +102,17 @@ class Recorder:
                 )
                 graph.problems += problems
                 saved = self._save(key, graph, clocks)
-        if not saved and self._policy.affords_note(elapsed):
+        if saved:
+            return
+        last = loop.ends or is_drawn(loop.iterator)
+        if loop.turn and self._policy.affords_telling(elapsed, last=last):
+            clocks = _Clocks()
+            stretch, _, objects, _ = loop.anchors
+            with process.no_collection():
+                graph = frames.view(frame, stretch, (*self._session.objects, *objects), self._is_project)
+                self._writer.tell(key, clocks.wall - self._start, rng.capture(), graph)
+            self._policy.told(clocks.passed())
+        elif self._policy.affords_note(elapsed):
             clocks = _Clocks()
             self._writer.note(key, clocks.wall - self._start, rng.capture())
             self._policy.noted(clocks.passed())
@@ -196,16 +206,34 @@ class Recorder:
 
 
 class _Clocks:
-    """What the time is now, and what has passed since."""
+    """What the time is now, and what has passed since. What a thread waits for a core is not counted: how much others
+    compute on a machine decides neither what a checkpoint costs nor what a turn takes.
+
+    Attributes:
+        wall: the clock. own: the same, less what this thread has ever waited for a core.
+    """
 
     def __init__(self) -> None:
         self.wall, self._cpu = time.perf_counter(), time.thread_time()
+        self.own = self.wall - _queued()
 
     def passed(self, *, waits: bool = False) -> float:
         """Seconds. What waits for nothing, and has taken many times its CPU time, was stopped (Ctrl-Z, a frozen
         container): that is not its cost."""
-        wall = time.perf_counter() - self.wall
-        return wall if waits else min(wall, _STOPPED * (time.thread_time() - self._cpu))
+        own = time.perf_counter() - _queued() - self.own
+        return max(0.0, own if waits else min(own, _STOPPED * (time.thread_time() - self._cpu)))
+
+
+def _queued() -> float:
+    """Seconds that this thread has waited for a core; 0 where the system doesn't tell."""
+    try:
+        number = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        try:
+            return int(os.read(number, 100).split()[1]) / 1e9
+        finally:
+            os.close(number)
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _fills_all_cores() -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import shutil
+import stat
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
@@ -71,12 +72,21 @@ def loaded_libraries() -> list[str]:
     ]
 
 
+def _is_link(path: str | Path) -> bool:
+    try:
+        return stat.S_ISLNK(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 class Project:
     """Tells the user's own modules from others: by where their file lies."""
 
     def __init__(self, root: Path) -> None:
         self.root = root.resolve()
+        self._below = str(self.root) + os.sep
         self._known: dict[str, bool] = {}
+        self._real: dict[str, str] = {}  # folders, as they are called without links
         self._folders: dict[str, bool] = {}
         prefixes = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix)}
         self._elsewhere = [
@@ -85,6 +95,13 @@ class Project:
 
     def owns(self, path: str | Path) -> bool:
         """True for a file of the project: below its root, and not installed there."""
+        folder, name = os.path.split(path)
+        if folder.startswith(os.sep) and not _is_link(path):  # asked of every module that is loaded
+            real = self._real.get(folder)
+            if real is None:
+                real = self._real[folder] = os.path.realpath(folder) + os.sep
+            if not (real + name + os.sep).startswith(self._below):
+                return False
         path = Path(path).resolve()
         if not path.is_relative_to(self.root) or _INSTALLED & set(path.parts):
             return False
@@ -216,6 +233,7 @@ def describe(
         "processes": ranks.place()[1],
         "env": {key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
         "epsilon": knobs.get("EPSILON") if epsilon is None else epsilon,
+        "allowance": knobs.get("ALLOWANCE"),
         "capture": bool(knobs.get("CAPTURE")) if capture is None else capture,
         "pickles": bool(knobs.get("PICKLE")) if pickles is None else pickles,
     }
@@ -259,7 +277,7 @@ class Recording:
         self._writer = Writer(self.folder.ckpt, patient=epsilon >= 1, budget=retention.run_budget(self.folder.path))
         self._count = TurnCount(self.folder.ckpt)
         self.session.count_turn = self._count.begun
-        self._policy = Policy(epsilon)
+        self._policy = Policy(epsilon, float(self._manifest.get("allowance", 0)))
         self._recorder = Recorder(
             self.session,
             self._writer,

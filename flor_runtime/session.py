@@ -74,6 +74,7 @@ class MainLoop:
         self.entry = entry
         self.turn = 0
         self.restored = False  # to the beginning of a turn that began when it was recorded
+        self.ends = False  # a `while`, whose test has failed
         self.blocks: dict[tuple[str, bool], int] = {}  # executions in this turn, by name and whether it is in no other
         self.advance = advance  # draw and drop elements up to a turn
         self.iterator: Any = None  # what a `for` draws from
@@ -506,6 +507,7 @@ class _While:
         if loop is not None:
             loop._range = (self._start, self._stop)
             loop.restored = False
+            loop.ends = condition is False
             session.guard(session.keeper.turn, loop, frame)
             if loop.restored:  # the test of that turn held when it was recorded
                 condition = True

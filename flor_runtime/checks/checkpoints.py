@@ -14,6 +14,7 @@ import xxhash
 from flor_runtime.checks.finding import Finding, Look
 from flor_runtime.checks.logs import check_lines
 from flor_runtime.errors import CheckpointError, StoreError
+from flor_runtime.store import states
 from flor_runtime.store.arena import PAGE
 from flor_runtime.store.checked import read_lines
 from flor_runtime.store.checkpoints import FORMAT, INDEX, Entry, Reader, dropped_turn, entry_of
@@ -21,6 +22,7 @@ from flor_runtime.store.layout import read_json
 from flor_runtime.store.turncount import NAME, read_counts
 
 _LOST = "a replay takes the checkpoint before it"
+_UNCOMPARED = "a replay can't compare the state there"
 _STEP = 16 << 20
 _DATA = re.compile(r"[0-9]+\.bin")
 
@@ -32,11 +34,13 @@ class _Index:
     Attributes:
         spans: of each data file: offset, length, digest.
         needed: files that have to be there.
+        states: of each state that is kept to be compared: offset, length, digest.
     """
 
     entries: list[Entry] = field(default_factory=list)
     spans: dict[str, set[tuple[int, int, str]]] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
+    states: list[tuple[int, int, str]] = field(default_factory=list)
     closed: bool = False
     strange: int = 0
 
@@ -78,7 +82,12 @@ def check_checkpoints(run: str, root: Path, folder: Path, look: Look, *, complet
             yield look.at(run, root, folder / NAME).damage("is damaged", "how many turns had begun is not known")
     if complete and not index.closed and not account.get("unfinished"):
         yield at.damage("was not closed", "checkpoints may be missing")
-    for name in sorted(names - {INDEX, "turns.json", NAME}):
+    if states.NAME in names:
+        place = look.at(run, root, folder / states.NAME)
+        yield from _check_states(place, folder / states.NAME, index, look)
+    elif index.states:
+        yield look.at(run, root, folder / states.NAME).damage("is missing", _UNCOMPARED)
+    for name in sorted(names - {INDEX, "turns.json", NAME, states.NAME}):
         path = folder / name
         place = look.at(run, root, path)
         if name in index.spans:
@@ -107,6 +116,8 @@ def _read_index(path: Path, reader: Reader) -> _Index:
             if entry.graph is not None:
                 name, offset, length, digest = entry.graph
                 spans.append((name, offset, length, digest))
+            if entry.state is not None:
+                index.states.append((entry.state[0], entry.state[1], entry.state[2]))
             for name, offset, length, digest in spans:
                 index.spans.setdefault(name, set()).add((offset, length, digest))
         elif value.get("closed") is True:
@@ -141,6 +152,25 @@ def _check_data(at: Look.At, path: Path, spans: set[tuple[int, int, str]], look:
             yield at.damage(f"is not empty behind its parts, from byte {end} on", "it was written to")
         elif size != -(-end // PAGE) * PAGE:
             yield at.damage(f"has {size} bytes, not {-(-end // PAGE) * PAGE}", "it was cut or written to")
+
+
+def _check_states(at: Look.At, path: Path, index: _Index, look: Look) -> Iterator[Finding]:
+    """They lie one behind the other."""
+    size, end = look.file(path), 0
+    with open(path, "rb") as file:
+        for offset, length, digest in sorted(index.states):
+            if offset + length > size:
+                yield at.damage(f"ends before byte {offset + length}", _UNCOMPARED)
+                return
+            if offset != end:
+                yield at.damage(f"has no state at byte {end}", _UNCOMPARED)
+            file.seek(offset)
+            if xxhash.xxh3_128_hexdigest(file.read(length)) != digest:
+                yield at.damage(f"the {length} bytes at {offset} are not what was written", _UNCOMPARED)
+            end = offset + length
+    if end != size:
+        note = at.damage if index.closed else at.normal
+        yield note(f"bytes from {end} on were never finished", "nothing reads them")
 
 
 def _digest(data: mmap.mmap, offset: int, length: int) -> str:

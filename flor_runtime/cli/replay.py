@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers at a time (default: one a core).")
 @click.option("--engine", type=click.Choice(["local", "ray"]), default="local", help="Where workers run.")
 @click.option("--store", envvar="FLOR_STORE", help="Object store (URL) by which Ray's machines get at the runs.")
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Don't ask, and try runs that miss files.")
 @click.option("--again", is_flag=True, help="Recover also what an earlier replay has recovered.")
 @click.option("--trust", is_flag=True, help="Run also the code of runs that you did not record on this machine.")
 @click.option("--no-slice", is_flag=True, help="Run also what of a turn the new statements don't need.")
@@ -100,12 +100,16 @@ def _planned(
     """Plan, and do what was planned, or put it into the queue, or neither."""
     from flor_runtime.cli.progress import Shown
     from flor_runtime.replay import execute
+    from flor_runtime.replay.campaign import without_files
     from flor_runtime.replay.plan import estimate_all
     from flor_runtime.replay.request import make_plans, slots_for
     from flor_runtime.replay.words import explain, not_needed
 
     slots = slots_for(request, runs, machines.slots if machines is not None else 0)
     plans, others = make_plans(request, runs, slots, machines.prepare if machines is not None else None)
+    if not yes:
+        plans, unready = without_files(plans, "--yes")
+        others += unready
     for result in others:
         _say(result)
     for planned in plans:
@@ -114,7 +118,7 @@ def _planned(
         click.echo(plain(f"{label}  {first if dry_run else last}"), err=True)
         for line in (*others_of_it, last) if dry_run else not_needed(planned):
             click.echo(f"    {plain(line)}", err=True)
-        for line in planned.warnings:
+        for line in (*planned.gone, *planned.warnings):
             click.echo(plain(f"{label}  {line}"), err=True)
     if plans:
         total = estimate_all(plans, slots)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 
@@ -9,6 +11,11 @@ import click
 @click.option("--name", help="A name for this run, shown in tables.")
 @click.option(
     "--epsilon", type=click.FloatRange(0, 1), help="Share of the run time that checkpoints may cost (default 0.01)."
+)
+@click.option(
+    "--allowance",
+    type=click.FloatRange(0),
+    help="Seconds that they may cost in a short run, at five times that share at most (default 0.25).",
 )
 @click.option(
     "--capture/--no-capture",
@@ -28,6 +35,7 @@ import click
 def command(
     name: str | None,
     epsilon: float | None,
+    allowance: float | None,
     capture: bool | None,
     pickles: bool | None,
     run_id: str | None,
@@ -44,7 +52,8 @@ def command(
       flor run train.py --epochs 20
       flor run --name baseline train.py
     """
-    from flor_runtime import runner
+    from flor_runtime import knobs, runner
 
     options = runner.Options(name, epsilon, capture, pickles, quiet, run_id)
-    raise SystemExit(runner.launch(script, list(args), options))
+    with knobs.override("ALLOWANCE", allowance) if allowance is not None else contextlib.nullcontext():
+        raise SystemExit(runner.launch(script, list(args), options))

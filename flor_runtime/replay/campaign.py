@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ class RunResult:
     Attributes:
         lost: what could not be recovered, each as a sentence.
         without: those of `names` that nothing was logged for.
+        labels: how many values have which, but for `outside`; `label` is the least certain of them.
         outside: those whose values come from outside the program: `inexact`, whatever the label of the others.
         stopped: the user stopped it; of `turns` that were wanted, `turns_done` are kept.
     """
@@ -52,6 +53,7 @@ class RunResult:
     stopped: bool = False
     turns: int = 0
     turns_done: int = 0
+    labels: Mapping[str, int] = field(default_factory=dict)
 
 
 def runs_of(script: Path, home: Home) -> list[RunFolder]:
@@ -180,3 +182,17 @@ def make_plans(
                 )
             )
     return plans, others
+
+
+def without_files(plans: list[RunPlan], tried_by: str) -> tuple[list[RunPlan], list[RunResult]]:
+    """The plans of runs whose files are all there, and what is to be said of the others.
+
+    Args:
+        tried_by: what tells that they are to be tried all the same.
+    """
+    others = [
+        RunResult(plan.run, plan.manifest, error="\n".join([*plan.gone, f"{tried_by} tries it without"]))
+        for plan in plans
+        if plan.gone
+    ]
+    return [plan for plan in plans if not plan.gone], others

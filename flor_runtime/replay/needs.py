@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from flor_runtime import inputs
 from flor_runtime.errors import StoreError
@@ -37,14 +37,29 @@ json.dump([platform.python_version(), found], sys.stdout)
 """
 
 
-def find(run: RunFolder, manifest: dict[str, Any], facts: dict[str, Any], code: Path) -> tuple[list[str], list[str]]:
-    """(what it can't run without, what may make it come out otherwise), each a line.
+class Needs(NamedTuple):
+    """Lines.
+
+    Attributes:
+        missing: what it can't run without.
+        gone: what it can't run without if the script reads it.
+        other: what may make it come out otherwise.
+    """
+
+    missing: list[str]
+    gone: list[str]
+    other: list[str]
+
+
+def find(run: RunFolder, manifest: dict[str, Any], facts: dict[str, Any], code: Path) -> Needs:
+    """What is not as it was.
 
     Args:
         facts: of the run's surroundings. code: the files of its version.
     """
     missing, other = _python(manifest, facts)
-    return missing, [*other, *_files(run, manifest, code)]
+    gone, changed = _files(run, manifest, code)
+    return Needs(missing, gone, [*other, *changed])
 
 
 def _python(manifest: dict[str, Any], facts: dict[str, Any]) -> tuple[list[str], list[str]]:
@@ -96,13 +111,13 @@ def _ask(executable: str, names: tuple[str, ...]) -> tuple[str, dict[str, tuple[
     return version, {name: (is_there, there) for name, (is_there, there) in found.items()}
 
 
-def _files(run: RunFolder, manifest: dict[str, Any], code: Path) -> list[str]:
+def _files(run: RunFolder, manifest: dict[str, Any], code: Path) -> tuple[list[str], list[str]]:
     root = Path(manifest["project"])
     if not root.is_dir():
-        return [f"{root} is gone: there are only the files that git knew; put back what else it reads"]
+        return [], [f"{root} is gone: there are only the files that git knew; put back what else it reads"]
     then = inputs.read_inputs(run.path)
     if then is None:
-        return []
+        return [], []
     data = {path: status for path, status in then.items() if not (code / path).exists()}
     times: tuple[tuple[float, float], ...] | None = None
     changed: list[str] = []
@@ -114,10 +129,10 @@ def _files(run: RunFolder, manifest: dict[str, Any], code: Path) -> list[str]:
         moment = (data[path][0] if written is None else written) / 1e9
         if not any(began <= moment <= ended for began, ended in times):  # else a run has written it itself
             (gone if written is None else changed).append(path)
-    return [
-        *_named(gone, "is gone: put it back if the script reads it"),
-        *_named(changed, "has changed since: put it back as it was, or what comes of it is not called exact"),
-    ]
+    return (
+        _named(gone, "is gone: put it back if the script reads it"),
+        _named(changed, "has changed since: put it back as it was, or what comes of it is not called exact"),
+    )
 
 
 @functools.lru_cache(maxsize=16)

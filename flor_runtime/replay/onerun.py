@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from flor_runtime.replay.parts import Part
 from flor_runtime.replay.plan import RunPlan
 from flor_runtime.replay.replayer import SERIAL, STRONG, WEAK, Goal
 from flor_runtime.replay.segments import before, beyond, merged, places, without
-from flor_runtime.replay.verify import EXACT, INEXACT, VERIFIED, Verdict, judge, keep, set_apart
+from flor_runtime.replay.verify import EXACT, INEXACT, LABELS, VERIFIED, Verdict, judge, keep, set_apart
 from flor_runtime.replay.worker import FOREIGN, Job
 from flor_runtime.store.checkpoints import Reader
 from flor_runtime.store.layout import FORMAT, write_json
@@ -128,7 +129,7 @@ class OneRun:
 
     def died(self, segment: Segment, how: str) -> list[Segment]:
         """A worker has died: what it had not done is done once more, and then given up."""
-        rest = self.cut_short(segment)
+        rest = self.cut_short(segment, goes_on=not segment.retried)
         if rest is None:
             return []
         if segment.retried:
@@ -139,10 +140,14 @@ class OneRun:
         again.retried = True
         return [again]
 
-    def cut_short(self, segment: Segment) -> Goal | None:
-        """A segment ends before its time; gives what of its goal is not done."""
+    def cut_short(self, segment: Segment, *, goes_on: bool = False) -> Goal | None:
+        """A segment ends before its time; gives what of its goal is not done.
+
+        Args:
+            goes_on: as for `part_of`.
+        """
         self.outstanding -= 1
-        part = kept.part_of(segment.folder, segment.goal)
+        part = kept.part_of(segment.folder, segment.goal, goes_on=goes_on)
         shutil.rmtree(segment.folder / "work", ignore_errors=True)
         if part is None:
             return segment.goal
@@ -223,10 +228,12 @@ class OneRun:
             why = "; ".join([*self._why, *verdict.notes]) or "nothing was recovered"
             result.error = "stopped before anything was recovered" if stopped else f"{why} (see {folder})"
             return result
-        self._keep(verdict, partial, result.mode)
+        labels = self._labels(verdict)
+        result.labels = Counter(label for key, label in labels.items() if key[1] not in plan.outside)
+        self._keep(verdict, labels, partial, result.mode)
         return result
 
-    def _keep(self, verdict: Verdict, partial: bool, mode: str) -> None:
+    def _keep(self, verdict: Verdict, labels: dict[Key, str], partial: bool, mode: str) -> None:
         plan, folder = self.plan, self._work.replay
         folder.mkdir(parents=True, exist_ok=True)
         before = [path for path in folder.iterdir() if path.is_dir()]
@@ -236,9 +243,8 @@ class OneRun:
             if before
             else RECORDS
         )
-        labels = self._labels(verdict)
         labels |= {key: INEXACT for key in labels if key[1] in plan.outside}
-        groups: dict[str, set[Key]] = {EXACT: set(), VERIFIED: set(), INEXACT: set()}
+        groups: dict[str, set[Key]] = {label: set() for label in LABELS}
         for key in verdict.recovered:
             groups[labels[key]].add(key)
         kept_as = {f"{name}-{label}": label for label, keys in groups.items() if keys} or {name: verdict.label}
@@ -264,14 +270,14 @@ class OneRun:
 
     def _labels(self, verdict: Verdict) -> dict[Key, str]:
         """How far each value can be trusted: as far as the least of the parts that it comes from."""
-        if verdict.label == EXACT or len(self._all()) == 1:
-            return dict.fromkeys(verdict.recovered, verdict.label)
+        if verdict.label == EXACT:
+            return dict.fromkeys(verdict.recovered, EXACT)
         found: dict[Key, str] = {}
         for part in self._all():
-            judged = self._judged([part])
-            label = INEXACT if part in self._failed else judged.label
+            judged = verdict if len(self._all()) == 1 else self._judged([part])
             for key in judged.recovered:
-                found[key] = max(found.get(key, EXACT), label, key=[EXACT, VERIFIED, INEXACT].index)
+                label = INEXACT if part in self._failed else judged.label_of(key)
+                found[key] = max(found.get(key, EXACT), label, key=LABELS.index)
         return found
 
 

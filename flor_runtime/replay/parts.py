@@ -59,11 +59,13 @@ def read_outcome(folder: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def part_of(folder: Path, goal: Goal) -> Part | None:
+def part_of(folder: Path, goal: Goal, *, goes_on: bool = False) -> Part | None:
     """What a worker got done of its goal, whether it ended or not; None if that is nothing.
 
     Args:
         goal: less what was given to others.
+        goes_on: another one does the rest. Turns that would have been proven by a state which this one did not come to
+            are part of that: else they would be less certain than in one go.
     """
     outcome = read_outcome(folder)
     if not outcome or outcome.get("code") not in (0, None):
@@ -71,6 +73,10 @@ def part_of(folder: Path, goal: Goal) -> Part | None:
     if outcome["code"] == 0:
         return Part(folder / "log", goal, outcome)
     entry, turn = outcome["upto"]
+    if goes_on and outcome.get("open"):
+        unproven = outcome["open"]
+        entry, turn = min((entry, turn), (unproven[0], unproven[1] - 1))
+        outcome["unproven"] = [turns for turns in outcome["unproven"] if turns != unproven]
     done = before(goal, (entry, turn))
     if not places(done):
         return None
@@ -203,7 +209,7 @@ def _parts(folder: Path) -> list[Part]:
     for path, goal in sorted(jobs, key=lambda item: item[1].mode == WEAK):
         part = None
         with contextlib.suppress(StoreError, OSError, ValueError, KeyError, TypeError):
-            part = part_of(path, goal)
+            part = part_of(path, goal, goes_on=True)
         if part is not None and not done & set(places(part.goal)):
             done |= set(places(part.goal))
             found.append(part)

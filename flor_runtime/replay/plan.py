@@ -36,7 +36,8 @@ class RunPlan:
         left_out: of a turn, where a state is restored afterwards.
         whole: all turns that the statements need are asked for.
         shared: seconds until the libraries are loaded, which replays share.
-        warnings: what is not as it was.
+        gone: files that were there, each a line: without one that the script reads, it can't run.
+        warnings: what else is not as it was.
         outside: names whose values come from outside the program, with what is to be said of them.
     """
 
@@ -50,6 +51,7 @@ class RunPlan:
     timing: Timing | None = None
     whole: bool = True
     left_out: tuple[LeftOut, ...] = ()
+    gone: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     outside: dict[str, str] = field(default_factory=dict)
 
@@ -108,9 +110,9 @@ def plan_run(
     except versions.VersionError as error:
         raise ReplayError(str(error)) from None
     facts = read_facts(run)
-    missing, warnings = needs.find(run, manifest, facts, scratch)
-    if missing:
-        raise ReplayError("\n".join(missing))
+    found = needs.find(run, manifest, facts, scratch)
+    if found.missing:
+        raise ReplayError("\n".join([*found.missing, *found.gone]))
     old = project_files(scratch, manifest["script"])
     placed = place(run, old, new, names, again)
     if soon is not None and placed.names:
@@ -141,7 +143,9 @@ def plan_run(
     reader.close()
     whole = asked is None or not (sites.turn or sites.blocks)
     outside = version.outside(placed.names)
-    return RunPlan(run, manifest, facts, placed, sites, goals, courses, timing, whole, left_out, warnings, outside)
+    return RunPlan(
+        run, manifest, facts, placed, sites, goals, courses, timing, whole, left_out, found.gone, found.other, outside
+    )
 
 
 def _blocks_of(plan: Any) -> list[str]:

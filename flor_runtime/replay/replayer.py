@@ -361,13 +361,13 @@ class Replayer:
         if not same:
             self._notes.differs(where, turn, "the random state is not the recorded one")
         whole = False
-        graph = self._recorded_graph(entry)
+        graph, digests = self._recorded_state(entry)
         if graph is not None:
             live = frames.view(frame, stretch, objects, self._is_project, values)
             first, _ = self._then.clock
             then = replace(self._then, clock=(first, first + entry.when + _LEEWAY))
             now = replace(self._now, clock=(self._now.clock[0], time.perf_counter()))
-            found = compare(graph, [digest for digest, _ in entry.blobs], live, then, now)
+            found = compare(graph, digests, live, then, now)
             if found.tensors:
                 self._notes.differs(where, turn, "tensors are not the recorded ones")
             for text in found.values:
@@ -376,18 +376,23 @@ class Replayer:
             for text in found.doubtful:
                 self._doubts.differs(where, turn, text)
             whole = found.whole and found.nothing
-        elif not self._has(entry.tensors, frame, stretch, objects, values):
+        elif entry.tensors and not self._has(entry.tensors, frame, stretch, objects, values):
             self._notes.differs(where, turn, "tensors are not the recorded ones")
             same = False
         if same:
             self.outcome.same += 1
-            if entry.blobs:
+            if graph is not None or entry.tensors:
                 self._proven()
             # Random states alone don't tell what the rest is, and before the first turn it has seen no data.
             if whole and (key.turn or key.block):
                 self.when_same()
         else:
             self.outcome.different += 1
+
+    @property
+    def open(self) -> list[int] | None:
+        """Of what is unproven, that which the next state that is compared may prove."""
+        return self._open
 
     def _executed(self, loop: MainLoop) -> None:
         """A block, or all of a turn, was not restored: what it has led to is still to be compared."""
@@ -410,15 +415,15 @@ class Replayer:
                 self._doubts.say(f"{line}; what follows was restored, and is as it was recorded")
             self._odd_start = []
 
-    def _recorded_graph(self, entry: Entry) -> Graph | None:
-        """The graph of an entry; None where only digests were kept, or not even these."""
-        if entry.graph is None:
-            return None
+    def _recorded_state(self, entry: Entry) -> tuple[Graph | None, list[str]]:
+        """The graph of an entry and the digests of its blobs; None where only digests were kept, or not even these."""
+        if entry.graph is None and entry.state is None:
+            return None, []
         try:
-            return self._reader.graph(entry)
+            return self._reader.state(entry)
         except CheckpointError as error:
             self._notes.say(f"plain values were not compared: {error}")
-            return None  # what was kept of it in the index remains
+            return None, []  # what was kept of it in the index remains
 
     def _has(self, tensors: set[str], *live: Any) -> bool:
         """Whether the live state has all of these; a checkpoint may hold some of a data set, too."""

@@ -7,14 +7,16 @@ from collections.abc import Iterator
 
 from flor_runtime.replay.campaign import RunResult
 from flor_runtime.replay.execute import Progress
-from flor_runtime.replay.verify import EXACT, INEXACT
+from flor_runtime.replay.verify import EXACT, INEXACT, LABELS
 
 
 def certainty(result: RunResult) -> str:
-    """The label of a run's values, and of which of them it isn't true."""
-    if not result.outside or result.label == INEXACT:
-        return result.label
-    return f"{result.label} but for {', '.join(result.outside)}"
+    """The label of a run's values, and of which of them it isn't true; where there are several, how many have which."""
+    found = [f"{result.labels[label]} {label}" for label in LABELS if result.labels.get(label)]
+    label = ", ".join(found) if len(found) > 1 else result.label
+    if not result.outside or label == INEXACT:
+        return label
+    return f"{label} but for {', '.join(result.outside)}"
 
 
 def lines_of(result: RunResult) -> Iterator[str]:

@@ -12,6 +12,7 @@ from flor_runtime.store.logreader import Key
 from flor_runtime.store.runlog import RunLog, keyed, read, same_bits
 
 EXACT, VERIFIED, INEXACT = "exact", "verified", "inexact"
+LABELS = (EXACT, VERIFIED, INEXACT)  # from the best on
 
 
 @dataclass
@@ -27,6 +28,8 @@ class Verdict:
             or what was executed last led to nothing that could be compared. INEXACT: a state is not, or nothing could
             be compared.
         notes: what was different.
+        unproven: (entry into a main loop, turn from 1) of what led to nothing that it could be compared with.
+        proven_label: that of the values of other turns.
     """
 
     recovered: dict[Key, object] = field(default_factory=dict)
@@ -34,6 +37,12 @@ class Verdict:
     mismatched: int = 0
     label: str = INEXACT
     notes: list[str] = field(default_factory=list)
+    unproven: set[tuple[int, int]] = field(default_factory=set)
+    proven_label: str = INEXACT
+
+    def label_of(self, key: Key) -> str:
+        """The label of a value."""
+        return self.proven_label if key[0] and _place(key) not in self.unproven else self.label
 
 
 def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]], names: list[str]) -> Verdict:
@@ -51,7 +60,6 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     states_same = sum(o.get("same", 0) for o in outcomes)
     states_different = sum(o.get("different", 0) for o in outcomes)
     odd: set[str] = set()
-    unproven: list[int] = []
     for part in parts:
         for key, value in keyed(read(part)).items():
             if key in replayed and not same_bits(replayed[key], value):
@@ -80,19 +88,24 @@ def judge(recorded_log: Path, parts: list[Path], outcomes: list[dict[str, Any]],
     for part, outcome in zip(parts, outcomes, strict=True):
         for turns in outcome.get("unproven", ()):
             if not _is_proved(turns, part, recorded, verdict.recovered):
-                unproven += range(turns[1], turns[2] + 1)
+                verdict.unproven |= {(turns[0], turn) for turn in range(turns[1], turns[2] + 1)}
     for outcome in outcomes:
         verdict.notes += [note for note in outcome.get("notes", []) if note not in verdict.notes]
     values_checked = verdict.checked - states_same - states_different
     doubts = list(dict.fromkeys(doubt for outcome in outcomes for doubt in outcome.get("doubts", [])))
-    if unproven:
-        what = f"turn{'s' if len(set(unproven)) > 1 else ''} {ranges(sorted(set(unproven)))}"
-        doubts.append(f"what was executed in {what} led to no recorded state or value that it could be compared with")
     verdict.notes += doubts
     if not states_different and not verdict.mismatched and verdict.checked:
         verdict.label = EXACT if states_same and not doubts else VERIFIED
     elif not states_different and states_same and values_checked:
         verdict.label = VERIFIED
+    verdict.proven_label = verdict.label
+    if verdict.unproven:
+        turns = sorted({turn for _, turn in verdict.unproven})
+        what = f"turn{'s' if len(turns) > 1 else ''} {ranges(turns)}"
+        verdict.notes.append(
+            f"what was executed in {what} led to no recorded state or value that it could be compared with"
+        )
+        verdict.label = max(verdict.label, VERIFIED, key=LABELS.index)
     verdict.mismatched += states_different
     return verdict
 

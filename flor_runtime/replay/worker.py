@@ -309,6 +309,7 @@ class _Worker:
                 "error": self._error and self._shown(self._error),
                 "code": code,
                 "upto": upto,
+                "open": self._replayer.open,
             }
         )
         path = self._folder / OUTCOME

@@ -16,6 +16,8 @@ from flor_runtime.state import library
 
 _CALLS = (map, filter, type(iter(int, 1)))  # and those of itertools that take a function: they hold one
 _DEPTH = 30
+#: They tell how much is left.
+_COUNTED: tuple[Any, ...] = (type(iter(range(0))), type(iter(range(1 << 80))), type(iter([])), type(iter(())))
 
 
 def sources(iterator: Any, is_project: Callable[[dict[str, Any]], bool]) -> tuple[list[Any], str]:
@@ -28,6 +30,20 @@ def sources(iterator: Any, is_project: Callable[[dict[str, Any]], bool]) -> tupl
     except LookupError as error:
         return [], str(error)
     return found, ""
+
+
+def is_drawn(iterator: Any) -> bool:
+    """True if an iterator is seen to have nothing left: it draws from a range, a list or a tuple that is at its end,
+    itself or by way of others (`enumerate`, a progress bar). False says nothing. Nothing is drawn."""
+    seen = 0
+    while iterator is not None and seen < _DEPTH:
+        if isinstance(iterator, _COUNTED):
+            return bool(iterator.__length_hint__() == 0)
+        if not isinstance(iterator, (enumerate, GeneratorType)):
+            return False
+        iterator = next((part for part in gc.get_referents(iterator) if isinstance(part, (*_COUNTED, enumerate))), None)
+        seen += 1
+    return False
 
 
 def _leaves(obj: Any, is_project: Callable[[dict[str, Any]], bool], depth: int) -> Iterator[Any]:

@@ -21,7 +21,7 @@ import xxhash
 from flor_runtime.errors import CheckpointError
 from flor_runtime.state import codec
 from flor_runtime.state.graph import Graph, reached_nodes
-from flor_runtime.store import plainfiles, signing
+from flor_runtime.store import plainfiles, signing, states
 from flor_runtime.store.checked import read_lines
 from flor_runtime.store.handles import Handle
 
@@ -61,13 +61,14 @@ class Entry:
         ambient: digest of the random states.
         graph: [file, offset, length, digest] of the packed graph and random states; None where only digests were kept.
         blobs: digest and length of each blob, in the graph's order; the last one holds the graph's paths. Empty where
-            only the random states were looked at.
+            only the random states were looked at, or `state` has them.
         named: number of the blobs that names lead to.
         new: [digest, file, offset] of the blobs that this checkpoint wrote.
         problems: why it can't be used for restoring; empty: it can.
         when: seconds since the run began.
         pickled: types of objects that are kept as a pickle, which lies behind the packed graph and is no part of it.
         signature: the user's, over this line and what it says is to be made: the packed graph, its pickle, its paths.
+        state: where what the state was is kept, to compare it (`store/states.py`).
     """
 
     key: Key
@@ -80,11 +81,17 @@ class Entry:
     problems: list[str] = field(default_factory=list)
     pickled: list[str] = field(default_factory=list)
     signature: str = ""
+    state: list[Any] | None = None
 
     @property
     def usable(self) -> bool:
         """True if the state can be restored from it."""
         return self.graph is not None and not self.problems
+
+    @property
+    def tells_state(self) -> bool:
+        """True if more than random states can be compared with it."""
+        return self.graph is not None or self.state is not None or bool(self.tensors)
 
     @property
     def tensors(self) -> set[str]:
@@ -93,7 +100,10 @@ class Entry:
 
     def to_plain(self) -> dict[str, Any]:
         """As dictionaries, lists and atoms; the entry's own. (`asdict` copies each of them: ten times as slow.)"""
-        return {**vars(self), "key": vars(self.key)}
+        plain = {**vars(self), "key": vars(self.key)}
+        if self.state is None:
+            del plain["state"]
+        return plain
 
     def signed(self) -> bytes:
         """What the signature is over, of the line itself."""
@@ -223,6 +233,16 @@ class Reader:
         paths = bytes(self._read(*self._places(entry).get(digest, _NOWHERE), length, digest))
         return codec.unpack_graph(packed, [n for _, n in entry.blobs[:-1]], paths)
 
+    def state(self, entry: Entry) -> tuple[Graph, list[str]]:
+        """(graph, digests of its blobs) of an entry that can be compared in full: to look at, not to restore from.
+
+        Raises:
+            CheckpointError: it is damaged or missing.
+        """
+        if entry.graph is None and entry.state is not None:
+            return states.read(self._folder, entry.state)
+        return self.graph(entry), [digest for digest, _ in entry.blobs]
+
     def _blobs(self, entry: Entry) -> list[Any]:
         places = self._places(entry)
         return [self._read(*places.get(d, _NOWHERE), n, d) if n else b"" for d, n in entry.blobs]
@@ -351,6 +371,7 @@ def entry_of(line: object) -> Entry | None:
             and _is(entry.signature, str)
             and type(entry.pickled) is list
             and all(_is(text, str) for text in entry.pickled)
+            and (entry.state is None or _is_row(entry.state, int, int, str))
         )
     except (ValueError, TypeError, KeyError):
         return None

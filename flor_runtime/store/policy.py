@@ -6,6 +6,9 @@ _WEIGHT = 0.3  # of the newest measurement in the running mean
 _RESTORE = 1.5  # a restoration, in costs of a checkpoint: a copy and a look at every byte
 _RHO = 0.5
 _SAVED = 8  # turns' costs: what is saved beyond that lapses
+_PACE = 5  # times epsilon: how fast the allowance may be spent
+_GUESS = 0.25  # what telling a state costs, in costs of a turn's checkpoints, before it is known
+_TOLD = 0.25  # of what is earned: for telling states, where it is not enough for all checkpoints
 
 
 class Policy:
@@ -21,16 +24,24 @@ class Policy:
 
     What is not spent can be spent later, the costs of a few turns at most: a process that was stopped for an hour has
     not earned a checkpoint at each turn of the next.
+
+    Args:
+        epsilon: share of the elapsed time.
+        allowance: seconds that a run may spend in any case, at five times epsilon at most: where epsilon of the elapsed
+            time is more, this adds nothing.
     """
 
-    def __init__(self, epsilon: float) -> None:
+    def __init__(self, epsilon: float, allowance: float = 0.0) -> None:
         self._epsilon = epsilon
+        self._allowance = allowance
         self._spent = 0.0
         self._audits = 0.0
         self._lapsed = 0.0
         self._turn = 0.0  # seconds that the checkpoints of the turn that was taken last have cost
         self._mean: float | None = None
         self._note = 0.0
+        self._tell: float | None = None  # what telling a state costs
+        self._told = 0.0  # all of them
         self._last = 0.0
 
     @property
@@ -48,13 +59,34 @@ class Policy:
             self._lapsed += saved - _SAVED * cost
         return self._saved(elapsed) >= cost and _RESTORE * cost <= _RHO * (elapsed - self._last)
 
+    def affords_telling(self, elapsed: float, *, last: bool = False) -> bool:
+        """Whether it can be told what the state is, so that a replay can compare it. Checkpoints go first: where they
+        take all that is earned, this gets a quarter of it.
+
+        Args:
+            last: nothing follows. That state proves what led to it: it is told, once, if it takes no longer than
+                checkpoints may in five times as long a run.
+        """
+        cost = self._tell if self._tell is not None else _GUESS * (self._expected() or 0.0)
+        if last and self._spent + cost <= _PACE * self._earned(elapsed):
+            return True
+        saved = self._saved(elapsed)
+        plenty = saved >= cost + (self._expected() or 0.0)
+        return saved >= cost and (plenty or self._told + cost <= _TOLD * self._earned(elapsed))
+
+    def told(self, seconds: float) -> None:
+        """Book what telling a state has cost."""
+        self._spent += seconds
+        self._told += seconds
+        self._tell = seconds if self._tell is None else self._tell + _WEIGHT * (seconds - self._tell)
+
     def affords_note(self, elapsed: float) -> bool:
         """Whether the digest of the random states can be had."""
         return self._saved(elapsed) >= self._note
 
     def affords(self, seconds: float, elapsed: float) -> bool:
         """Whether so much can be spent on something rare; what has lapsed counts, too."""
-        return self._epsilon * elapsed - self.spent >= seconds
+        return self._earned(elapsed) - self.spent >= seconds
 
     def audited(self, seconds: float) -> None:
         """Book what is no part of a checkpoint, and rare."""
@@ -81,5 +113,9 @@ class Policy:
         return self._mean + _WEIGHT * (self._turn - self._mean)
 
     def _saved(self, elapsed: float) -> float:
-        earned = self._epsilon * elapsed
+        earned = self._earned(elapsed)
         return earned - min(self._audits, earned / 2) - self._spent - self._lapsed
+
+    def _earned(self, elapsed: float) -> float:
+        share = self._epsilon * elapsed
+        return max(share, min(self._allowance, _PACE * share))

@@ -35,6 +35,7 @@ from flor_runtime.store.datafile import DataFile
 from flor_runtime.store.devices import Devices
 from flor_runtime.store.handles import Handle
 from flor_runtime.store.slots import Slot, Slots, Source
+from flor_runtime.store.states import States
 
 _SMALL = 64 << 10  # bytes; smaller blobs lie side by side and are written each time
 _FIRST_ARENA = 2 << 20
@@ -107,6 +108,7 @@ class Writer:
         self._torn = False  # the last line may have no end
         self._size = 0  # of the index, in bytes: of its whole lines
         self._kept = retention.Kept(budget)
+        self._states = States(folder)
         self._known: dict[str, tuple[str, int]] = {}  # large blobs: where they are
         self._paths: tuple[Any, bytes, str] = (None, b"", "")  # of the last graph: packed, and their digest
         self._count = 0
@@ -147,6 +149,19 @@ class Writer:
         trajectory."""
         self._raise()
         self._append(Entry(key, when, ambient_digest(ambient)).to_plain())
+
+    def tell(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> None:
+        """Keep what the state is, to compare it later: when this returns, the program may go on and change
+        everything."""
+        self._raise()
+        digests = [blob.digest() for blob in graph.blobs]
+        entry = Entry(key, when, ambient_digest(ambient), problems=graph.problems)
+        if not graph.problems:
+            entry.state = self._states.add(graph, digests)
+        if entry.state is None:
+            entry.blobs = [[digest, blob.nbytes] for digest, blob in zip(digests, graph.blobs, strict=True)]
+            entry.named = len(digests)
+        self._append(entry.to_plain())
 
     def save(self, key: Key, when: float, ambient: dict[str, Any], graph: Graph) -> bool:
         """Take a checkpoint: when this returns, the program may go on and change everything. `ambient` and the graph
@@ -198,6 +213,7 @@ class Writer:
         finally:
             if done:
                 self._index.close()
+                self._states.close()
 
     # -- on the training thread ----------------------------------------------------------------------------------
 
@@ -391,6 +407,7 @@ class Writer:
             self._kept.add((job.key.entry, job.key.turn), job.when, {name, *needed}, {name: job.end})
             self._drop(self._kept.too_many())
         with contextlib.suppress(OSError):
+            self._unlock(self._states.sync)
             self._unlock(os.fsync, self._index.fileno())
 
     def _waited(self) -> float:

@@ -184,12 +184,12 @@ class Ways:
             self._code = compile_as_source(result.code, source, result.insertions, str(self.path))
         self.off = run(self._code, self.path)
 
-    def record(self) -> Way:
-        """As `flor run` does, with a checkpoint at every boundary."""
+    def record(self, policy: Policy | None = None) -> Way:
+        """As `flor run` does, with a checkpoint at every boundary unless a policy has another opinion."""
         errors: list[Exception] = []
         session = Session(RunLog(self.folder / "log"), errors.append)
         writer = Writer(self.folder / "ckpt", patient=True)
-        keeper = Recorder(session, writer, Policy(1e9), self._is_project, lambda _: None)
+        keeper = Recorder(session, writer, policy or Policy(1e9), self._is_project, lambda _: None)
         way = run(self._code, self.path, session, keeper)
         writer.close()
         way.trouble, way.entries = [repr(e) for e in errors], session.entries

@@ -113,12 +113,12 @@ def manifest(run: RunFolder, **other: object) -> dict[str, object]:
 
 def test_nothing_is_said_where_all_is_as_it_was(run: tuple[RunFolder, Path]) -> None:
     folder, code = run
-    assert needs.find(folder, manifest(folder), {"packages": {"pytest": pytest.__version__}}, code) == ([], [])
+    assert needs.find(folder, manifest(folder), {"packages": {"pytest": pytest.__version__}}, code) == ([], [], [])
 
 
 def test_missing_packages_are_named(run: tuple[RunFolder, Path]) -> None:
     folder, code = run
-    missing, _ = needs.find(folder, manifest(folder), {"packages": {"no_such_package": "1.5"}}, code)
+    missing, _, _ = needs.find(folder, manifest(folder), {"packages": {"no_such_package": "1.5"}}, code)
     assert missing == ["the package no_such_package is not installed: install no_such_package==1.5"]
 
 
@@ -126,7 +126,7 @@ def test_other_versions_are_named(run: tuple[RunFolder, Path]) -> None:
     folder, code = run
     facts = {"packages": {"pytest": "0.1"}}
     there = manifest(folder, python="2.7.1", executable="/no/such/python")
-    _, other = needs.find(folder, there, facts, code)
+    _, _, other = needs.find(folder, there, facts, code)
     assert [line.partition(" ")[0] for line in other] == ["/no/such/python", "it", "pytest"]
     assert "2.7.1" in other[1]
     assert "pytest==0.1" in other[2]
@@ -138,8 +138,8 @@ def test_data_that_is_gone_or_changed_is_named(run: tuple[RunFolder, Path]) -> N
     (project / "a.csv").unlink()
     (project / "b.csv").write_text("other")
     (project / "train.py").write_text("today's: the version has its own")
-    _, other = needs.find(folder, manifest(folder), {}, code)
-    assert [line.partition(":")[0] for line in other] == ["a.csv is gone", "b.csv has changed since"]
+    _, gone, other = needs.find(folder, manifest(folder), {}, code)
+    assert [line.partition(":")[0] for line in (*gone, *other)] == ["a.csv is gone", "b.csv has changed since"]
 
 
 def test_what_a_recorded_run_wrote_is_no_data(run: tuple[RunFolder, Path]) -> None:
@@ -154,13 +154,13 @@ def test_what_a_recorded_run_wrote_is_no_data(run: tuple[RunFolder, Path]) -> No
         other = RunFolder(folder.path.with_name(digit * 32))
         other.begin(manifest(other, started=began))
         write_json(other.path / "end.json", {"status": "finished", "ended": ended})
-    assert needs.find(folder, manifest(folder), {}, code) == ([], [])
+    assert needs.find(folder, manifest(folder), {}, code) == ([], [], [])
     os.utime(project / "b.csv", (170, 170))
-    _, (line,) = needs.find(folder, manifest(folder), {}, code)
+    _, _, (line,) = needs.find(folder, manifest(folder), {}, code)
     assert line.startswith("b.csv has changed since")
 
 
 def test_a_project_that_is_gone_is_named(run: tuple[RunFolder, Path]) -> None:
     folder, code = run
-    _, (line,) = needs.find(folder, manifest(folder, project="/no/such/project"), {}, code)
+    _, _, (line,) = needs.find(folder, manifest(folder, project="/no/such/project"), {}, code)
     assert line.startswith("/no/such/project is gone")

@@ -17,13 +17,14 @@ from flor_runtime.store.runlog import RunLog
 
 
 class SlowWriter:
-    """Takes a second for a checkpoint and an eighth for a note."""
+    """Takes a second for a checkpoint, a quarter for telling a state and an eighth for a note."""
 
     waited = crowded = False
 
     def __init__(self) -> None:
         self.now = 100.0
         self.saved: list[Any] = []
+        self.told: list[Any] = []
         self.noted: list[Any] = []
 
     def clock(self) -> float:
@@ -37,6 +38,10 @@ class SlowWriter:
         self.saved.append(key)
         return True
 
+    def tell(self, key: Any, *rest: Any) -> None:
+        self.now += 1 / 4
+        self.told.append(key)
+
     def note(self, key: Any, *rest: Any) -> None:
         self.now += 1 / 8
         self.noted.append(key)
@@ -49,6 +54,7 @@ def test_all_that_it_takes_is_booked(tmp_path: Any, monkeypatch: pytest.MonkeyPa
 
     writer, policy = SlowWriter(), Policy(epsilon)
     monkeypatch.setattr(record, "time", types.SimpleNamespace(perf_counter=writer.clock, thread_time=writer.clock))
+    monkeypatch.setattr(record, "_queued", lambda: 0.0)
     session = Session(RunLog(tmp_path / "log"), fail)
     session.keeper = Recorder(session, writer, policy, lambda namespace: False, lambda frame: None)  # type: ignore[arg-type]
     sessions.use(session)
@@ -62,4 +68,5 @@ def test_all_that_it_takes_is_booked(tmp_path: Any, monkeypatch: pytest.MonkeyPa
     finally:
         sessions.use(None)
     assert len(writer.saved) == 81 if epsilon == 1 else 0 < len(writer.saved) < 20
-    assert len(writer.saved) + len(writer.noted) / 8 == policy.spent
+    assert len(writer.saved) + len(writer.told) / 4 + len(writer.noted) / 8 == policy.spent
+    assert not writer.told if epsilon == 1 else writer.told

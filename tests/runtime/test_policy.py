@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -131,3 +132,61 @@ def test_the_first_audit_is_paid_off_with_half_of_what_is_earned() -> None:
             assert policy.spent <= 0.05 * turn + 0.025 + 1e-9
     assert len([turn for turn in taken if turn < 12]) >= 10
     assert not policy.affords(1.5, 40.0)
+
+
+def spend(policy: Policy, turns: int, turn: float, cost: float, telling: float) -> tuple[int, int]:
+    """(checkpoints, told states) of turns of the same length."""
+    taken = told = 0
+    for n in range(turns):
+        if policy.take(n * turn):
+            policy.taken(n * turn)
+            policy.paid(cost)
+            taken += 1
+        elif policy.affords_telling(n * turn):
+            policy.told(telling)
+            told += 1
+    return taken, told
+
+
+def test_a_short_run_may_spend_its_allowance() -> None:
+    """Turns of half a second, checkpoints of 20 ms: at 1 % one in four turns has one, with a quarter of a second ten;
+    a long run spends no more than without."""
+    assert spend(Policy(0.01), 12, 0.5, 0.02, 0.002)[0] <= 3
+    assert spend(Policy(0.01, 0.25), 12, 0.5, 0.02, 0.002)[0] >= 11
+    with_it, without = Policy(0.01, 0.25), Policy(0.01)
+    for policy in (with_it, without):
+        spend(policy, 1000, 0.5, 0.02, 0.002)
+        assert policy.spent <= 0.01 * 500 + 0.02
+    nothing = Policy(0.0, 0.25)
+    assert spend(nothing, 12, 0.5, 0.02, 0.002) == (1, 0)
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.floats(0.01, 30), st.floats(1e-4, 1), st.floats(1e-5, 0.5), st.sampled_from([0.0, 0.25]))
+def test_what_telling_states_costs_is_within_epsilon_too(turn: float, cost: float, telling: float, more: float) -> None:
+    policy = Policy(0.01, more)
+    for n in range(60):
+        earned = max(0.01 * n * turn, min(more, 0.05 * n * turn))
+        if policy.take(n * turn):
+            policy.taken(n * turn)
+            policy.paid(cost)
+            assert n == 0 or policy.spent <= earned + 1e-9
+        elif policy.affords_telling(n * turn):
+            policy.told(telling)
+            assert policy.spent <= earned + max(0.0, telling - cost / 4) + 1e-9  # the first costs what it costs
+
+
+def test_checkpoints_go_before_telling_states() -> None:
+    """Where both can't be had, a quarter goes into telling."""
+    taken, told = spend(Policy(0.01), 4000, 0.1, 0.02, 0.004)
+    assert taken * 0.02 >= 0.7 * 4 and told * 0.004 == pytest.approx(1, 0.05)
+
+
+def test_the_last_state_is_told() -> None:
+    policy = Policy(0.01)
+    policy.taken(0.0)
+    policy.paid(0.03)
+    assert not policy.affords_telling(2.0)
+    assert policy.affords_telling(2.0, last=True)
+    policy.told(0.05)
+    assert not policy.affords_telling(2.0, last=True)
