@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 _DEFAULTS: dict[str, float] = {
     "EPSILON": 0.01,  # the share of training time that checkpoints may cost
-    "ALLOWANCE": 0.25,  # seconds that they may cost in a short run, at five times that share at most
+    "ALLOWANCE": 0.25,  # seconds that they may cost in a short run, at ten times that share at most
     "DISK_BUDGET_MB": 10_000,  # of checkpoints, a run; beyond it, turns are thinned out
     "DISK_SHARE": 0.2,  # of the free disk: what a run's checkpoints may take at most, and those of all ended runs
     "STORE_BUDGET_MB": 0,  # of all ended runs' checkpoints; 0: by the share

@@ -62,6 +62,8 @@ HEAVY = frozenset(
     ]
 )
 _INSTALLED = {"site-packages", "dist-packages"}
+_OURS = frozenset({"flor", "flor_runtime", "flor_transform"})
+_HERE = str(Path(__file__).parent) + os.sep
 
 
 def loaded_libraries() -> list[str]:
@@ -115,11 +117,11 @@ class Project:
 
     def __call__(self, namespace: dict[str, Any]) -> bool:
         name = namespace.get("__name__", "")
-        if name == "__main__":
-            return True
+        if name == "__main__":  # of a process of ours, it is one of our own modules as well
+            return not str(namespace.get("__file__")).startswith(_HERE)
         if name not in self._known:
             file = namespace.get("__file__")
-            ours = name.partition(".")[0] in ("flor", "flor_runtime", "flor_transform")
+            ours = name.partition(".")[0] in _OURS
             self._known[name] = isinstance(file, str) and not ours and self.owns(file)
         return self._known[name]
 

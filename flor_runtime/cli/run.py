@@ -15,7 +15,7 @@ import click
 @click.option(
     "--allowance",
     type=click.FloatRange(0),
-    help="Seconds that they may cost in a short run, at five times that share at most (default 0.25).",
+    help="Seconds that they may cost in a short run, at ten times that share at most (default 0.25).",
 )
 @click.option(
     "--capture/--no-capture",

@@ -6,7 +6,7 @@ _WEIGHT = 0.3  # of the newest measurement in the running mean
 _RESTORE = 1.5  # a restoration, in costs of a checkpoint: a copy and a look at every byte
 _RHO = 0.5
 _SAVED = 8  # turns' costs: what is saved beyond that lapses
-_PACE = 5  # times epsilon: how fast the allowance may be spent
+_PACE = 10  # times epsilon: how fast the allowance may be spent
 _GUESS = 0.25  # what telling a state costs, in costs of a turn's checkpoints, before it is known
 _TOLD = 0.25  # of what is earned: for telling states, where it is not enough for all checkpoints
 
@@ -27,7 +27,7 @@ class Policy:
 
     Args:
         epsilon: share of the elapsed time.
-        allowance: seconds that a run may spend in any case, at five times epsilon at most: where epsilon of the elapsed
+        allowance: seconds that a run may spend in any case, at ten times epsilon at most: where epsilon of the elapsed
             time is more, this adds nothing.
     """
 
@@ -42,6 +42,7 @@ class Policy:
         self._note = 0.0
         self._tell: float | None = None  # what telling a state costs
         self._told = 0.0  # all of them
+        self._overdrawn = False
         self._last = 0.0
 
     @property
@@ -64,11 +65,12 @@ class Policy:
         take all that is earned, this gets a quarter of it.
 
         Args:
-            last: nothing follows. That state proves what led to it: it is told, once, if it takes no longer than
-                checkpoints may in five times as long a run.
+            last: nothing follows. That state proves what led to it: it is told, once, whatever was spent, if that
+                alone is within what is earned.
         """
         cost = self._tell if self._tell is not None else _GUESS * (self._expected() or 0.0)
-        if last and self._spent + cost <= _PACE * self._earned(elapsed):
+        if last and not self._overdrawn and cost <= self._earned(elapsed):
+            self._overdrawn = True
             return True
         saved = self._saved(elapsed)
         plenty = saved >= cost + (self._expected() or 0.0)

@@ -166,7 +166,7 @@ def test_a_short_run_may_spend_its_allowance() -> None:
 def test_what_telling_states_costs_is_within_epsilon_too(turn: float, cost: float, telling: float, more: float) -> None:
     policy = Policy(0.01, more)
     for n in range(60):
-        earned = max(0.01 * n * turn, min(more, 0.05 * n * turn))
+        earned = max(0.01 * n * turn, min(more, 0.1 * n * turn))
         if policy.take(n * turn):
             policy.taken(n * turn)
             policy.paid(cost)
@@ -185,8 +185,8 @@ def test_checkpoints_go_before_telling_states() -> None:
 def test_the_last_state_is_told() -> None:
     policy = Policy(0.01)
     policy.taken(0.0)
-    policy.paid(0.03)
+    policy.paid(0.06)
     assert not policy.affords_telling(2.0)
+    assert not policy.affords_telling(1.0, last=True)
     assert policy.affords_telling(2.0, last=True)
-    policy.told(0.05)
     assert not policy.affords_telling(2.0, last=True)
