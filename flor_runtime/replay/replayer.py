@@ -125,6 +125,7 @@ class Replayer:
         self._since = time.monotonic()  # when the program, or the last turn, began
         self._same_before = 0
         self._skipped_before = 0
+        self._running: tuple[int, int] | None = None  # the turn that has begun, from 1
         self._open: list[int] | None = None  # of these, the one that is going on
         self._odd_start: list[str] = []  # what was not as recorded when the loop began, and was restored since
         self.when_skipped: Callable[[], None] = _nothing  # called when turns or a block were skipped
@@ -164,7 +165,8 @@ class Replayer:
         if loop.turn == 0 and self._goal.mode == WEAK:
             loop.anchors = self._anchors(loop, frame, objects)
         if loop.turn and self.outcome.blocks_skipped == self._skipped_before:
-            self._executed(loop)  # all of the turn
+            self._executed(loop.entry, loop.turn)  # all of the turn
+        self._running = None
         different, said = self.outcome.different, len(self.outcome.notes)
         if not self._partial:
             self._compare(Key(loop.entry, loop.turn), frame, stretch, objects, (), "before turn")
@@ -187,6 +189,7 @@ class Replayer:
             if loop.turn >= self._last_start(loop):
                 loop.anchors = "", []  # nothing is to live longer than it did, or weak references would tell
         self.outcome.turns_run += 1
+        self._running = loop.entry, loop.turn + 1
         self._skipped_before = self.outcome.blocks_skipped
         self._since, self._same_before = time.monotonic(), self.outcome.same
 
@@ -310,7 +313,7 @@ class Replayer:
             or (wanted and block.name in self._goal.probed)
         ):
             self.outcome.blocks_run += 1
-            self._executed(loop)
+            self._executed(loop.entry, loop.turn)
             return True
         try:
             stretch = block.stretch()
@@ -320,7 +323,7 @@ class Replayer:
         except (RestoreError, CheckpointError, LookupError) as error:
             self._notes.say(f"block {block.name} runs: {error}")
             self.outcome.blocks_run += 1
-            self._executed(loop)
+            self._executed(loop.entry, loop.turn)
             return True
         with process.no_collection():
             self._replace(write())
@@ -394,12 +397,22 @@ class Replayer:
         """Of what is unproven, that which the next state that is compared may prove."""
         return self._open
 
-    def _executed(self, loop: MainLoop) -> None:
-        """A block, or all of a turn, was not restored: what it has led to is still to be compared."""
-        if self._open is None or self._open[0] != loop.entry:
-            self._open = [loop.entry, loop.turn, loop.turn]
+    def ended(self) -> None:
+        """Nothing more is executed, in the middle of a turn or behind one that was left by a `break`. Where no blocks
+        are known, that turn has trained. If it was the last one then, too, it is as certain as what it began with."""
+        running, self._running = self._running, None
+        if running is None or any(key.block and key.entry == running[0] for key in self._reader.entries):
+            return
+        entry, turn = running
+        if self._open is not None or turn < (self._goal.counts[entry] if entry < len(self._goal.counts) else 0):
+            self._executed(entry, turn)
+
+    def _executed(self, entry: int, turn: int) -> None:
+        """A block, or all of a turn (from 1), was not restored: what it has led to is still to be compared."""
+        if self._open is None or self._open[0] != entry:
+            self._open = [entry, turn, turn]
             self.outcome.unproven.append(self._open)
-        self._open[2] = loop.turn
+        self._open[2] = turn
 
     def _proven(self) -> None:
         """The state, and not only random states, is the recorded one: so is what led to it. How the loop began has left

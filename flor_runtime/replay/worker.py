@@ -278,6 +278,7 @@ class _Worker:
         """End here and now: nothing of the program that is left may run."""
         sessions.use(None)
         assert self._replayer is not None
+        self._replayer.ended()
         self._log.close()
         sys.stdout.flush()
         sys.stderr.flush()

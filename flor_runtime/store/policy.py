@@ -8,6 +8,7 @@ _RHO = 0.5
 _SAVED = 8  # turns' costs: what is saved beyond that lapses
 _PACE = 10  # times epsilon: how fast the allowance may be spent
 _GUESS = 0.25  # what telling a state costs, in costs of a turn's checkpoints, before it is known
+_LAST = 0.02  # seconds for telling the last state, in any case
 _TOLD = 0.25  # of what is earned: for telling states, where it is not enough for all checkpoints
 
 
@@ -66,10 +67,10 @@ class Policy:
 
         Args:
             last: nothing follows. That state proves what led to it: it is told, once, whatever was spent, if that
-                alone is within what is earned.
+                alone is within what is earned, or takes a moment only.
         """
         cost = self._tell if self._tell is not None else _GUESS * (self._expected() or 0.0)
-        if last and not self._overdrawn and cost <= self._earned(elapsed):
+        if last and not self._overdrawn and self._epsilon and cost <= max(_LAST, self._earned(elapsed)):
             self._overdrawn = True
             return True
         saved = self._saved(elapsed)

@@ -18,7 +18,7 @@ BATCH = 100
 def check_seed(seed: int) -> Checked:
     """The program of a seed; what is wrong names the seed."""
     try:
-        checked = check(from_seed(seed), seed)
+        checked = check(from_seed(seed), seed, sparse=seed % 8 == 5)
     except Exception as error:
         checked = Checked(programs=1, wrong=[f"{type(error).__name__}: {error}"])
     checked.wrong = [f"seed {seed}: {wrong}" for wrong in checked.wrong]
@@ -38,7 +38,7 @@ def smallest(seed: int) -> bytes:
 
     def fails(source: bytes) -> bool:
         try:
-            return _kind(check(source, seed).wrong) == kind
+            return _kind(check(source, seed, sparse=seed % 8 == 5).wrong) == kind
         except Exception as error:
             return _kind([f"{type(error).__name__}: {error}"]) == kind
 

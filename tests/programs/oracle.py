@@ -412,10 +412,10 @@ def goals(entries: list[int], blocks: list[str], r: random.Random) -> list[Goal]
     return found
 
 
-def check(source: bytes, seed: int = 0) -> Checked:
+def check(source: bytes, seed: int = 0, *, sparse: bool = False) -> Checked:
     """Run a program in all ways; `seed` draws what is replayed.
 
-    Every fourth is run as if it were marked by hand; of every eighth, not all turns have checkpoints.
+    Every fourth is run as if it were marked by hand. `sparse`: not all turns have checkpoints.
     """
     r = random.Random(seed)
     checked = Checked(programs=1)
@@ -432,7 +432,6 @@ def check(source: bytes, seed: int = 0) -> Checked:
     checked.wrong += differences(raw, run(compiled), "off")
     folder = Path(tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     try:
-        sparse = seed % 8 == 5
         recorded = record(compiled, folder, _Sparse() if sparse else None)
         checked.wrong += differences(raw, recorded, "recorded")
         reader = Reader(folder)
