@@ -91,7 +91,9 @@ class _Writer:
         return 0 if there is None else 1
 
     def _experiment(self, projid: str) -> str:
-        name = "".join(char if char.isprintable() else "_" for char in projid)[:_LONGEST] or "flor"
+        name = (
+            "".join(char if char.isprintable() and char not in "'\"" else "_" for char in projid)[:_LONGEST] or "flor"
+        )
         if name not in self._experiments:
             found = self._client.get_experiment_by_name(name)
             location = (self._folder / "artifacts").as_uri()

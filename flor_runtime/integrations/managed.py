@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import flor  # noqa: F401  (`python train.py --flor NAME` begins to record where it is imported)
 from flor_runtime import session as sessions
 from flor_runtime.session import Level, Session
 
