@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -86,13 +87,23 @@ class _LazyGroup(click.Group):
             near = get_close_matches(name, COMMANDS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else _ELSEWHERE.get(name, "see flor --help")
             raise FlorError(f"no command {name!r}: {hint}")
+        if name not in _STORELESS and not {"-h", "--help"} & set(args) and not ctx.resilient_parsing:
+            _check_store()
         return super().resolve_command(ctx, args)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            _explain(error)
 
     def invoke(self, ctx: click.Context) -> Any:
         from flor_runtime.errors import FlorError
 
         try:
             return super().invoke(ctx)
+        except click.UsageError as error:
+            _explain(error)
         except FlorError as error:
             _end(str(error), 2)
         except KeyboardInterrupt:
@@ -106,6 +117,8 @@ class _LazyGroup(click.Group):
             _end(f"{where}{error.strerror or error}", 2)
 
 
+#: what does something without a store, too: a script is run all the same
+_STORELESS = ("run", "completion")
 #: what people type that is another program's
 _ELSEWHERE = {
     "transform": "it is flor-transform",
@@ -117,6 +130,23 @@ _ELSEWHERE = {
     "dataframe": "it is flor show",
     "rebuild-index": "it is flor doctor --rebuild",
 }
+
+
+def _check_store() -> None:
+    """Say where the store can be none, whatever is to be done with it."""
+    root = Path(os.environ.get("FLOR_HOME") or "~/.flor").expanduser().absolute()
+    there = next(path for path in (root, *root.parents) if path.exists())
+    if not there.is_dir():
+        _end(f"{there}: the store is no folder: FLOR_HOME says where it is", 2)
+
+
+def _explain(error: click.UsageError) -> NoReturn:
+    """A wrong command line as one line."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        raise error
+    text = error.format_message().strip().rstrip(".")
+    command = error.ctx.command_path if error.ctx is not None else "flor"
+    _end(f"{text[:1].lower()}{text[1:]}: see {command} --help", 2)
 
 
 def _end(text: str, status: int) -> NoReturn:

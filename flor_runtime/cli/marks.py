@@ -8,7 +8,7 @@ from collections.abc import Iterable
 _MARKS = {
     "exact": ("*", "cyan", "* recovered by replay"),
     "inexact": ("~", "yellow", "~ recovered by replay, not exact"),
-    "verified": ("+", "blue", "+ recovered by replay, verified: no state differs, some value may (docs/replay.md)"),
+    "verified": ("+", "blue", "+ recovered by replay, verified: no state differs, a value may (docs/replay.md)"),
 }
 _NONE = ("", "", "")
 

@@ -418,6 +418,8 @@ class Home:
         """The folders of all runs, also of those that can't be read; what is no run is named in `notes`."""
         self.notes = []
         found = []
+        if self.root.exists() and not self.root.is_dir():
+            raise StoreError(f"{self.root}: the store is no folder: FLOR_HOME says where it is")
         for path in _folders(self.runs):
             if _RUN_ID.fullmatch(path.name):
                 found.append(RunFolder(path))
@@ -475,7 +477,11 @@ class Home:
             return matching[0]
         if matching:
             raise StoreError(f"{text!r} is the beginning of {len(matching)} runs: give more digits")
-        raise StoreError(f"no run {text!r} in {self.root}: `flor runs` lists them")
+        import difflib
+
+        near = difflib.get_close_matches(text, {name for _, name in runs if name}, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else "`flor runs` lists them"
+        raise StoreError(f"no run {text!r} in {self.root}: {hint}")
 
 
 def _disk_blocks(folder: str) -> int:

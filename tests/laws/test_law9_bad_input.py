@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from flor_runtime.cli import main
+from flor_runtime.store.layout import Home
 from tests.runtime.processes import FLOR, HEAD, TRAIN, Folder
+from tests.stores import make_run, training
 
 
 @pytest.mark.parametrize(
@@ -60,8 +65,9 @@ def test_options_that_are_wrong(tmp_path: Path, options: list[str]) -> None:
     folder = Folder(tmp_path)
     folder.write("train.py", HEAD + TRAIN)
     ended = folder.recorded(*options)
-    assert (ended.code, ended.out) == (2, b"")
-    assert b"Error: " in ended.err.splitlines()[-1]
+    assert (ended.code, ended.out, ended.err) == (2, b"", b"")
+    assert len(ended.ours) == 1
+    assert ended.ours[0].endswith(": see flor run --help")
     assert not folder.home.root.exists()
 
 
@@ -83,3 +89,63 @@ def test_instrumented_by_hand_is_a_main_loop(tmp_path: Path) -> None:
     assert (ended.code, ended.err, ended.ours) == (0, b"", [])
     assert folder.run().manifest()["name"] == "by hand"
     assert folder.end(folder.start(sys.executable, "train.py")).out == ended.out
+
+
+@pytest.mark.parametrize(
+    "command", ["runs", "show", "log -f", "diff", "sql", "gc", "doctor", "jobs", "serve --drain", "replay x", "share"]
+)
+def test_a_store_that_is_a_file(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("x")
+    for home in ("file", "file/below"):
+        done = CliRunner().invoke(main, command.split(), env={"FLOR_HOME": str(tmp_path / home)})
+        assert (done.exit_code, done.stdout) == (2, "")
+        assert done.stderr == f"flor: {tmp_path / 'file'}: the store is no folder: FLOR_HOME says where it is\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("show --formt csv", "no such option '--formt'. Did you mean '--format'?: see flor show --help"),
+        ("--bad", "no such option '--bad': see flor --help"),
+        ("runs -n 0", "invalid value for '-n' / '--last': 0 is not in the range x>=1: see flor runs --help"),
+        ("shwo", "no command 'shwo': did you mean 'show'?"),
+        ("tail", "no command 'tail': it is flor log -f"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(tmp_path: Path, words: str, said: str) -> None:
+    done = CliRunner().invoke(main, words.split(), prog_name="flor", env={"FLOR_HOME": str(tmp_path)})
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"flor: {said}\n")
+
+
+def test_a_store_that_can_not_be_read_or_written(tmp_path: Path) -> None:
+    """As somebody who is not root."""
+    home = Home(tmp_path / "home")
+    make_run(home, training(), name="base")
+    for path in (tmp_path, *tmp_path.parents[:2], home.root, home.runs):
+        path.chmod(0o755)
+    program = """if True:
+        import contextlib, io, os, sys
+        from flor_runtime.cli import main
+
+        for words in (["show"], ["runs"]):  # what they load may be nothing that others can read
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+                main(words)
+        if os.geteuid() == 0:
+            os.setgroups([])
+            os.setuid(65534)
+        main(sys.argv[1:], prog_name="flor")
+    """
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "FLOR_HOME": str(home.root), "PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.run([sys.executable, "-B", "-c", program, *words], env=env, capture_output=True, text=True)
+
+    home.root.chmod(0o555)
+    done = run("show", "acc", "--last")
+    assert (done.returncode, "base" in done.stdout) == (0, True), done.stderr
+    home.runs.chmod(0)
+    done = run("runs")
+    home.runs.chmod(0o755)
+    home.root.chmod(0o755)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "Permission denied" in done.stderr
