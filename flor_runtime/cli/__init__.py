@@ -123,7 +123,6 @@ _STORELESS = ("run", "completion")
 _ELSEWHERE = {
     "transform": "it is flor-transform",
     "backport": "it is flor-backport",
-    "pivot": "it is flor show",
     "list": "it is flor runs",
     "ls": "it is flor runs",
     "tail": "it is flor log -f",

@@ -9,14 +9,18 @@ from pathlib import Path
 
 import click
 
+from flor_runtime.cli.completion import complete_names, complete_runs
 from flor_runtime.cli.text import say, size
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete_names)
 @click.option("-o", "--output", required=True, type=click.Path(), help="The page's file; `-`: standard output.")
 @click.option(
-    "--runs", "chosen", help="Only these runs: names or ids, separated by commas; `last:5`; `all`: of all projects."
+    "--runs",
+    "chosen",
+    shell_complete=complete_runs,
+    help="Only these runs: names or ids, separated by commas; `last:5`; `all`: of all projects.",
 )
 @click.option("--where", "text", help="Only rows of which this is true: 'lr > 0.01 and epoch >= 5', over any columns.")
 @click.option("--branch", help="The runs that were shared on this branch (origin/flor.shadow.main), not one's own.")
@@ -25,6 +29,10 @@ def command(names: tuple[str, ...], output: str, chosen: str | None, text: str |
 
     The page holds all that it needs, asks no other machine for anything, and opens from the disk. What a replay
     recovered is marked in its tables and dashed in its curves.
+
+    \b
+      flor report -o report.html
+      flor report loss acc --runs last:5 -o report.html
     """
     from flor_runtime.cli.show import _split
     from flor_runtime.errors import FlorError

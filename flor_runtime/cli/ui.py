@@ -22,6 +22,10 @@ def command(port: int, no_open: bool, app: Path | None, copy: Path | None) -> No
     """Show the runs in a browser: table, learning curves, code, and what a replay could recover.
 
     It is served on this machine only (127.0.0.1), to who has the address with its token. Ctrl-C ends it.
+
+    \b
+      flor ui
+      flor ui --no-open --port 8080
     """
     from flor_runtime.errors import FlorError
     from flor_runtime.ui import server
