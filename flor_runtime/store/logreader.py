@@ -48,6 +48,7 @@ Key = tuple[LoopPath, str, int]
 _Table = list[tuple[Any, Any]]
 
 _MOST_MISSING = 8 * (LAST_SEGMENT // WIDTH)  # rows of segments that are gone; each takes memory
+_WHOLE = 64 << 20  # bytes of blobs that are read at once
 _DOUBLE = struct.Struct("<d")
 _QWORD = struct.Struct("<Q")
 
@@ -83,6 +84,7 @@ class Records:
         self.started: NDArray[np.float64] = np.zeros(1, np.float64)
         self.names: list[str] = []
         self._blobs: Any = None
+        self._first = b""  # of the blobs, as much as was read at once
         self._values: dict[tuple[int, int], object] = {}
         self._paths: dict[int, LoopPath] = {0: ()}
         self._by_name: dict[int, Any] | None = None
@@ -156,26 +158,46 @@ class Records:
         return self._values[kind, raw]
 
     def _read_blob(self, kind: int, offset: int) -> object:
-        where = f"{self.folder / 'blobs.bin'}: the value at {offset}"
-        if self._blobs is None:
-            try:
-                self._blobs = plainfiles.opened(self.folder / "blobs.bin")
-            except OSError as error:
-                raise StoreError(f"{where} is missing") from error
-        size = self._blobs.seek(0, 2)
-        if offset + FRAME.size > size:
-            raise StoreError(f"{where} lies outside the file")
-        self._blobs.seek(offset)
-        length, crc = FRAME.unpack(self._blobs.read(FRAME.size))
-        if offset + FRAME.size + length > size:
-            raise StoreError(f"{where} is longer than the file")
-        data = self._blobs.read(length)
+        try:
+            header = self._bytes(offset, FRAME.size)
+            if len(header) < FRAME.size:
+                raise StoreError(f"{self._at(offset)} lies outside the file")
+            length, crc = FRAME.unpack(header)
+            data = self._bytes(offset + FRAME.size, length)
+        except OSError as error:
+            raise StoreError(f"{self._at(offset)} is missing") from error
+        if len(data) < length:
+            raise StoreError(f"{self._at(offset)} is longer than the file")
         if zlib.crc32(data) != crc:
-            raise StoreError(f"{where} is damaged")
+            raise StoreError(f"{self._at(offset)} is damaged")
         try:
             return data.decode("utf-8", "surrogatepass") if kind == TEXT else decode(data)
         except ValueError as error:
-            raise StoreError(f"{where} is damaged") from error
+            raise StoreError(f"{self._at(offset)} is damaged") from error
+
+    def _at(self, offset: int) -> str:
+        return f"{self.folder / 'blobs.bin'}: the value at {offset}"
+
+    def _bytes(self, start: int, length: int) -> bytes:
+        """So many bytes of the blobs, which may be growing; none if they are not all there.
+
+        Raises:
+            OSError: there is no such file, or it can't be read.
+        """
+        if start + length <= len(self._first):
+            return self._first[start : start + length]
+        if self._blobs is None:
+            self._blobs = plainfiles.opened(self.folder / "blobs.bin")
+        size = self._blobs.seek(0, 2)
+        if start + length > size:
+            return b""
+        if len(self._first) < size <= _WHOLE:  # many small values: at once
+            self._blobs.seek(0)
+            self._first = self._blobs.read(size)
+            return self._first[start : start + length]
+        self._blobs.seek(start)
+        found: bytes = self._blobs.read(length)
+        return found
 
     def _note(self, text: str) -> None:
         if text not in self.notes:
