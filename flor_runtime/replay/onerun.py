@@ -227,6 +227,7 @@ class OneRun:
             result.label, result.values = "", 0
             why = "; ".join([*self._why, *verdict.notes]) or "nothing was recovered"
             result.error = "stopped before anything was recovered" if stopped else f"{why} (see {folder})"
+            result.lost = self._why if stopped else []  # else the error says it
             return result
         labels = self._labels(verdict)
         result.labels = Counter(label for key, label in labels.items() if key[1] not in plan.outside)

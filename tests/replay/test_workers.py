@@ -113,6 +113,12 @@ def test_a_worker_that_dies_twice_is_reported_and_what_the_others_did_is_kept(sl
     check_all(slow)
 
 
+def test_a_worker_that_dies_before_anything_is_recovered_is_told_once(slow: Project) -> None:
+    code, err = finish(start(slow, "-j", "1", DIES="0"))
+    assert code == 1
+    assert 1 == err.count("died twice") and "not replayed: turns 1 to 8 were not recovered" in err
+
+
 def test_libraries_are_loaded_while_a_replay_is_planned_and_for_nothing_if_there_is_nothing_to_do(
     slow: Project,
 ) -> None:
