@@ -28,6 +28,8 @@ def test_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
+    _shell("git init -q . && git -c user.name=you -c user.email=you@example.org commit -q --allow-empty -m first")
+    before = _repository()
     known: dict[str, Any] = {}
     done: list[str] = []
     for block in read(PAGE):
@@ -44,12 +46,21 @@ def test_its_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         else:
             assert language == "pycon", block.place
             _session(block.text + "\n", known, block.place)
+    assert _repository() == before
     assert done.count("python") == 3 and done.count("pycon") == 5 and done.count("sh") >= 6
 
 
-def _shell(command: str, stdin: str = "") -> None:
+def _shell(command: str, stdin: str = "") -> str:
     ended = subprocess.run(command, shell=True, input=stdin, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, f"{command}\n{ended.stdout}{ended.stderr}"
+    return ended.stdout
+
+
+def _repository() -> str:
+    """What of it is the user's: branches, HEAD, index, stash, configuration."""
+    return _shell(
+        "git branch -v; git symbolic-ref HEAD; git ls-files -s; git stash list; cat .git/config; ls .git/hooks"
+    )
 
 
 def _session(text: str, known: dict[str, Any], place: str) -> None:
