@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from flor_runtime.cli.completion import complete_runs
 from flor_runtime.cli.text import Column, plain, print_table, say, size
+
+if TYPE_CHECKING:
+    from flor_runtime.store.cleaning import Cleaned
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
@@ -20,6 +25,17 @@ def _bytes(text: str) -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
+def _plain(cleaned: Cleaned) -> dict[str, Any]:
+    return {
+        "run": cleaned.run.id,
+        "name": cleaned.run.manifest().get("name"),
+        "turns": cleaned.turns,
+        "before": cleaned.before,
+        "after": cleaned.after,
+        "left_alone": cleaned.reason or None,
+    }
+
+
 @click.command()
 @click.argument("runs", nargs=-1, metavar="[RUN ...]", shell_complete=complete_runs)
 @click.option("--older-than", type=click.FloatRange(0), metavar="DAYS", help="All runs that ended so long ago.")
@@ -27,8 +43,15 @@ def _bytes(text: str) -> int:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 @click.option("--pin", is_flag=True, help="Say that the checkpoints of these runs stay.")
 @click.option("--unpin", is_flag=True, help="Say that they need not.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(
-    runs: tuple[str, ...], older_than: float | None, budget: int | None, dry_run: bool, pin: bool, unpin: bool
+    runs: tuple[str, ...],
+    older_than: float | None,
+    budget: int | None,
+    dry_run: bool,
+    pin: bool,
+    unpin: bool,
+    as_json: bool,
 ) -> None:
     """Drop checkpoints of runs that have ended: all of RUN ..., or of old ones; without either, as many as it takes to
     be within the budget (default: 20 % of the disk that is free), the oldest runs first.
@@ -66,7 +89,9 @@ def command(
         found = [cleaned for cleaned in found if runs or cleaned.reason != "no checkpoints"]
     else:
         found = cleaning.keep_within(home, budget, dry=dry_run)
-    if found:
+    if as_json:
+        click.echo(json.dumps([_plain(cleaned) for cleaned in found], indent=1))
+    elif found:
         columns = [
             Column("run", [cleaned.run.id[:8] for cleaned in found], key=True),
             Column("name", [plain(cleaned.run.manifest().get("name") or "", 36) for cleaned in found]),

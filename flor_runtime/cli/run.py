@@ -30,7 +30,7 @@ import click
 )
 @click.option("--run-id", hidden=True, help="The run's id, chosen by a server of jobs.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings.")
-@click.argument("script")
+@click.argument("script", type=click.Path())
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 def command(
     name: str | None,

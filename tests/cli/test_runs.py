@@ -142,3 +142,14 @@ def test_eighty_columns_are_enough(tmp_path):
     assert max(map(width, lines)) <= 80
     assert lines[0].split() == ["run", "name", "status", "started", "took", "size", "records", "arguments"]
     assert "\x07" not in "".join(lines)
+
+
+def test_a_terminal_that_can_do_nothing_gets_nothing_special(home):
+    shown = on_terminal(home, "runs", columns=200, TERM="dumb")
+    assert "\x1b" not in shown
+    assert shown.splitlines()[0].split()[-1] == "arguments"
+
+
+def test_gc_as_json(home):
+    (found,) = json.loads(call(home, "gc", "a", "--json").out)
+    assert (found["name"], found["turns"], found["left_alone"]) == ("a", 0, "no checkpoints")

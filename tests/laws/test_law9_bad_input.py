@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -117,11 +119,19 @@ def test_a_wrong_command_line_is_one_line(tmp_path: Path, words: str, said: str)
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", f"flor: {said}\n")
 
 
-def test_a_store_that_can_not_be_read_or_written(tmp_path: Path) -> None:
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that others can look into, as those of `tmp_path` are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
+def test_a_store_that_can_not_be_read_or_written(open_folder: Path) -> None:
     """As somebody who is not root."""
-    home = Home(tmp_path / "home")
+    home = Home(open_folder / "home")
     make_run(home, training(), name="base")
-    for path in (tmp_path, *tmp_path.parents[:2], home.root, home.runs):
+    for path in (home.root, home.runs):
         path.chmod(0o755)
     program = """if True:
         import contextlib, io, os, sys
