@@ -121,8 +121,7 @@ class Recorder:
         stretch = loop_stretch(frame.f_code, loop.range(frame)[0])
         objects, reason = sources(loop.iterator, self._is_project)
         if loop.counted:
-            around = loop.counted
-            reason = f"{around} around the main loop counts by itself: flor.loop(name, {around}(...)) can be wound on"
+            reason = "what is around flor.loop(...) counts by itself: flor.loop(name, enumerate(...)) can be wound on"
         if loop.iterator is None and not reason:
             start = stretch.entry
             again = tested_at_top(frame.f_code, start) and left_by_break(frame.f_code, start)

@@ -78,7 +78,7 @@ class MainLoop:
         self.blocks: dict[tuple[str, bool], int] = {}  # executions in this turn, by name and whether it is in no other
         self.advance = advance  # draw and drop elements up to a turn
         self.iterator: Any = None  # what a `for` draws from
-        self.counted = ""  # what stands round it and counts turns by itself
+        self.counted = False  # something stands round it that counts turns by itself
         self.anchors: Any = None  # its keeper's: where everything was when it began
         self._range: tuple[int, int] | None = None
 

@@ -309,9 +309,9 @@ def wrappers(code: CodeType, offset: int) -> frozenset[str]:
     return frozenset(str(i.argval) for i in around if i.opname.startswith(_CALLED))
 
 
-def counted(code: CodeType, offset: int) -> str:
-    """What stands round the call at `offset` and keeps a place of its own in what is looped over; "" if nothing."""
-    return ", ".join(sorted(wrappers(code, offset) - _BARS))
+def counted(code: CodeType, offset: int) -> bool:
+    """Whether something stands round the call at `offset` that has a place of its own in what is looped over."""
+    return not wrappers(code, offset) <= _BARS
 
 
 _BARS = _IN_STEP - {"enumerate"}

@@ -376,3 +376,20 @@ def test_every_style_is_recorded_as_it_runs_and_replayed_as_it_was(tmp_path: Pat
         if kind == "outer":
             said = folder.end(folder.start(FLOR, "replay", *names, "--again", "--dry-run", "--runs", run.id)).err
             assert b"skipped, restored instead: epoch 3 times, step 19 times, valid 4 times" in said, said.decode()
+
+
+def test_enumerate_around_a_main_loop(tmp_path: Path) -> None:
+    """A checkpoint can't wind it on: nothing starts in mid-run, and it is said why."""
+    source = "import flor\nopt = []\nfor i, epoch in enumerate(flor.loop('epoch', range(4))):\n    opt.append(i)\n"
+    folder = Folder(tmp_path)
+    folder.write("train.py", source)
+    folder.env["FLOR_EPSILON"] = "1"
+    assert folder.end(folder.start(sys.executable, "train.py", "--flor", "a")).code == 0
+    run = folder.run()
+    entries = [entry for key, entry in Reader(run.ckpt).entries.items() if key.turn]
+    assert entries and not any(entry.usable for entry in entries)
+    folder.write("train.py", source + "    flor.log('sum', sum(opt) + i)\n")
+    assert folder.end(folder.start(FLOR, "replay", "sum", "--yes", "--epochs", "4")).code == 0
+    replay = run.replays()[-1]
+    assert replay.manifest["label"] != "inexact"
+    assert keyed(read(replay.parts[0]))[(("epoch", 4),), "sum", 0] == 9
