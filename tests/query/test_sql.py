@@ -389,3 +389,17 @@ def test_the_doctor_looks_at_the_rows(home: Home) -> None:
         assert findings() == []
         sql.update(home)
     assert len(list(Path(home.root).iterdir())) < 5
+
+
+def test_a_store_of_a_newer_format(home: Home) -> None:
+    run = make_run(home, training(1, 1), format=99)
+    for ask in (lambda: query.dataframe("loss", home=home), lambda: query.query("SELECT * FROM logs", home=home)):
+        with pytest.raises(FlorError) as caught:
+            ask()
+        assert "written by a newer flor (format 99" in str(caught.value)
+        assert "upgrade flor" in str(caught.value)
+    done = CliRunner().invoke(main, ["sql", "SELECT 1"])
+    assert done.exit_code == 2
+    assert len(done.output.splitlines()) == 1
+    shutil.rmtree(run.path)
+    assert len(query.query("SELECT * FROM runs", home=home)) == 5

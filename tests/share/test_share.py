@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flor_runtime.coderules import Rules
-from flor_runtime.query import full_pivot, log_records
+from flor_runtime.query import full_pivot, log_records, query
 from flor_runtime.repository import locate
 from flor_runtime.share import publish
 from flor_runtime.share.bundle import bundle
@@ -72,6 +72,8 @@ def test_there_and_back(both: tuple[Colleague, Colleague], monkeypatch: pytest.M
         ["acc", 0.5, "recovered"],
         ["acc", 0.75, "recovered"],
     ]
+    counted = query("SELECT source, count(*) AS n FROM logs GROUP BY source ORDER BY n", branch=branch)
+    assert counted.to_numpy().tolist() == [["recovered", 2], ["recorded", 5]]
     wide = full_pivot(branch="origin/flor.shadow.main")
     assert (wide["runid"][0], wide["vid"][0]) == ("v1", run.manifest()["vid"])
     assert git(bob.repo, "show", f"origin/flor.shadow.main:runs/{run.id}/code/train.py") == RAN.decode().strip()
