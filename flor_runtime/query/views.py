@@ -49,7 +49,7 @@ def fill(home: Home, index: Index, views: Collection[str]) -> list[str]:
     for view in VIEWS:
         if view in views:
             _fill(index, view, runs, notes)
-    return notes
+    return list(dict.fromkeys(notes))
 
 
 def differing(home: Home, index: Index) -> list[str]:

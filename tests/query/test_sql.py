@@ -24,7 +24,7 @@ import flor_runtime.query as query
 from flor_runtime.cli import main
 from flor_runtime.errors import FlorError
 from flor_runtime.query import sql, views
-from flor_runtime.store import index
+from flor_runtime.store import index, schema
 from flor_runtime.store.layout import Home
 from flor_runtime.store.runlog import RunLog
 from tests.stores import STARTED, add_replay, make_run, training
@@ -212,7 +212,7 @@ HOSTILE = [
     "SELECT 1; DELETE FROM runs", "WITH x AS (SELECT 1) DELETE FROM runs", "DELETE FROM runs RETURNING *",
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c",
     "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT x FROM c",
-    "SELECT count(*) FROM logs a, logs b, logs c, logs d, logs e, logs f",
+    "SELECT count(*) FROM logs a, logs b, logs c, logs d, logs e, logs f, logs g, logs h, logs i, logs j",
     "SELECT randomblob(3999999) FROM logs a, logs b, logs c", "SELECT zeroblob(2000000000)", "SELECT printf('%.*c', 999999999, 'x')",
     "SELECT group_concat(randomblob(1000000)) FROM logs a, logs b", "SELECT replace(hex(zeroblob(1000000)), '00', hex(zeroblob(1000)))",
     "SELECT " + "(" * 5000 + "1" + ")" * 5000, "SELECT " + "1," * 2500 + "1", "SELECT " + "1+" * 9000 + "1", "SELECT '" + "x" * 30_000 + "'",
@@ -403,3 +403,12 @@ def test_a_store_of_a_newer_format(home: Home) -> None:
     assert len(done.output.splitlines()) == 1
     shutil.rmtree(run.path)
     assert len(query.query("SELECT * FROM runs", home=home)) == 5
+
+
+def test_more_names_than_a_view_has_columns(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "MOST_COLUMNS", 30)
+    make_run(home, lambda log: [log.append(0, f"n{number}", number) for number in range(50)] and None)
+    answer = sql.ask("SELECT * FROM pivot", home=home)
+    assert len(answer.columns) == 37
+    assert answer.notes == ["the view pivot has 30 columns: further names stand in logs only"]
+    assert sql.ask("SELECT value FROM logs WHERE name = 'n49'", home=home).rows == [(49,)]
