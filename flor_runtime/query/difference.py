@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from flor_runtime.errors import StoreError
 from flor_runtime.query.overview import names_of
 from flor_runtime.query.records import Log, logs_of
+from flor_runtime.query.spread import leaves
 from flor_runtime.replay.recorded import read_facts
 from flor_runtime.secrets import mask_arguments
 from flor_runtime.store.layout import RunFolder
+from flor_runtime.store.logformat import VALUE
 
 _MANIFEST = ("python", "executable", "platform", "host", "hash_seed", "processes", "epsilon")
+_MOST = 10_000  # dictionaries of a name that are looked into, the last ones
 _FACTS = ("torch", "numpy", "threads", "deterministic", "capability", "cuda", "device", "gpus", "cores")
 
 
@@ -65,8 +70,34 @@ def side(folder: RunFolder) -> Side:
         {
             name: Ends(records, last, least, most, _label(label))
             for name, records, label, last, least, most in names_of(logs)
-        },
+        }
+        | _parts(logs),
     )
+
+
+def _parts(logs: Sequence[Log]) -> dict[str, Ends]:
+    """Of names that stand for dictionaries, what was logged under each of their parts."""
+    found: dict[str, dict[str, list[Any]]] = {}
+    labels: dict[str, str | None] = {}
+    for origin, records, wanted in logs:
+        for code, rows in records.by_name().items():
+            name = records.names[code]
+            rows = [row for row in rows[-_MOST:].tolist() if records.kind[row] == VALUE]
+            if not rows or (wanted is not None and name not in wanted):
+                continue
+            found[name], labels[name] = {}, _label(origin.label)
+            for row in rows:
+                with contextlib.suppress(StoreError):  # a damaged one
+                    value = records.value(row)
+                    for part, leaf in leaves(name, value) if isinstance(value, dict) else ():
+                        found[name].setdefault(part, []).append(leaf)
+    return {part: _ends(values, labels[name]) for name, parts in found.items() for part, values in parts.items()}
+
+
+def _ends(values: Sequence[Any], label: str | None) -> Ends:
+    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and v == v]
+    last = values[-1] if isinstance(values[-1], (bool, int, float, str)) else None
+    return Ends(len(values), last, min(numbers, default=None), max(numbers, default=None), label)
 
 
 def _label(label: Any) -> str | None:

@@ -43,7 +43,7 @@ def make_store(root: Path) -> Home:
                 for step in (1, 2):
                     log.append(log.context(turn, "step", step), "loss", 7**number * 1.0e-3 / (epoch + step))
                 log.append(turn, "acc", (number + epoch) / 7)
-                log.append(turn, "val", {"f1": epoch / 3, "auc": epoch / 9})
+                log.append(turn, "val", {"f1": epoch / 3, "auc": (epoch + number) / 9})
             log.append(0, "note", "a text\nof two lines, and longer than a cell may be: " + "x" * 40)
 
         arguments = ["--lr", str(lr), "--data", "/a/long/path/to/the/data"]
