@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from flor_runtime.errors import FlorError
+from flor_runtime.ui.assets import Assets
 from flor_runtime.ui.guard import Application, Guard
 
 PORT = 2765
@@ -119,7 +120,7 @@ def application(path: Path) -> Application:
     except ImportError as error:
         raise FlorError(f'{error.name} is not installed: pip install "flor[ui]"') from None
     made: Any = marimo.create_asgi_app(quiet=True, include_code=False).with_app(path="/", root=str(path)).build()
-    return made  # type: ignore[no-any-return]
+    return Assets(made, Path(marimo.__file__).parent / "_static" / "assets")
 
 
 def _run(guarded: Application, listening: socket.socket) -> None:

@@ -34,10 +34,12 @@ class Page:
     Attributes:
         asked: addresses that it asked for. `said`: what its scripts wrote to the console, and their errors.
         dialogs: texts of alerts: what ran that should not have.
+        process: id of the browser's first process.
     """
 
-    def __init__(self, socket: Any) -> None:
+    def __init__(self, socket: Any, process: int) -> None:
         self._socket = socket
+        self.process = process
         self._number = 0
         self.asked: list[str] = []
         self.said: list[str] = []
@@ -171,7 +173,7 @@ def browser(log: Path) -> Iterator[Page]:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
                 tab = next(each for each in json.load(answer) if each["type"] == "page")
             with connect(tab["webSocketDebuggerUrl"], max_size=None) as socket:
-                page = Page(socket)
+                page = Page(socket, process.pid)
                 yield page
                 page.call("Browser.close")
         finally:
