@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MOST_POINTS = 1_000  # of a curve
 ALL_POINTS = 40_000  # of a page
-FEWEST_POINTS = 60  # of a curve that is drawn at all
+FEWEST_POINTS = 40  # of a curve that is drawn at all
 _NUMBERS = (FLOAT, INT, BOOL)
 
 
