@@ -67,7 +67,7 @@ def run() -> Iterator[Figure]:
             index.discard(home)
             (home.root / "main.db").mkdir()
             plain = [min(_cost(home, *command) for _ in range(2)) for command in commands]
-            what = f"{count} runs of {2 + epochs * (1 + steps * (1 + (steps > 20)))} records"
+            what = f"{count} runs of {1 + epochs * (1 + steps * (1 + (steps > 20)))} records"
             yield Figure(
                 f"flor runs, {what}, which fills the index",
                 first,
