@@ -27,7 +27,7 @@ from flor_runtime.store.checkpoints import Key
 from flor_runtime.store.policy import Policy
 from flor_runtime.store.writer import Writer
 
-_STOPPED = 20  # times the CPU time; a machine with that many threads for each core is no place for checkpoints either
+_STOPPED = 2  # times the CPU time: beyond that, it was others that a thread has waited for
 
 
 class Recorder:
@@ -217,8 +217,8 @@ class _Clocks:
         self.own = self.wall - _queued()
 
     def passed(self, *, waits: bool = False) -> float:
-        """Seconds. What waits for nothing, and has taken many times its CPU time, was stopped (Ctrl-Z, a frozen
-        container): that is not its cost."""
+        """Seconds. What waits for nothing, and has taken more than twice its CPU time, was stopped (Ctrl-Z, a frozen
+        container), or waited for a thread that had no core: that is not its cost."""
         own = time.perf_counter() - _queued() - self.own
         return max(0.0, own if waits else min(own, _STOPPED * (time.thread_time() - self._cpu)))
 
