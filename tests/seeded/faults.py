@@ -372,8 +372,8 @@ FAULTS: tuple[Fault, ...] = (
     Fault(
         "what led nowhere is called exact",
         _REPLAY + "verify.py",
-        "                unproven += range(turns[1], turns[2] + 1)\n",
-        "                unproven += []\n",
+        "                verdict.unproven |= {(turns[0], turn) for turn in range(turns[1], turns[2] + 1)}\n",
+        "                verdict.unproven |= set()\n",
         ("tests/replay/test_verify.py::test_labels",),
     ),
     Fault(
