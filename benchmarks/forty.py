@@ -6,8 +6,8 @@ all of them, in a repository of its own; then today's script gets one statement 
 file, and then git does not check out the next one), so that one step is mended for it: what it patched is taken back.
 All values are compared with those of training again.
 
-Only when it is asked for, as it installs flordb (see `peers`). FLOR_BENCH_SECONDS says how long a version trains,
-FLOR_BENCH_VERSIONS how many there are.
+Only when it is asked for, as it installs flordb (see `peers`); ten minutes on a quiet machine. FLOR_BENCH_SECONDS says
+how long a version trains, FLOR_BENCH_VERSIONS how many there are.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from benchmarks import peers
 from benchmarks.figures import Figure
 
 VERSIONS = int(os.environ.get("FLOR_BENCH_VERSIONS", "40"))
-SECONDS = float(os.environ.get("FLOR_BENCH_SECONDS", "4"))
+SECONDS = float(os.environ.get("FLOR_BENCH_SECONDS", "3"))
 EPOCHS = 10
 
 SCRIPT = """\
