@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from flor_runtime.cli.text import Column, plain
 from flor_runtime.errors import FlorError
+from flor_runtime.store.asjson import json_value as json_value
 
 if TYPE_CHECKING:
     from flor_runtime.query.pivot import Pivot
@@ -137,29 +138,6 @@ def as_json(table: Pivot) -> str:
             found["_recovered"] = recovered
         lines.append(json.dumps(found))
     return "[\n" + ",\n".join(lines) + "\n]\n"
-
-
-def json_value(value: Any) -> Any:
-    """A value as JSON has it."""
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, float):
-        return value if value - value == 0 else str(value)  # JSON has no NaN and no infinity
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict):
-        return {str(key): json_value(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)) and not hasattr(value, "type_name"):
-        return [json_value(item) for item in value]
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if hasattr(value, "data_uri"):
-        return value.data_uri()
-    if hasattr(value, "columns"):
-        return {str(name): json_value(value[name].tolist()) for name in value.columns.unique()}
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):
-        return json_value((value.astype(str) if value.dtype.kind in "Mm" else value).tolist())
-    return str(value)
 
 
 def as_parquet(table: Pivot, *, provenance: bool = False) -> bytes:
