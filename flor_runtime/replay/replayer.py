@@ -210,8 +210,11 @@ class Replayer:
             return
         compared = self.outcome.same > self._same_before
         n = 0 if loop is None else 1
-        left = goal.ahead[n] - (time.monotonic() - self._since)
-        if not compared and not self._partial and Key(entry, turn) in self._reader.entries and left <= goal.patience[n]:
+        spent = time.monotonic() - self._since
+        # What was executed and is unproven is worth as much again.
+        patience = max(goal.patience[n], spent) if loop is not None and self._open is not None else goal.patience[n]
+        known = not self._partial and Key(entry, turn) in self._reader.entries
+        if not compared and known and goal.ahead[n] - spent <= patience:
             return
         self.outcome.stopped = not compared
         self._finish()
