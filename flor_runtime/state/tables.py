@@ -32,6 +32,8 @@ _CLASSES = {
     "SingleBlockManager": "pandas.core.internals.managers",
     "StringArray": "pandas.arrays",
 }
+#: Texts as pandas keeps them where pyarrow is installed: taken apart to the texts, as pyarrow's parts are many.
+_ARROW = "ArrowStringArray"
 _CELLS = ATOMS | {int}
 _KINDS = "biufcSUMm"  # of dtypes: plain values
 _MAX_DEPTH = 30
@@ -129,6 +131,10 @@ def _taken_apart(obj: Any, depth: int) -> Any:
         return ["array", _dtype_name(obj.dtype), shape, fortran, obj.tobytes()]
     if isinstance(obj, numpy.generic):
         return ["array", _dtype_name(obj.dtype), None, False, obj.tobytes()]
+    if kind.__name__ == "NAType" and obj is _part({"NA": "pandas"}, "NA"):
+        return ["NA"]
+    if kind.__name__ == _ARROW and kind is _part({_ARROW: "pandas.arrays"}, _ARROW):
+        return ["texts", _taken_apart(obj.dtype, depth + 1), obj.to_numpy(object, na_value=None).tolist()]
     if isinstance(obj, type):
         if obj is not _part(_CLASSES, obj.__name__):
             raise TypeError(obj.__name__)
@@ -170,6 +176,10 @@ def _put_together(data: Any, depth: int) -> Any:
             _dtype_name(dtype)
             array = numpy.frombuffer(content, dtype)
             return array[0] if shape is None else _ordered(array.reshape(shape).copy(), fortran)
+        case ["NA"]:
+            return _part({"NA": "pandas"}, "NA")
+        case ["texts", dtype, list(texts)]:
+            return _part({_ARROW: "pandas.arrays"}, _ARROW)._from_sequence(texts, dtype=_put_together(dtype, depth + 1))
         case ["class", str(name)]:
             return _part(_CLASSES, name)
         case ["made", str(name), arguments, state]:

@@ -24,6 +24,11 @@ def mixed() -> pd.DataFrame:
     return pd.DataFrame({"epoch": [0, 1], "loss": [0.5, float("nan")], "split": ["train", "test"], "n": [1, 2]})
 
 
+def texts(storage: str | None) -> pd.DataFrame:
+    frame = pd.DataFrame({"a": ["u", "v"], "b": ["x", None]}, index=["i", "j"])
+    return frame if storage is None else frame.astype(pd.StringDtype(storage))
+
+
 def add_row(frame: pd.DataFrame) -> None:
     frame.loc[len(frame)] = [2, 0.25, "train", 3]
 
@@ -37,6 +42,9 @@ CHANGES: dict[str, tuple[Callable[[], Roots], Callable[[Roots], None]]] = {
     "a column dropped": (lambda: {"x": mixed()}, lambda r: r["x"].drop(columns="n", inplace=True)),
     "objects": (lambda: {"x": metrics().astype(object)}, lambda r: r["x"].loc.__setitem__(("loss", "total"), None)),
     "new": (lambda: {"x": None}, lambda r: r.update(x=mixed())),
+    "texts with gaps": (lambda: {"x": texts(None)}, lambda r: r["x"].loc.__setitem__("j", ["é", None])),
+    "texts as pyarrow has them": (lambda: {"x": texts("pyarrow")}, lambda r: r["x"].loc.__setitem__("j", ["é", pd.NA])),
+    "texts as Python has them": (lambda: {"x": texts("python")}, lambda r: r["x"].loc.__setitem__("j", ["é", pd.NA])),
     "another one": (lambda: {"x": mixed()}, lambda r: r.update(x=r["x"].describe())),
     "emptied": (lambda: {"x": mixed()}, lambda r: r["x"].drop(index=[0, 1], inplace=True)),
     "series": (lambda: {"x": pd.Series([1, 2, 3], name="a")}, lambda r: r["x"].__setitem__(0, 9)),
