@@ -30,6 +30,7 @@ def begin(session: Session, name: str | None, iterable: Iterable[Any], frame: Fr
         frame: that it is called in.
         probed: a block that a replay has to run.
     """
+    name = str(name) if name else None
     block = session.loop_block(name or "step", frame, probed)
     if block is None:
         return Loop(session, name, iterable, frame)

@@ -60,7 +60,7 @@ def complete_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -
 def complete_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """What was logged."""
     given = set(ctx.params.get(param.name or "") or ())
-    (names,) = _found(_names)
+    names = _found(_names)[0]
     return [CompletionItem(name) for name in names if name.startswith(incomplete) and name not in given]
 
 

@@ -239,7 +239,10 @@ def _minus(a: Any, b: Any) -> str:
     numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (a, b))
     if not numbers:
         return ""
-    return "=" if a == b else f"{b - a:+.6g}"
+    try:
+        return "=" if a == b else f"{b - a:+.6g}"
+    except OverflowError:  # integers that no float can stand for
+        return ""
 
 
 def _counted(changed: Sequence[FileChange]) -> str:

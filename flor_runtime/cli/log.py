@@ -59,10 +59,10 @@ def command(words: tuple[str, ...], follow: bool, last: int | None, as_json: boo
     tails = [Tail(folder.captured), Tail(folder.log)]
     show = _json if as_json else _text
     goes_on = follow and folder.status() in OPEN
-    known = [name for tail in tails for name in tail.names() if "@" not in name]
+    known = [name for tail in tails for name in tail.names()]
     for name in words[1:]:
         if name not in known and not goes_on:
-            raise unknown_name(name, known)
+            raise unknown_name(name, [name for name in known if "@" not in name])  # most with one are loops
     found: Iterable[tuple[Tail, Row]] = _named(merged(tails), names)
     count = last if last is not None else _LAST if follow else None
     _print(show, found if count is None else deque(found, count))

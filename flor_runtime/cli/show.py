@@ -144,7 +144,10 @@ def _telling(facts: Facts) -> list[str]:
     found = facts.parameters - facts.logged
     table = pivot(facts, [name for name in facts.names if name in found])
     each_run = table.frame[~table.frame.duplicated(["runid", "tstamp"])]  # a parameter has one value a run
-    values = {name: {repr(python_value(value)) for value in each_run[label]} for label, name in table.names.items()}
+    values = {
+        name: {repr(forms.json_value(python_value(value))) for value in each_run[label]}
+        for label, name in table.names.items()
+    }
     same = {name for name, found in values.items() if len(found) < 2}
     return [name for name in facts.names if name not in same] or facts.names
 

@@ -40,10 +40,18 @@ class Column(NamedTuple):
 
 def plain(text: object, limit: int | None = None) -> str:
     """A user's text made harmless: one line, without characters that change what a terminal shows elsewhere."""
-    spaced = " ".join(str(text).split()) if not str(text).isprintable() else str(text)
+    said = _text_of(text)
+    spaced = said if said.isprintable() else " ".join(said.split())
     if not spaced.isprintable():
         spaced = "".join(char for char in spaced if unicodedata.category(char) not in _DROPPED)
     return spaced if limit is None or len(spaced) <= limit else spaced[: limit - 1] + "…"
+
+
+def _text_of(value: object) -> str:
+    try:
+        return str(value)
+    except ValueError:  # an integer with more digits than Python writes out, or something that holds one
+        return hex(value) if isinstance(value, int) else f"{type(value).__name__} with a very large integer"
 
 
 def visible(line: str) -> str:

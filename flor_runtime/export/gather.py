@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flor_runtime.query.overview import overview
+from flor_runtime.query.plainly import digits
 from flor_runtime.query.records import (
     Facts,
     Log,
@@ -20,6 +21,7 @@ from flor_runtime.query.records import (
     turn_column,
 )
 from flor_runtime.query.spread import above, keep, meant, spread
+from flor_runtime.store.asjson import json_value
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from flor_runtime.store.layout import RunFolder
 
 RECORDED = "recorded"
+_LARGEST = 1023  # bits of an integer that is a number elsewhere, too: those of a float
 
 
 class Point(NamedTuple):
@@ -87,7 +90,11 @@ class Exported:
 
     def digest(self) -> str:
         """What changes when anything of it does."""
-        what = repr((self.status, self.ended, self.vid, self.parameters, self.tags, self.points))
+        known = (self.status, self.ended, self.vid, self.parameters, self.tags)
+        try:
+            what = repr((*known, self.points))
+        except ValueError:  # a very large integer in a list
+            what = repr((*known, json_value({name: list(map(list, series)) for name, series in self.points.items()})))
         return hashlib.sha256(what.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -186,6 +193,8 @@ def _points(
         step = steps[place]
         if step in series:
             dropped[name] = dropped.get(name, 0) + 1
+        if isinstance(value, int) and value.bit_length() > _LARGEST:
+            value = digits(value)
         series[step] = Point(step, times[place], value, str(labels[source]))
     ordered = {name: found[name] for name in facts.names if name in found}
     return {name: [series[step] for step in sorted(series)] for name, series in ordered.items()}, dropped

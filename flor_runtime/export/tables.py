@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from flor_runtime.export.gather import Exported
 from flor_runtime.export.target import Target
+from flor_runtime.query.plainly import digits
+from flor_runtime.store.asjson import json_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -142,8 +144,10 @@ def _text(value: object) -> str | None:
     if isinstance(value, (list, tuple, dict)):
         try:
             return json.dumps(value, default=str)
-        except (ValueError, TypeError):
-            return str(value)
+        except (ValueError, TypeError):  # a key that JSON has no form for, a very large integer
+            return json.dumps(json_value(value))
+    if isinstance(value, int):
+        return digits(value)
     if hasattr(value, "tolist") and getattr(value, "dtype", None) is not None:
         return json.dumps(value.tolist(), default=str)
     return str(value)

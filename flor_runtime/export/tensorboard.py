@@ -98,7 +98,7 @@ def as_float32(value: float) -> float:
     try:
         return float(struct.unpack("<f", struct.pack("<f", value))[0])
     except OverflowError:
-        return math.copysign(math.inf, value)
+        return math.inf if value > 0 else -math.inf
 
 
 def _text(value: str) -> Any:
@@ -130,7 +130,7 @@ def _about(run: Exported) -> list[Any]:
         entry = begun.hparams[_tag(name)]
         if isinstance(value, bool):
             entry.bool_value = value
-        elif isinstance(value, (int, float)):
+        elif isinstance(value, float) or (isinstance(value, int) and value.bit_length() < 1024):
             entry.number_value = float(value)
         elif value is not None:
             entry.string_value = _tag(str(value))

@@ -13,6 +13,7 @@ from flor_runtime import session as sessions
 from flor_runtime.integrations import managed
 
 
+@managed.harmless
 class FlorTracker(GeneralTracker):  # type: ignore[misc]
     """A tracker of accelerate. Without `flor run` (or `--flor`) it does nothing."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ import keras
 from flor_runtime.integrations import managed
 
 
+@managed.harmless
 class FlorCallback(keras.callbacks.Callback):  # type: ignore[misc]
     """Records what `fit` does. Without `flor run` (or `--flor`) it does nothing.
 
@@ -26,7 +28,8 @@ class FlorCallback(keras.callbacks.Callback):  # type: ignore[misc]
         if self._fit.begin():
             optimizer = getattr(self.model, "optimizer", None)
             if optimizer is not None:
-                managed.parameters(optimizer.get_config(), "optimizer.")
+                with contextlib.suppress(Exception):  # a schedule of the user's need not say what it is
+                    managed.parameters(optimizer.get_config(), "optimizer.")
             managed.parameters({"epochs": self.params.get("epochs"), "steps": self.params.get("steps")})
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:

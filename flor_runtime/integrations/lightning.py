@@ -21,6 +21,7 @@ from flor_runtime.integrations import managed
 from flor_runtime.ranks import place
 
 
+@managed.harmless
 class FlorCallback(Callback):  # type: ignore[misc]
     """Opens flor's levels `epoch` and `step`. Without `flor run` (or `--flor`) it does nothing."""
 
@@ -60,6 +61,7 @@ class FlorCallback(Callback):  # type: ignore[misc]
         self._fit.end()
 
 
+@managed.harmless
 class FlorLogger(Logger):  # type: ignore[misc]
     """Takes what `self.log(...)` gives to loggers, as often as the Trainer does (`log_every_n_steps`)."""
 

@@ -6,10 +6,11 @@ Without a run that is recorded or replayed every method does nothing.
 from __future__ import annotations
 
 import contextlib
+import functools
 import numbers
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import flor  # noqa: F401  (`python train.py --flor NAME` begins to record where it is imported)
 from flor_runtime import session as sessions
@@ -17,6 +18,31 @@ from flor_runtime.session import Level, Session
 
 #: how frameworks call what only a clock knows: kept, and compared by no replay
 _CLOCK = ("_runtime", "_per_second", "total_flos", "_memory", "_time", "runtime", "time")
+
+
+C = TypeVar("C", bound=type)
+_CALLED = ("on_", "log", "store_")  # how methods begin that frameworks call
+
+
+def harmless(kind: C) -> C:
+    """A class whose methods frameworks call: an error of ours in one never stops the training. The recording goes off,
+    with one warning."""
+    for name, method in list(vars(kind).items()):
+        if name.startswith(_CALLED) and callable(method):
+            setattr(kind, name, _harmless(method))
+    return kind
+
+
+def _harmless(method: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(method)
+    def called(*args: Any, **kwargs: Any) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception as error:
+            if sessions.current is not None:
+                sessions.current.fail(error)
+
+    return called
 
 
 class Fit:

@@ -22,6 +22,7 @@ _ALWAYS = frozenset(
 _NEVER = frozenset({"output_dir", "logging_dir", "run_name", "report_to", "local_rank", "disable_tqdm", "hub_token"})
 
 
+@managed.harmless
 class FlorCallback(TrainerCallback):  # type: ignore[misc]
     """Records what a Trainer does. Without `flor run` (or `--flor`) it does nothing."""
 

@@ -30,7 +30,7 @@ def condensed(table: Pivot, level: str) -> Pivot:
         near = difflib.get_close_matches(level, [*present, RUN], n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join([*present, RUN])}"
         raise FlorError(f"--by: no rows of a loop {level!r}: {hint}")
-    kept = levels[: levels.index(level) + 1] if level != RUN else []
+    kept = [each for each in levels if each == level or each in table.around[level]] if level != RUN else []
     keys = pd.MultiIndex.from_frame(frame[[*KEY_COLUMNS, *kept]].astype(object).fillna(0))
     groups, _ = pd.factorize(keys)
     count = int(groups.max(initial=-1)) + 1
@@ -52,4 +52,4 @@ def condensed(table: Pivot, level: str) -> Pivot:
             rows[found >= 0] = found[found >= 0]
             marks[name], there[name] = table.marks[name][rows], table.present[name][rows]
         columns[name] = frame[label].iloc[rows].reset_index(drop=True)
-    return Pivot(pd.DataFrame(columns, copy=False), table.names, marks, there)
+    return Pivot(pd.DataFrame(columns, copy=False), table.names, marks, there, table.around)

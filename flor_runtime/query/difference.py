@@ -16,6 +16,7 @@ from flor_runtime.store.layout import RunFolder
 from flor_runtime.store.logformat import VALUE
 
 _MANIFEST = ("python", "executable", "platform", "host", "hash_seed", "processes", "epsilon")
+_LARGEST = 2**1023  # of integers that a float can stand for
 _MOST = 10_000  # dictionaries of a name that are looked into, the last ones
 _FACTS = ("torch", "numpy", "threads", "deterministic", "capability", "cuda", "device", "gpus", "cores")
 
@@ -95,7 +96,8 @@ def _parts(logs: Sequence[Log]) -> dict[str, Ends]:
 
 
 def _ends(values: Sequence[Any], label: str | None) -> Ends:
-    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and v == v]
+    numbers = [float(v) for v in values if isinstance(v, (int, float)) and not isinstance(v, bool) and v == v
+               and (isinstance(v, float) or abs(v) < _LARGEST)]  # fmt: skip
     last = values[-1] if isinstance(values[-1], (bool, int, float, str)) else None
     return Ends(len(values), last, min(numbers, default=None), max(numbers, default=None), label)
 

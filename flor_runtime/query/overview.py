@@ -105,7 +105,7 @@ def _parts(logs: Sequence[Log]) -> Iterator[tuple[str, Any]]:
         if records.kind[row] == VALUE:
             with contextlib.suppress(Exception):  # a damaged one
                 for part, value in leaves(name, records.value(row)):
-                    if isinstance(value, (bool, int, float, str)):
+                    if isinstance(value, (bool, float, str)) or _is_short(value):
                         yield part, value[:_SHORT] if isinstance(value, str) else value
 
 
@@ -142,8 +142,15 @@ def _ends(records: Records, rows: Any) -> tuple[Any, Any, Any]:
     return last, *((float(numbers.min()), float(numbers.max())) if len(numbers) else (None, None))
 
 
+def _is_short(value: object) -> bool:
+    """Whether it is an integer that Python writes out: it refuses more than 4,300 digits."""
+    return isinstance(value, int) and value.bit_length() < 10_000
+
+
 def _simple(value: object) -> object:
     """A parameter as JSON has it."""
     if isinstance(value, list):
         return [_simple(item) for item in value]
+    if isinstance(value, int) and not _is_short(value):
+        return hex(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

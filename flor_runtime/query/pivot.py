@@ -52,12 +52,14 @@ class Pivot(NamedTuple):
         names: its columns of logged values: the name logged, by the name of the column.
         marks: for each of these columns, by row, the place in LABELS of what is said of the cell.
         present: for each of these columns, whether there is a record for the row.
+        around: for each loop level, those that it may be in.
     """
 
     frame: pd.DataFrame
     names: dict[str, str]
     marks: dict[str, NDArray[np.uint8]]
     present: dict[str, NDArray[np.bool_]]
+    around: dict[str, set[str]]
 
 
 def full_pivot(
@@ -201,7 +203,15 @@ def pivot(facts: Facts, names: Sequence[str]) -> Pivot:
         labels[label] = name
         columns[label] = _column(kind, raw, facts.objects)
         marks[label], present[label] = mark, kind > 0
-    return Pivot(frame_of(columns), labels, marks, present)
+    return Pivot(frame_of(columns), labels, marks, present, _around(facts))
+
+
+def _around(facts: Facts) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {level: set() for level in facts.levels()}
+    for run in facts.runs:
+        for number, level in enumerate(run.levels):
+            found[level] |= set(run.levels[:number])
+    return found
 
 
 def _mark(source: Source) -> int:
@@ -212,7 +222,7 @@ def taken(table: Pivot, rows: NDArray[np.bool_]) -> Pivot:
     """These rows of a pivot."""
     kept = {label: marks[rows] for label, marks in table.marks.items()}
     present = {label: there[rows] for label, there in table.present.items()}
-    return Pivot(table.frame[rows].reset_index(drop=True), table.names, kept, present)
+    return Pivot(table.frame[rows].reset_index(drop=True), table.names, kept, present, table.around)
 
 
 class Layout:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flor_runtime.store.asjson import json_value
+from flor_runtime.store.asjson import WRITTEN_OUT, json_value
 from flor_runtime.store.index import sql_text
 
 _LONGEST = 1_000_000  # bytes of a text
@@ -20,7 +20,7 @@ def sql_cell(value: Any) -> tuple[str, object]:
     if isinstance(value, float):
         return "float", value
     if isinstance(value, int):
-        return "int", value if -(2**63) <= value < 2**63 else _digits(value)
+        return "int", value if -(2**63) <= value < 2**63 else digits(value)
     if isinstance(value, str):
         return "text", _cut(sql_text(value))
     if isinstance(value, bytes):
@@ -43,9 +43,9 @@ def sql_cell(value: Any) -> tuple[str, object]:
     return "other", _cut(sql_text(value))
 
 
-def _digits(number: int) -> str:
-    """All digits, however many: Python itself writes out 4,300."""
-    return str(number) if number.bit_length() < 10_000 else hex(number)
+def digits(number: int) -> str:
+    """All digits, however many."""
+    return str(number) if number.bit_length() < WRITTEN_OUT else hex(number)
 
 
 def _cut(text: str) -> str:

@@ -224,7 +224,8 @@ def part_of(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log], na
         else:
             facts.logged |= set(records.names)
         turns.append(turns_of(records))
-        levels += [level for level in turns[-1] if level not in levels]
+        new = [level for level in turns[-1] if level not in levels]
+        levels = [*new[: new[:1] == ["entry"]], *levels, *new[new[:1] == ["entry"] :]]  # that is round all others
         name = _global_names(records, records.name[chosen], codes)
         kind, raw = _resolve(records, chosen, facts)
         ctx = records.ctx[chosen].astype(np.int64 if first else np.int32)
@@ -383,8 +384,8 @@ def turns_of(records: Records) -> dict[str, NDArray[np.int64]]:
                 number += 1
                 level = f"{name}_{number}"
     entry = _entries(records, depth)
-    if entry is not None:
-        levels.setdefault("entry", entry)
+    if entry is not None and "entry" not in levels:
+        levels = {"entry": entry, **levels}
     return {level: turns for level, turns in levels.items() if turns.any()}
 
 

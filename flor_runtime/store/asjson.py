@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+#: bits of an integer that Python writes out: it refuses more than 4,300 digits
+WRITTEN_OUT = 10_000
+
 
 def json_value(value: Any) -> Any:
     """A value as JSON has it: what it has no form for is text."""
-    if value is None or isinstance(value, (bool, int)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int):
+        return value if value.bit_length() < WRITTEN_OUT else hex(value)
     if isinstance(value, float):
         return value if value - value == 0 else str(value)  # JSON has no NaN and no infinity
     if isinstance(value, str):

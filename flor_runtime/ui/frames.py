@@ -217,7 +217,8 @@ def _series(column: Column) -> Any:
 
     kinds = {type(value) for value in column.values if value is not None}
     lacking = np.array([value is None for value in column.values])
-    if kinds and kinds <= {int, float}:
+    small = all(value.bit_length() < 1024 for value in column.values if type(value) is int)  # a float can stand for it
+    if kinds and kinds <= {int, float} and small:
         numbers = np.array([0.0 if value is None else float(value) for value in column.values])
         return pd.Series(pd.arrays.FloatingArray(numbers, lacking))
     texts = []

@@ -67,6 +67,10 @@ def test_what_it_says(home, text, expected, indexed):
     assert completed(home, text) == expected
 
 
+def test_without_a_store(tmp_path):
+    assert completed(Home(tmp_path / "none"), "flor show l") == completed(Home(tmp_path / "none"), "flor runs l") == []
+
+
 def test_ids(home):
     run = home.find("plain")
     assert completed(home, f"flor runs {run.id[:3]}") == [run.id[:8]]

@@ -107,6 +107,11 @@ class TestWhatIsThere:
         assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
         assert done.err.startswith(f"flor: {said}")
 
+    def test_a_name_may_have_an_at(self, tmp_path):
+        home = Home(tmp_path / "home")
+        make_run(home, lambda log: log.append(0, "mAP@0.5", 0.25), name="r")
+        assert call(home, "log", "r", "mAP@0.5").out == "mAP@0.5 = 0.25\n"
+
     def test_hostile_names_and_values(self, tmp_path):
         home = Home(tmp_path / "hostile")
         make_run(

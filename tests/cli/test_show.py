@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flor_runtime.store.layout import Home
+from flor_runtime.store.runlog import RunLog
 from tests.cli.running import ANSI, call, on_terminal
 from tests.stores import add_replay, make_run, training
 
@@ -31,6 +32,11 @@ def recovered(*epochs: int):
             log.append(log.context(0, "epoch", epoch), "grad_norm", epoch / 7)
 
     return logging
+
+
+def columns(done):
+    """The rows of a table behind the run and its version."""
+    return [" ".join(line.split()[2:]) for line in done.out.splitlines()[1:]]
 
 
 class TestFewerRows:
@@ -56,6 +62,29 @@ class TestFewerRows:
         run = make_run(other, training(3, 1), name="r")
         add_replay(run, "a", ["grad_norm"], recovered(1, 2))
         assert call(other, "show", "--last", "acc", "grad_norm").out.splitlines()[1].split()[2:] == ["0.3", "0.285714*"]
+
+    def test_turns_of_an_outer_loop_stay_apart(self, tmp_path):
+        def folds(log):
+            for fold in (1, 2):
+                for epoch in (1, 2):
+                    log.append(log.context(log.context(0, "fold", fold), "epoch", epoch), "acc", 10 * fold + epoch)
+
+        other = Home(tmp_path / "other")
+        make_run(other, folds, name="r")
+        assert columns(call(other, "show", "--by", "epoch")) == ["1 1 11", "2 1 12", "1 2 21", "2 2 22"]
+        assert columns(call(other, "show", "--by", "fold")) == ["1 12", "2 22"]
+
+    def test_entries_into_the_main_loop_stay_apart_in_their_order(self, tmp_path):
+        def stopped_early(log):
+            for name, epochs in (("epoch", 3), ("epoch@1", 1)):
+                for epoch in range(1, epochs + 1):
+                    log.append(log.context(0, name, epoch), "acc", f"{name} {epoch}")
+
+        other = Home(tmp_path / "other")
+        make_run(other, stopped_early, name="r")
+        expected = ["1 1 epoch 1", "2 1 epoch 2", "3 1 epoch 3", "1 2 epoch@1 1"]
+        assert columns(call(other, "show")) == columns(call(other, "show", "--by", "epoch")) == expected
+        assert columns(call(other, "show", "--last")) == ["epoch@1 1"]
 
     @pytest.mark.parametrize(
         ("options", "said"),
@@ -171,3 +200,31 @@ def test_on_a_terminal_many_names_come_in_a_few_parts(tmp_path):
     assert max(map(len, lines)) <= 80
     assert sum(line.startswith("run ") for line in lines) == 4
     assert lines[-1] == "29 names more: name those that you want, or --all"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["show"], ["show", "--json"], ["show", "--format", "csv"], ["show", "--format", "markdown"], ["runs"],
+        ["runs", "--json"], ["runs", "--columns", "seed"], ["log", "a"], ["log", "a", "--json"], ["diff", "a", "b"],
+        ["diff", "a", "b", "--json"], ["sql", "SELECT * FROM logs, pivot, parameters"], ["export", "csv"],
+        ["export", "tensorboard"], ["report", "-o", "report.html"],
+    ],
+    ids=" ".join,
+)  # fmt: skip
+def test_integers_that_python_does_not_write_out(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    home = Home(tmp_path / "home")
+    for name, huge in (("a", 10**5000), ("b", -(10**400))):
+        run = make_run(home, lambda log, huge=huge: logged(log, huge), name=name)
+        given = RunLog(run.captured)
+        given.append(0, "seed", huge)
+        given.close()
+    done = call(home, *command)
+    assert (done.code, "Error" in done.err) == (0, False)
+
+
+def logged(log, huge):
+    turn = log.context(0, "epoch", 1)
+    for name, value in (("plain", huge), ("inside", {"a": huge, "b": [huge, 1.5]}), ("listed", [huge]), ("x", 1)):
+        log.append(turn, name, value)

@@ -146,3 +146,43 @@ def test_the_message_names_a_module_that_is_there(package: str, module: str) -> 
     [note] = instrument(f"import {package}\ntrainer = {package}.Trainer()\ntrainer.{call}(1)\n".encode()).diagnostics
     assert f"from flor_runtime.integrations.{module}" in note.message
     assert (Path(managed.__file__).parent / f"{module}.py").is_file()
+
+
+#: what of Keras its callback uses, with an optimizer whose schedule has no `get_config`
+KERAS = """\
+from types import SimpleNamespace
+
+
+class Callback:
+    params = {"epochs": 1, "steps": 1}
+
+
+callbacks = SimpleNamespace(Callback=Callback)
+
+
+class Optimizer:
+    def get_config(self):
+        raise NotImplementedError("must override get_config")
+
+
+def fit(callback, broken=None):
+    callback.model = SimpleNamespace(optimizer=Optimizer())
+    callback.on_train_begin()
+    callback.on_epoch_begin(0 if broken is None else broken)
+    callback.on_epoch_end(0, {"loss": 0.5})
+    callback.on_train_end()
+    print("trained")
+"""
+
+
+def test_a_callback_never_stops_the_training(project: Path) -> None:
+    (project / "keras.py").write_text(KERAS)
+    (project / "train.py").write_text(
+        "import keras\nfrom flor_runtime.integrations.keras import FlorCallback\nkeras.fit(FlorCallback())\n"
+    )
+    assert python(project, "-m", "flor", "run", "-q", "train.py") == "trained\n"
+    assert places("loss") == [(None, 1, None)]
+    with (project / "train.py").open("a") as script:
+        script.write("keras.fit(FlorCallback(), broken='first')\n")
+    assert python(project, "-m", "flor", "run", "-q", "train.py") == "trained\ntrained\n"
+    assert places("loss") == [(None, 1, None)] * 2

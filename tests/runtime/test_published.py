@@ -74,6 +74,12 @@ def test_levels_without_a_name(recorded: Recorded) -> None:
     }
 
 
+def test_a_loop_whose_name_is_no_text(recorded: Recorded) -> None:
+    for epoch in flor.loop(7, range(1)):  # type: ignore[call-overload]
+        flor.log("a", epoch)
+    assert recorded.values() == {"7 1 a": 0}
+
+
 def test_iterations(recorded: Recorded) -> None:
     for doc in ["a.pdf", "b.pdf"]:
         with flor.iteration("document", None, doc):

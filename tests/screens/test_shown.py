@@ -71,6 +71,11 @@ def test_a_name_that_is_also_a_column_of_every_run(home):
     assert [each.values for each in table.columns if "status" in each.title] == [["finished"], [3]]
 
 
+def test_a_number_that_no_float_can_stand_for_is_a_text(home):
+    make_run(home, lambda log: log.append(0, "val", {"big": 10**400}), name="a")
+    assert frames.of_runs(runs.read("all", home)).frame["val/big"].tolist()[0].startswith("1000")
+
+
 def test_what_the_index_says_is_what_the_runs_say(home, monkeypatch):
     scenes.project(home, 6)
     monkeypatch.setattr("flor_runtime.store.index._SETTLED", -10.0)
