@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,13 @@ def _to_parquet(frame: pd.DataFrame, path: Path) -> None:
     frame.to_parquet(path, engine="pyarrow", index=False)
 
 
+def _moment(seconds: float) -> pd.Timestamp:
+    """Local time, as all tables have it."""
+    import pandas as pd
+
+    return pd.Timestamp(datetime.fromtimestamp(seconds))
+
+
 def _runs(runs: list[Exported]) -> pd.DataFrame:
     import pandas as pd
 
@@ -52,8 +60,8 @@ def _runs(runs: list[Exported]) -> pd.DataFrame:
         "script": [run.script for run in runs],
         "arguments": [json.dumps(run.argv) for run in runs],
         "status": [run.status for run in runs],
-        "started": [pd.Timestamp(run.started, unit="s") for run in runs],
-        "ended": [pd.NaT if run.ended is None else pd.Timestamp(run.ended, unit="s") for run in runs],
+        "started": [_moment(run.started) for run in runs],
+        "ended": [pd.NaT if run.ended is None else _moment(run.ended) for run in runs],
         "vid": [run.vid for run in runs],
     }
     for name in dict.fromkeys(name for run in runs for name in run.parameters):

@@ -49,7 +49,8 @@ class Row(NamedTuple):
 
 
 def stamp(folder: RunFolder, *, killed: bool = False) -> str | None:
-    """Sizes and times of the files of an ended run; None for a run that has not ended, or ended just now.
+    """Sizes and times of the files of an ended run, and the time zone, in which the index has moments; None for a run
+    that has not ended, or ended just now.
 
     Args:
         killed: it ended without a word.
@@ -69,7 +70,8 @@ def stamp(folder: RunFolder, *, killed: bool = False) -> str | None:
     youngest = max(youngest, ended.st_ctime_ns)
     if youngest / 1e9 > time.time() - _SETTLED:
         return None
-    return hashlib.blake2b(repr(found).encode(), digest_size=12).hexdigest()
+    zone = time.tzname, time.timezone, time.altzone
+    return hashlib.blake2b(repr((zone, found)).encode("utf-8", "replace"), digest_size=12).hexdigest()
 
 
 def _sources(folder: RunFolder) -> Iterator[tuple[str, bool]]:

@@ -8,6 +8,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from click.testing import CliRunner
 
 import flor_runtime.query as query
 from flor_runtime.cli import main
-from flor_runtime.query import catalog
+from flor_runtime.query import catalog, sql
 from flor_runtime.query.packed import pack, unpack
 from flor_runtime.store import index
 from flor_runtime.store.layout import Home
@@ -139,6 +141,23 @@ def test_a_value_that_was_changed_in_place_is_read_again(home: Home) -> None:
     data[9] ^= 1
     segment.write_bytes(data)
     assert any("damaged" in note for found in everything(home)[0] for note in found["said"])
+
+
+def test_in_another_time_zone_all_is_read_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    query.full_pivot(runs="all", home=home)
+    sql.query("SELECT * FROM pivot", home=home)
+    monkeypatch.setenv("TZ", "XYZ-5:30")
+    time.tzset()
+    try:
+        began = datetime.fromtimestamp(STARTED)
+        assert query.full_pivot(runs="all", home=home)["tstamp"].min() == began
+        assert sql.query("SELECT min(tstamp) AS t FROM pivot", home=home)["t"][0] == began.isoformat(
+            " ", "microseconds"
+        )
+        assert findings(home) == []
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_a_run_that_has_just_ended_is_not_kept(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +299,12 @@ def test_the_doctor_looks_at_it(home: Home) -> None:
     index_file(home).write_bytes(b"nonsense" * 1000)
     assert "damaged" in findings(home)[0]
     assert index_file(home).read_bytes() == b"nonsense" * 1000
+
+
+def test_the_doctor_behind_a_query(home: Home) -> None:
+    sql.query("SELECT * FROM pivot", home=home)
+    done = CliRunner().invoke(main, ["doctor"], env={"FLOR_HOME": str(home.root)})
+    assert (done.exit_code, "all is as it was written" in done.output) == (0, True)
 
 
 def test_rebuilding(home: Home) -> None:
