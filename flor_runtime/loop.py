@@ -31,7 +31,7 @@ def begin(session: Session, name: str | None, iterable: Iterable[Any], frame: Fr
         probed: a block that a replay has to run.
     """
     name = str(name) if name else None
-    block = session.loop_block(name or "step", frame, probed)
+    block = session.guard(session.loop_block, name or "step", frame, probed)
     if block is None:
         return Loop(session, name, iterable, frame)
     return () if block.skipped else BlockLoop(session, block, iterable)
@@ -86,7 +86,7 @@ class _Turns:
             self._main = session.open_main(_weakly(self))
             if self._main is not None:
                 self._main.iterator = self._iterator
-                self._main.counted = counted(self._code, self._call)
+                self._main.counted = session.guard(counted, self._code, self._call, otherwise=True)
             name = self._name or ("step" if self._main is None else "epoch")
             self._level = session.open_level(name if self._main is None else main_level(name, self._main))
         session.close_above(self._level)

@@ -200,3 +200,20 @@ def test_an_error_of_ours_ends_nothing_but_the_recording(tmp_path: Path) -> None
     finally:
         sessions.use(None)
     assert ["ours"] == [str(error) for error in said]
+
+
+@pytest.mark.parametrize("broken", ["flor_runtime.loop.counted", "flor_runtime.session.looped"])
+def test_code_that_cannot_be_read_ends_nothing_but_the_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def raises(*arguments: Any) -> Any:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(broken, raises)
+    said: list[Exception] = []
+    sessions.use(Session(RunLog(tmp_path / "log"), said.append))
+    try:
+        assert [[0, 1], [0, 1]] == [list(loop("step", range(2))) for _ in loop("epoch", range(2))]
+    finally:
+        sessions.use(None)
+    assert ["ours"] == [str(error) for error in said]
