@@ -93,8 +93,12 @@ def _escape(text: str) -> str:
     return "".join("\\" + char if char in "\\|`*_<>[]" else char for char in text)
 
 
-def as_csv(table: Pivot, *, provenance: bool = False) -> str:
-    """All rows; what was not logged is empty."""
+def as_csv(table: Pivot, *, provenance: bool = False, in_full: bool = False) -> str:
+    """All rows; what was not logged is empty.
+
+    Args:
+        in_full: texts with their line ends and control characters, which a terminal would obey.
+    """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     labelled = _labelled(table) if provenance else []
@@ -104,14 +108,14 @@ def as_csv(table: Pivot, *, provenance: bool = False) -> str:
     for row, values in _rows(table):
         cells = []
         for label, value in zip(labels, values, strict=True):
-            cells.append(_csv_cell(table, label, row, value))
+            cells.append(_csv_cell(table, label, row, value, in_full=in_full))
             if label in labelled:
                 cells.append(_label(table, label, row) or "")
         writer.writerow(cells)
     return buffer.getvalue()
 
 
-def _csv_cell(table: Pivot, label: str, row: int, value: Any) -> str:
+def _csv_cell(table: Pivot, label: str, row: int, value: Any, *, in_full: bool) -> str:
     if value is None or (label in table.names and not table.present[label][row]):
         return ""
     if isinstance(value, float):
@@ -119,7 +123,9 @@ def _csv_cell(table: Pivot, label: str, row: int, value: Any) -> str:
     if hasattr(value, "isoformat"):
         return str(value.isoformat())
     form = json_value(value)
-    return plain(form) if isinstance(form, str) else str(value) if isinstance(value, (bool, int)) else json.dumps(form)
+    if isinstance(form, str):
+        return form if in_full else plain(form)
+    return str(value) if isinstance(value, (bool, int)) else json.dumps(form)
 
 
 def as_json(table: Pivot) -> str:

@@ -109,7 +109,7 @@ def command(
         if last or level is not None:
             table = condensed(table, RUN if last else level or "")
     if form == "csv":
-        forms.deliver(forms.as_csv(table, provenance=provenance), to)
+        forms.deliver(forms.as_csv(table, provenance=provenance, in_full=to is not None), to)
     elif form == "json":
         forms.deliver(forms.as_json(table), to)
     elif form == "parquet":

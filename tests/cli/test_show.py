@@ -132,6 +132,14 @@ class TestFiles:
             *("home", "t.csv", "t.json", "t.md", "t.txt", "t.parquet")
         }
 
+    def test_texts_in_a_file_are_as_they_were_logged(self, tmp_path):
+        home, path, text = Home(tmp_path / "home"), tmp_path / "x.csv", 'a\nb, "c"\x1b[31m\u202e'
+        make_run(home, lambda log: log.append(0, "text", text))
+        assert call(home, "show", "text", "-o", path).code == 0
+        [row] = csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))
+        assert row["text"] == text
+        assert 'a b, ""c""[31m' in call(home, "show", "text", "--format", "csv").out
+
     def test_a_file_that_is_there_stays_until_the_new_one_is_whole(self, home, tmp_path):
         (tmp_path / "real.csv").write_text("old")
         (tmp_path / "link.csv").symlink_to("real.csv")
