@@ -271,7 +271,7 @@ def test_nothing_of_the_user_is_run_or_asked(both: tuple[Colleague, Colleague]) 
         (("nowhere",), "no remote 'nowhere': there are origin"),
         (("--branch", "a..b"), "can't be the name of a branch"),
         (("--runs", "ffff0000"), "no run 'ffff0000'"),
-        (("-x",), "No such option"),
+        (("-x",), "no such option"),
     ],
 )
 def test_refusals(both: tuple[Colleague, Colleague], args: tuple[str, ...], why: str) -> None:

@@ -202,4 +202,4 @@ def test_from_pyproject_to_flor_runs(tmp_path: Path, attached: bool) -> None:
     assert git(repo, "ls-tree", "-r", "--name-only", manifest["vid"]).splitlines() == ["train.py"]
     shown = folder.end(folder.start(python, "-m", "flor", "runs", folder.run().id))
     assert b"note       data.csv is left out, as [tool.flor] says\n" in shown.out
-    assert b"note       large.txt has 51 bytes, over the limit of 50: left out\n" in shown.out
+    assert b"           large.txt has 51 bytes, over the limit of 50: left out\n" in shown.out
