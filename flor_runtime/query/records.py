@@ -224,8 +224,8 @@ def part_of(folder: RunFolder, manifest: dict[str, Any], logs: Sequence[Log], na
         else:
             facts.logged |= set(records.names)
         turns.append(turns_of(records))
-        new = [level for level in turns[-1] if level not in levels]
-        levels = [*new[: new[:1] == ["entry"]], *levels, *new[new[:1] == ["entry"] :]]  # that is round all others
+        levels += [level for level in turns[-1] if level not in levels]
+        levels.sort(key=lambda level: level != "entry")  # that is round all others
         name = _global_names(records, records.name[chosen], codes)
         kind, raw = _resolve(records, chosen, facts)
         ctx = records.ctx[chosen].astype(np.int64 if first else np.int32)

@@ -87,25 +87,33 @@ def _fill(index: Index, view: str, runs: Sequence[tuple[RunFolder, str]], notes:
     with index.writing() as db:
         kept = _tidy(db, view, stamps)
     stale = [folder for folder, _ in runs if folder.id not in kept]
+    unread = {folder.id for folder in stale}
     waiting: list[tuple[str, Facts]] = []
     count = 0
     for folder, part in parts(stale, index, notes):
+        unread.discard(folder.id)
         waiting.append((folder.id, part))
         count += len(part.runs[0].name)
         if count >= _AT_ONCE:
             _put(index, view, waiting, stamps, notes)
             waiting, count = [], 0
-    _put(index, view, waiting, stamps, notes)
+    _put(index, view, waiting, stamps, notes, unread)
 
 
 def _tidy(db: sqlite3.Connection, view: str, stamps: dict[str, str]) -> set[str]:
-    """Take out the rows of runs that are gone, have changed, or may change; returns the runs whose rows are right."""
+    """Take out the rows of runs that are gone; returns the runs whose rows are right.
+
+    Those of runs that have changed, or may change, stay until the new ones are put in their place, in one transaction:
+    somebody else may be reading.
+    """
     kept: set[str] = set()
+    seen: set[str] = set()
     for run, mark, first, last in _spans(db, view):
-        if mark and stamps.get(run) == mark and run not in kept:
-            kept.add(run)
-        else:
+        if run not in stamps or run in seen:
             _take_out(db, view, run, first, last)
+        elif mark and stamps[run] == mark:
+            kept.add(run)
+        seen.add(run)
     return kept
 
 
@@ -121,14 +129,23 @@ def _take_out(db: sqlite3.Connection, view: str, run: str, first: int, last: int
 
 
 def _put(
-    index: Index, view: str, waiting: Sequence[tuple[str, Facts]], stamps: dict[str, str], notes: list[str]
+    index: Index,
+    view: str,
+    waiting: Sequence[tuple[str, Facts]],
+    stamps: dict[str, str],
+    notes: list[str],
+    unread: Collection[str] = (),
 ) -> None:
+    """Put rows in the place of those that are there, and take out those of the runs that can't be read."""
     with index.writing() as db:
         others = {run: (mark, first, last) for run, mark, first, last in _spans(db, view)}
+        for run in unread:
+            if run in others:
+                _take_out(db, view, run, *others.pop(run)[1:])
         free = max((last for _, _, last in others.values()), default=0) + 1
         for run, part in waiting:
-            if run in others:  # another process was quicker
-                if stamps[run] and others[run][0] == stamps[run]:
+            if run in others:
+                if stamps[run] and others[run][0] == stamps[run]:  # another process was quicker
                     continue
                 _take_out(db, view, run, *others[run][1:])
             count = _put_logs(db, run, part, free) if view == "logs" else _put_pivot(db, part, free, notes)
